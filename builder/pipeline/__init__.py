@@ -1,1 +1,9 @@
-"""pipeline"""
+"""From a parsed Dockerfile to an image in the store.
+
+Read in this order: `request` (what is asked for, what comes back), `progress` (what is told meanwhile), `scope` (which
+variables a word sees), `steps` (the decided units of work), `plan` (pure: text, arguments and base configs to ordered
+steps), `cachekeys` (the named leaves of a step's key, and why a key missed), `executor` (the one loop with effects) with
+`run_step`, `copy_step`, `add_step` and `config_step`, and `build`, which ties them together for one request.
+
+`context`, `ignore`, `globs` and `filehash` are about the files that COPY and ADD take.
+"""

@@ -1,0 +1,93 @@
+"""What a build is asked for and what it gives back: values, no behaviour.
+
+The command line and the API fill a BuildRequest; nothing below them reads the environment. Texts are as the user wrote
+them (a label's value, `--add-host` as "name:ip"); sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from builder.oci.platforms import Platform
+    from builder.pipeline.context import Context
+    from runtime.spec import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """`--secret id=…`: the bytes come from a file or were read from the environment by the caller.
+
+    Exactly one of `path` and `value` is set. Neither is ever written to a record, a key or a log."""
+
+    id: str
+    path: Path | None = None
+    value: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SshAgent:
+    """`--ssh default|id[=socket]`: an agent's socket on the host, reached from a `RUN --mount=type=ssh`."""
+
+    id: str
+    socket: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Ulimit:
+    """`--ulimit name=soft[:hard]`; `name` without RLIMIT_ and in lower case, -1 means unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """One build. `context` is None only for a Dockerfile without any (COPY then says so).
+
+    `dockerfile_name` is the name shown in errors ("Dockerfile"); `cache_from` and `cache_to` come with registries.
+    `allow` holds entitlements ("network.host", "security.insecure"). `jobs` bounds the steps that run at once.
+    `proxies` are build arguments that the client's configuration adds; like the predefined proxy arguments they are
+    outside of history and keys.
+    """
+
+    dockerfile: bytes
+    dockerfile_name: str = "Dockerfile"
+    context: Context | None = None
+    contexts: Mapping[str, Context | str] = field(default_factory=dict)
+    """Named contexts: a Context, or text such as "docker-image://busybox" that names an image."""
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    tags: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
+    network: str = "default"
+    add_hosts: tuple[str, ...] = ()
+    shm_size: int | None = None
+    ulimits: tuple[Ulimit, ...] = ()
+    resources: Resources | None = None
+    cgroup_parent: str = ""
+    platform: Platform | None = None
+    secrets: tuple[Secret, ...] = ()
+    ssh: tuple[SshAgent, ...] = ()
+    allow: frozenset[str] = frozenset()
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    jobs: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a build made. `image_id` is the digest of the image's config; counts are of the steps that the target
+    needed and that make layers."""
+
+    image_id: str
+    build_id: str
+    tags: tuple[str, ...]
+    cached: int
+    ran: int
+    warnings: tuple[str, ...]
