@@ -1,0 +1,381 @@
+"""Every error that `builder` raises for the world's faults, as one tree.
+
+    EngineError(message, hint)
+    ├── InvalidInput              what the user or a document said cannot be meant
+    │   ├── InvalidReference      name[:tag][@digest] against docker's rules
+    │   ├── InvalidDigest         not algorithm:hex in the one accepted spelling
+    │   ├── InvalidDocument       JSON that is not the OCI or docker document it should be
+    │   ├── InvalidPlatform
+    │   ├── InvalidName           container, volume, network names
+    │   └── InvalidImage          parts of one image contradict each other
+    ├── NotFound
+    │   ├── ImageNotFound         ├── ContainerNotFound
+    │   ├── LayerNotFound         ├── BlobNotFound
+    │   └── BuildNotFound         └── LogNotFound
+    ├── Conflict                  the thing is there, but in the way
+    │   ├── NameInUse             ├── ImageInUse
+    │   ├── AmbiguousId           └── WrongState
+    ├── StoreError                the disk under us
+    │   ├── StoreTooNew           ├── StoreUnreadable
+    │   ├── StoreCorrupt          ├── StoreReadOnly
+    │   ├── StoreBusy             ├── DiskFull
+    │   └── TooManyOpenFiles      └── DeviceFailed
+    ├── BuildError                a build cannot go on
+    │   ├── StepFailed            ├── ContextError
+    │   └── SourceNotFound        └── DockerfileNotFound
+    ├── TransferError             what comes in or goes out
+    │   ├── ArchiveInvalid        ├── LimitExceeded
+    │   └── DigestMismatch        └── DownloadFailed
+    └── Unsupported               this kernel or host lacks something (names it)
+
+A class exists where a caller or a user reacts differently. Messages are docker's where docker has one (its capitals
+too, since scripts match on them); otherwise lower case, subject first, no full stop. `hint` says what to do next.
+Exit codes and HTTP statuses are tables at the edges, never attributes here. `parser.DockerfileError` and
+`runtime.errors.ContainerError` are the two other roots.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class EngineError(Exception):
+    """Root of the tree: `message` is one sentence for the user, `hint` what to do about it (or None)."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+# --- what was said cannot be meant ---------------------------------------------------------------------------------
+
+
+class InvalidInput(EngineError):
+    """A value given by the user or found in a document that no valid state of the world could make right."""
+
+
+class InvalidReference(InvalidInput):
+    """`text` is not an image reference; the message starts with docker's "invalid reference format"."""
+
+    def __init__(self, text: str, reason: str | None = None, *, message: str | None = None) -> None:
+        super().__init__(message or ("invalid reference format" + (f": {reason}" if reason else "")))
+        self.text = text
+        self.reason = reason
+
+
+class InvalidDigest(InvalidInput):
+    """`text` is not a digest in the accepted spelling (`sha256:` and 64 lower-case hex digits, or sha384/sha512)."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"invalid digest {_shown(text)}: {reason}")
+        self.text = text
+        self.reason = reason
+
+
+class InvalidDocument(InvalidInput):
+    """A JSON document of an image breaks its specification; `where` is the path in it, such as `config.User`."""
+
+    def __init__(self, what: str, reason: str, *, where: str = "") -> None:
+        super().__init__(f"invalid {what}: " + (f"{where}: " if where else "") + reason)
+        self.what = what
+        self.reason = reason
+        self.where = where
+
+
+class InvalidPlatform(InvalidInput):
+    """`text` is not os[/arch[/variant]]."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"invalid platform {_shown(text)}: {reason}", hint="write it as os/arch[/variant]: linux/amd64")
+        self.text = text
+
+
+class InvalidName(InvalidInput):
+    """`name` breaks docker's rule for names of containers (also volumes, networks: `kind`)."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"Invalid {kind} name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+        self.kind = kind
+        self.name = name
+
+
+class InvalidImage(InvalidInput):
+    """The parts of an image contradict each other (config and layers, history and layers)."""
+
+    def __init__(self, image: str, reason: str) -> None:
+        super().__init__(f"image {image} is not consistent: {reason}", hint="lamina fsck --full shows what is damaged")
+        self.image = image
+        self.reason = reason
+
+
+# --- not there -----------------------------------------------------------------------------------------------------
+
+
+class NotFound(EngineError):
+    """The thing with this name or id does not exist."""
+
+
+class ImageNotFound(NotFound):
+    """No image has this reference or id."""
+
+    def __init__(self, reference: str, *, hint: str | None = None) -> None:
+        super().__init__(
+            f"No such image: {reference}",
+            hint=hint or "lamina images lists what is here; build, load or bootstrap it first",
+        )
+        self.reference = reference
+
+
+class ContainerNotFound(NotFound):
+    """No container has this name or id."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No such container: {name}", hint="lamina ps -a lists all containers")
+        self.name = name
+
+
+class LayerNotFound(NotFound):
+    """A layer id has no row, or its directory has gone; callers of the cache treat it as a miss."""
+
+    def __init__(self, layer: str) -> None:
+        super().__init__(f"layer {layer} not found", hint="lamina fsck --repair forgets what refers to it")
+        self.layer = layer
+
+
+class BlobNotFound(NotFound):
+    """The content store has no blob with this digest."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"blob {digest} not found")
+        self.digest = digest
+
+
+class BuildNotFound(NotFound):
+    """The history has no build with this id."""
+
+    def __init__(self, build: str) -> None:
+        super().__init__(f"no such build: {build}")
+        self.build = build
+
+
+class LogNotFound(NotFound):
+    """This step of this build has no log."""
+
+    def __init__(self, build: str, step: int) -> None:
+        super().__init__(f"no log of step {step} of build {build}")
+        self.build = build
+        self.step = step
+
+
+# --- in the way ----------------------------------------------------------------------------------------------------
+
+
+class Conflict(EngineError):
+    """The request is right, but what is there now forbids it."""
+
+
+class NameInUse(Conflict):
+    """Another container has this name already."""
+
+    def __init__(self, name: str, owner: str) -> None:
+        super().__init__(
+            f'Conflict. The container name "/{name}" is already in use by container "{owner}". '
+            "You have to remove (or rename) that container to be able to reuse that name.",
+        )
+        self.name = name
+        self.owner = owner
+
+
+class ImageInUse(Conflict):
+    """An image cannot be removed; `forceable` says whether force would help."""
+
+    def __init__(self, message: str, *, forceable: bool) -> None:
+        super().__init__(message, hint="add --force to remove it all the same" if forceable else None)
+        self.forceable = forceable
+
+
+class AmbiguousId(Conflict):
+    """A short id fits several things; `matches` are their full ids."""
+
+    def __init__(self, prefix: str, matches: tuple[str, ...]) -> None:
+        super().__init__(
+            f"multiple IDs found with provided prefix: {prefix}",
+            hint="give more digits; it fits " + ", ".join(matches[:5]),
+        )
+        self.prefix = prefix
+        self.matches = matches
+
+
+class WrongState(Conflict):
+    """A container is not in the state that the verb needs; the caller writes docker's sentence for it."""
+
+
+# --- the disk under us ---------------------------------------------------------------------------------------------
+
+
+class StoreError(EngineError):
+    """The store directory or its file system cannot do what we need."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer version."""
+
+    def __init__(self, root: str, found: int, known: int) -> None:
+        super().__init__(
+            f"store {root} has version {found}, this lamina knows versions up to {known}",
+            hint="use the newer lamina, or another store with --root",
+        )
+        self.found = found
+        self.known = known
+
+
+class StoreUnreadable(StoreError):
+    """The store cannot be opened: permissions, or something that is not a store."""
+
+
+class StoreReadOnly(StoreError):
+    """The store is on a file system that cannot be written now."""
+
+
+class StoreCorrupt(StoreError):
+    """The database or a document in it is damaged."""
+
+
+class StoreBusy(StoreError):
+    """Another process held the database for longer than we wait."""
+
+
+class DiskFull(StoreError):
+    """ENOSPC or EDQUOT: nothing half done is kept."""
+
+
+class TooManyOpenFiles(StoreError):
+    """EMFILE or ENFILE."""
+
+
+class DeviceFailed(StoreError):
+    """EIO: the device under the store reports an error."""
+
+
+# --- a build cannot go on ------------------------------------------------------------------------------------------
+
+
+class BuildError(EngineError):
+    """A build cannot go on; the Dockerfile itself was fine (see parser.DockerfileError otherwise)."""
+
+
+class StepFailed(BuildError):
+    """The command of a RUN ended with `exit_code` (128+n when signal n ended it)."""
+
+    def __init__(self, text: str, exit_code: int, *, command: str | None = None, hint: str | None = None) -> None:
+        super().__init__(
+            f'process "{command if command is not None else text}" did not complete successfully: '
+            f"exit code: {exit_code}",
+            hint=hint,
+        )
+        self.text = text
+        self.exit_code = exit_code
+
+
+class ContextError(BuildError):
+    """The build context is missing, unreadable, or not what it says."""
+
+
+class DockerfileNotFound(BuildError):
+    """The Dockerfile is not where it was looked for."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"failed to read dockerfile: open {path}: no such file or directory", hint="name another with -f"
+        )
+        self.path = path
+
+
+class SourceNotFound(BuildError):
+    """A source of COPY or ADD is not in the context, stage or image."""
+
+    def __init__(self, path: str, *, where: str = "the build context", hint: str | None = None) -> None:
+        super().__init__(f'"{path}": not found in {where}', hint=hint)
+        self.path = path
+        self.where = where
+
+
+# --- what comes in or goes out -------------------------------------------------------------------------------------
+
+
+class TransferError(EngineError):
+    """Reading or writing an image in an outside form failed."""
+
+
+class ArchiveInvalid(TransferError):
+    """An archive is damaged, hostile, or not of a known form."""
+
+
+class LimitExceeded(TransferError):
+    """An archive or document is larger, deeper or longer than we take."""
+
+
+class DigestMismatch(TransferError):
+    """Bytes do not have the digest that they were announced with."""
+
+    def __init__(self, what: str, expected: str, found: str) -> None:
+        super().__init__(f"{what} has digest {found}, expected {expected}")
+        self.expected = expected
+        self.found = found
+
+
+class DownloadFailed(TransferError):
+    """Something could not be fetched."""
+
+
+class Unsupported(EngineError):
+    """This kernel, file system or host lacks something; the message names it."""
+
+
+# --- from errno ----------------------------------------------------------------------------------------------------
+
+_BY_ERRNO: dict[int, tuple[type[StoreError], str | None]] = {
+    errno.ENOSPC: (DiskFull, "free some space (lamina prune removes what is unused), then try again"),
+    errno.EDQUOT: (DiskFull, "the disk quota is used up: free some space, then try again"),
+    errno.EIO: (DeviceFailed, "the kernel's log (dmesg) says more about the device"),
+    errno.EMFILE: (TooManyOpenFiles, "raise the limit of open files (ulimit -n)"),
+    errno.ENFILE: (TooManyOpenFiles, "the whole system has too many open files"),
+    errno.EROFS: (StoreReadOnly, "choose another store with --root"),
+    errno.EACCES: (StoreUnreadable, "check its owner and mode, or choose another store with --root"),
+    errno.EPERM: (StoreUnreadable, "check its owner and mode, or choose another store with --root"),
+}
+
+
+def from_os_error(err: OSError, action: str) -> StoreError | None:
+    """The error to show for `err` while doing `action` ("commit layer"), or None if it says nothing about the disk."""
+    known = _BY_ERRNO.get(err.errno or 0)
+    if known is None:
+        return None
+    kind, hint = known
+    path = os.fsdecode(err.filename) if isinstance(err.filename, str | bytes) else None
+    where = f" {path}" if path else ""
+    return kind(f"cannot {action}:{where} {err.strerror or err}".replace(":  ", ": "), hint=hint)
+
+
+@contextmanager
+def disk_errors(action: str) -> Iterator[None]:
+    """Turn the OSErrors of a full, failing or forbidden disk into StoreErrors; other OSErrors pass unchanged."""
+    try:
+        yield
+    except OSError as err:
+        translated = from_os_error(err, action)
+        if translated is None:
+            raise
+        raise translated from err
+
+
+def _shown(text: str, limit: int = 100) -> str:
+    """`text` quoted for a message, cut so that hostile input cannot flood a terminal."""
+    return repr(text if len(text) <= limit else text[:limit] + "…")
