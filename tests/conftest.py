@@ -1,0 +1,155 @@
+"""What every test may use: the one place where root tests are skipped, and the real command with a store of its own."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+SCRIPT = Path(sys.executable).parent / "lamina"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@dataclass(frozen=True, slots=True)
+class Lamina:
+    """The installed console script on one store directory, as a user types it."""
+
+    root: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(
+        self,
+        *arguments: str | Path,
+        stdin: bytes = b"",
+        cwd: Path | None = None,
+        code: int | None = 0,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run it and check the exit code (`code=None`: any)."""
+        done = subprocess.run(
+            self.command(*arguments),
+            input=stdin,
+            capture_output=True,
+            cwd=cwd,
+            env=self.variables(environment),
+            timeout=280,
+            check=False,
+        )
+        if code is not None and done.returncode != code:
+            text = (done.stdout + done.stderr).decode(errors="replace")
+            pytest.fail(f"lamina {' '.join(map(str, arguments))} ended with {done.returncode}, not {code}:\n{text}")
+        return done
+
+    def text(self, *arguments: str | Path, **options: object) -> str:
+        """Its standard output without the last line break."""
+        return self(*arguments, **options).stdout.decode().removesuffix("\n")  # type: ignore[arg-type]
+
+    def start(self, *arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:
+        """A process under way, in a process group of its own."""
+        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+            self.command(*arguments), env=self.variables(None), start_new_session=True, **options
+        )
+
+    def command(self, *arguments: str | Path) -> Sequence[str]:
+        return [str(SCRIPT), *map(str, arguments)]
+
+    def variables(self, more: Mapping[str, str] | None) -> Mapping[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TERM", "TMPDIR") if name in os.environ}
+        return {**kept, "LAMINA_ROOT": str(self.root), **self.environment, **(more or {})}
+
+
+@contextmanager
+def store(root: Path) -> Iterator[Lamina]:
+    """A store at `root`; whatever runs in it is ended and its host resources are given back, also after a failure."""
+    lamina = Lamina(root)
+    try:
+        yield lamina
+    finally:
+        containers = lamina("ps", "-aq", code=None).stdout.decode().split()
+        if containers:
+            lamina("rm", "-f", *containers, code=None)
+        lamina("network", "prune", "-f", code=None)
+        lamina("system", "release", code=None)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time, for what all workers of a run share."""
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def run_directory(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A directory that all workers of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def base_archives(run_directory: Path) -> "BaseArchives":
+    return BaseArchives(run_directory)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseArchives:
+    """Base images as `save` archives, bootstrapped once in a run."""
+
+    directory: Path
+
+    def get(self, name: str) -> Path:
+        """The archive of `bootstrap NAME`."""
+        archive = self.directory / f"{name.replace(':', '-')}.tar"
+        with locked(archive.with_suffix(".lock")):
+            if not archive.exists():
+                with store(self.directory / f"bootstrap-{name.replace(':', '-')}") as lamina:
+                    lamina("bootstrap", name)
+                    lamina("save", "-o", archive, name)
+        return archive
+
+
+@pytest.fixture
+def lamina(tmp_path: Path) -> Iterator[Lamina]:
+    """The command on an empty store."""
+    with store(tmp_path / "store") as command:
+        yield command
+
+
+@pytest.fixture
+def busybox(lamina: Lamina, base_archives: BaseArchives) -> Lamina:
+    """The command on a store that has busybox:latest."""
+    lamina("load", "-i", base_archives.get("busybox"))
+    return lamina
+
+
+@pytest.fixture(scope="session")
+def debian(run_directory: Path, base_archives: BaseArchives) -> Iterator[Lamina]:
+    """The command on a store, one per worker and run, that has debian:bookworm: it is big, so its tests share it."""
+    root = run_directory / f"debian-{os.getpid()}"
+    with store(root) as command:
+        command("load", "-i", base_archives.get("debian:bookworm"))
+        yield command
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The reference data beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("the reference data is not beside this checkout")
+    return SHARED

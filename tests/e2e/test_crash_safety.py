@@ -1,0 +1,114 @@
+"""Builds that are killed, and builds side by side: nothing is lost, nothing stays behind, the result is the same."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+Lamina = Any  # the fixture's type lives in conftest, which tests do not import
+
+
+def diff_ids(lamina: Lamina, image: str) -> list[str]:
+    return json.loads(lamina.text("inspect", image))[0]["RootFS"]["Layers"]  # type: ignore[no-any-return]
+
+
+def twenty_steps(directory: Path) -> Path:
+    """A context whose files carry a fixed time, so that equal steps give equal diff_ids wherever they run."""
+    directory.mkdir()
+    lines = ["FROM busybox", "COPY . /src"]
+    for n in range(18):
+        # Times are part of a layer: each file and the directory that it changed get a fixed one.
+        lines.append(f"RUN echo {n} > /src/{n} && touch -d '2020-01-01 00:00:00' /src/{n} /src")
+    (directory / "Dockerfile").write_text("\n".join(lines) + "\n")
+    (directory / "input").write_text("input\n")
+    for path in (directory / "Dockerfile", directory / "input", directory):
+        os.utime(path, (1_577_836_800, 1_577_836_800))
+    return directory
+
+
+def leftovers(root: Path) -> list[str]:
+    """Mounts below `root` that this or any process sees, and processes that name it."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        try:
+            mounts = (process / "mountinfo").read_text()
+            arguments = (process / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        found += [line for line in mounts.splitlines() if str(root) in line]
+        if str(root) in arguments:
+            found.append(arguments)
+    return found
+
+
+ROUNDS = 100
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_lose_nothing(busybox: Lamina, tmp_path: Path) -> None:
+    context = twenty_steps(tmp_path / "context")
+    busybox("build", "-t", "expected", context)
+    expected = diff_ids(busybox, "expected")
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    killed = 0
+    for n in range(ROUNDS):
+        build = busybox.start(
+            "build", "--no-cache", "-t", "victim", context, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            build.wait(timeout=chance.uniform(0.02, 1.0))
+        except subprocess.TimeoutExpired:
+            os.killpg(build.pid, signal.SIGKILL)
+            build.wait()
+            killed += 1
+        if n % 10 == 9:
+            busybox("fsck")
+    assert killed >= ROUNDS // 4, f"seed {seed}: only {killed} builds were still under way when they were killed"
+    busybox("build", "-t", "after", context)
+    assert diff_ids(busybox, "after") == expected, f"seed {seed}"
+    busybox("build", "--no-cache", "-t", "again", context)
+    assert diff_ids(busybox, "again") == expected, f"seed {seed}"
+    busybox("fsck")
+    assert leftovers(busybox.root) == []
+
+
+def test_eight_builds_at_once(busybox: Lamina, tmp_path: Path) -> None:
+    same = twenty_steps(tmp_path / "same")
+    contexts = [same] * 4
+    for n in range(4):
+        other = twenty_steps(tmp_path / f"other{n}")
+        (other / "Dockerfile").write_text((other / "Dockerfile").read_text() + f"RUN echo other {n} > /other\n")
+        contexts.append(other)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda item: busybox("build", "-t", f"at-once:{item[0]}", item[1]), enumerate(contexts)))
+    results = [diff_ids(busybox, f"at-once:{n}") for n in range(8)]
+    assert results[0] == results[1] == results[2] == results[3]
+    assert len({tuple(each) for each in results}) == 5
+    assert all(each[:20] == results[4][:20] for each in results[4:])
+    for n in range(4):
+        assert busybox.text("run", "--rm", f"at-once:{4 + n}", "cat", "/other") == f"other {n}"
+    busybox("fsck")
+    assert leftovers(busybox.root) == []
+
+
+def test_a_failed_build_keeps_the_old_tag(busybox: Lamina, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo good > /file\n")
+    busybox("build", "-t", "app", tmp_path)
+    before = busybox.text("images", "-q", "--no-trunc", "app")
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo bad > /file\nRUN echo said; exit 7\n")
+    failed = busybox("build", "-t", "app", tmp_path, code=1)
+    text = failed.stderr.decode()
+    assert "exit code: 7" in text and "Dockerfile:3" in text and "said" in text and ">>>" in text
+    assert busybox.text("images", "-q", "--no-trunc", "app") == before
+    assert busybox.text("run", "--rm", "app", "cat", "/file") == "good"
