@@ -1,6 +1,6 @@
 """The engines that are compared, each a way to turn a workload's action into a command line.
 
-An engine keeps everything below a directory that it is given and is stopped (a daemon by its own process id) at the end.
+An engine keeps everything below a directory that it is given and is stopped at the end.
 """
 
 import os

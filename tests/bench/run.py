@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from engines import ENGINES, Engine, Lamina, Timing, timed  # noqa: E402
-from workloads import WORKLOADS, Case  # noqa: E402
+from engines import ENGINES, Engine, Lamina, Timing, timed
+from workloads import WORKLOADS, Case
 
 
 def measure(case: Case, engines: list[Engine]) -> dict[str, list[Timing]]:
