@@ -1,0 +1,90 @@
+"""The one error of the parser.
+
+    DockerfileError(message, span, hint, source)
+
+It says what is wrong in docker's words, where, and what would be right. Functions that see a word but no file
+(`words`, `mounts`, `ports`) raise it without a span; the caller who knows the instruction adds it with `at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from parser.source import Source, Span
+
+__all__ = ["DockerfileError", "did_you_mean", "nearest"]
+
+
+class DockerfileError(Exception):
+    """A Dockerfile, or a part of one, that cannot be used.
+
+    `message` is docker's text for it, `span` the place, `hint` a correction, `source` the file. `str()` gives
+    "Dockerfile:3:1: unknown instruction: RUNN (did you mean RUN?)".
+    """
+
+    def __init__(
+        self, message: str, span: Span | None = None, *, hint: str | None = None, source: Source | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.span = span
+        self.hint = hint
+        self.source = source
+
+    def at(self, span: Span, source: Source | None = None) -> DockerfileError:
+        """The same error with a place; a place that is known already, being nearer, stays."""
+        return DockerfileError(self.message, self.span or span, hint=self.hint, source=self.source or source)
+
+    def excerpt(self, *, context: int = 2) -> str:
+        """The lines of the file around the error, docker's way; empty when the place is not known."""
+        if self.source is None or self.span is None:
+            return ""
+        return self.source.excerpt(self.span, context=context)
+
+    def __str__(self) -> str:
+        text = self.message if self.hint is None else f"{self.message} ({self.hint})"
+        if self.span is None:
+            return text
+        name = self.source.name if self.source is not None else "Dockerfile"
+        return f"{name}:{self.span.start.line}:{self.span.start.column}: {text}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self.message, self.span, self.hint, self.source)
+
+
+def _rebuild(message: str, span: Span | None, hint: str | None, source: Source | None) -> DockerfileError:
+    return DockerfileError(message, span, hint=hint, source=source)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that a typing error away from `word`, or None. Case is ignored in the comparison."""
+    lowered = word.lower()
+    best: tuple[int, str] | None = None
+    for candidate in known:
+        other = candidate.lower()
+        # Two slips, as docker allows, but never so many that a short word becomes a quite different one.
+        limit = min(2, (min(len(lowered), len(other)) + 1) // 2)
+        distance = _distance(lowered, other, limit)
+        if distance <= limit and (best is None or distance < best[0]):
+            best = (distance, candidate)
+    return best[1] if best else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """The hint "did you mean X?" when a known word is near enough."""
+    found = nearest(word, known)
+    return f"did you mean {found}?" if found else None
+
+
+def _distance(left: str, right: str, limit: int) -> int:
+    """Levenshtein's edit distance, or `limit + 1` when it is certain to be larger."""
+    if abs(len(left) - len(right)) > limit:
+        return limit + 1
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        previous, row = row, [i]
+        for j, b in enumerate(right, 1):
+            row.append(min(previous[j] + 1, row[j - 1] + 1, previous[j - 1] + (a != b)))
+    return row[-1]
