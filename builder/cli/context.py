@@ -1,0 +1,131 @@
+"""What a command is given: the environment, the streams, the store it works on.  Nothing else reads them.
+
+The engine is opened on first use: `--help`, completion of flags and usage errors touch no store.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from builder.engine.session import Engine
+
+
+class Cli:
+    """One invocation.  Close it (context manager) to close what it opened."""
+
+    def __init__(self, env: Mapping[str, str], *, root: str = "", debug: bool = False) -> None:
+        self.env = env
+        self.debug = debug
+        self._root = root
+        self._engine: Engine | None = None
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Cli:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._undo.close()
+
+    def choose_root(self, root: str) -> None:
+        """Take --root, when it was given."""
+        self._root = root or self._root
+
+    @property
+    def root(self) -> Path:
+        """The store's directory: --root, LAMINA_ROOT, or the user's default place."""
+        chosen = self._root or self.env.get("LAMINA_ROOT", "")
+        if chosen:
+            return Path(os.path.abspath(chosen))
+        if os.geteuid() == 0:
+            return Path("/var/lib/lamina")
+        data = self.env.get("XDG_DATA_HOME") or os.path.join(self.env.get("HOME", "/"), ".local/share")
+        return Path(data) / "lamina"
+
+    @property
+    def engine(self) -> Engine:
+        """The engine on the store, opened now if it was not.  A plain user enters the user namespace first."""
+        if self._engine is None:
+            from builder.engine.session import Engine
+
+            root = self.root
+            if os.geteuid() != 0:
+                from runtime import userns
+
+                userns.enter()
+            self._engine = self._undo.enter_context(Engine.open(root, clock=self.now))
+        return self._engine
+
+    @property
+    def cwd(self) -> Path:
+        """The working directory."""
+        return Path.cwd()
+
+    def now(self) -> datetime:
+        """The time, in UTC."""
+        return datetime.now(UTC)
+
+    def out(self, text: str) -> None:
+        """Data: a line on stdout."""
+        sys.stdout.write(text + "\n")
+
+    def say(self, text: str) -> None:
+        """Talk: a line on stderr."""
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def raw_out(self) -> IO[bytes]:
+        """stdout for bytes; what was written as text before comes first."""
+        sys.stdout.flush()
+        return sys.stdout.buffer
+
+    def raw_in(self) -> IO[bytes]:
+        """stdin for bytes."""
+        return sys.stdin.buffer
+
+    def terminal_in(self) -> bool:
+        """Whether stdin is a terminal."""
+        return _tty(0)
+
+    def terminal_out(self) -> bool:
+        """Whether stdout is a terminal."""
+        return _tty(1)
+
+    def terminal_err(self) -> bool:
+        """Whether stderr is a terminal."""
+        return _tty(2)
+
+    def confirm(self, question: str) -> bool:
+        """Ask on the terminal; anything but y or Y is no, and so is the end of stdin."""
+        sys.stdout.write(question + " [y/N] ")
+        sys.stdout.flush()
+        return sys.stdin.readline().strip() in ("y", "Y")
+
+    def each(self, names: list[str], act: Callable[[str], object], *, echo: bool = True) -> int:
+        """Do `act` for every name, echo the names that worked, report the others, and give the exit code."""
+        from builder.cli import app
+
+        code = 0
+        for name in names:
+            try:
+                act(name)
+            except app.reported() as error:
+                self.say(app.message(error))
+                code = 1
+            else:
+                if echo:
+                    self.out(name)
+        return code
+
+
+def _tty(fd: int) -> bool:
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
