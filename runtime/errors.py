@@ -8,7 +8,16 @@ ContainerError                   125  the root of the tree; also anything that h
 ├── ResourceUnavailable          125  a limit was asked for that this host cannot enforce
 ├── KernelUnsupported            125  the kernel lacks or refuses something that containers need
 ├── SpecInvalid                  125  the specification contradicts itself
-└── LauncherDied                 125  the process that starts containers went away
+├── LauncherDied                 125  the process that starts containers went away
+├── WrongState                   125  the container is not in a state in which this can be done
+│   └── NotRunning               125  it does not run
+├── NetworkError                 125  a network, address or port that cannot be had
+│   ├── NetworkNotFound          125
+│   ├── NetworkExists            125
+│   └── NetworkInUse             125  containers are connected
+└── VolumeError                  125  a volume that cannot be made or mounted
+    ├── VolumeNotFound           125
+    └── VolumeInUse              125  containers use it
 
 An error made inside a container travels to the command as ``to_wire()`` gives it and is made again by
 ``from_wire()``; so every class takes ``(message, *, hint=None)`` and holds nothing else.
