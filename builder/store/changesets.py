@@ -1,27 +1,36 @@
 """A layer directory as a canonical changeset tar: one pass gives the tar, its digests, its size and its list of files.
 
 A layer is an overlay upper directory. The *canonical* tar of it has exactly one form, so that the same files always give
-the same ``diff_id``: entries in depth-first order with the names of each directory sorted as bytes, ``ustar`` headers with
-pax records only for what ustar cannot say, no user or group names, whole seconds (docker and containerd cut them the same
-way), overlay's whiteouts and opaque directories as the ``.wh.`` files of the image specification.
+the same ``diff_id``: entries in the order of ``layerwalk``, headers as ``tarheaders`` writes them, no user or group names,
+whole seconds (docker and containerd cut them the same way), overlay's whiteouts and opaque directories as the ``.wh.`` files
+of the image specification.
 
 Not here: unpacking (``apply``), tars that other tools wrote and whose bytes must come back (``recipes``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import os
-
-    from builder.oci.digests import DiffID, Digest
+from builder.errors import StoreError
+from builder.oci.digests import ContentDigest, Digest, DiffID
+from builder.store import recipes, tarheaders
+from builder.store.layerwalk import Found, walk
 
 Sink = Callable[[bytes], object]
 """Takes the next bytes of a stream (``file.write``, ``hash.update``)."""
+
+KnownDigest = Callable[[bytes, os.stat_result], "bytes | None"]
+"""(path, status) of a file → the 32 bytes of its content's sha256, or None to have it read."""
+
+_BATCH = 1 << 18
+"""Small pieces are gathered to this many bytes before they are hashed: a large update lets other threads run."""
+_READ = 1 << 20
+_EMPTY = hashlib.sha256().digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,7 @@ class Changeset:
 
     diff_id: DiffID
     """sha256 of the uncompressed tar."""
-    content_digest: Digest
+    content_digest: ContentDigest
     """Digest over path, type, mode, owner, link target, xattrs and content of every entry: no times."""
     size: int
     """Bytes of the uncompressed tar."""
@@ -58,20 +67,167 @@ class Entry:
     """Target of a symlink or hard link, else empty."""
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What can be said of a layer without reading its files again."""
+
+    content_digest: ContentDigest
+    content_size: int
+    files: int
+    recipe_digest: bytes
+    """sha256 of the recipe (see ``recipes``) that the canonical tar has."""
+
+
+class _Output:
+    """The tar on its way: gathered, hashed, counted, handed on."""
+
+    def __init__(self, sink: Sink | None) -> None:
+        self._sink = sink
+        self._hash = hashlib.sha256()
+        self._pending = bytearray()
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        if len(data) >= _BATCH:
+            self.flush()
+            self._give(data)
+            return
+        self._pending += data
+        if len(self._pending) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._pending:
+            self._give(bytes(self._pending))
+            self._pending.clear()
+
+    def _give(self, data: bytes) -> None:
+        self._hash.update(data)
+        self.size += len(data)
+        if self._sink:
+            self._sink(data)
+
+    def digest(self) -> DiffID:
+        self.flush()
+        return DiffID(Digest("sha256:" + self._hash.hexdigest()))
+
+
+class _Leaves:
+    """The content digest on its way: one record per entry, each field of a fixed or stated length."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256(b"lamina content 1\n")
+        self._pending = bytearray()
+        self.files = 0
+        self.content_size = 0
+
+    def add(self, found: Found, digest: bytes) -> None:
+        path, kind, mode, uid, gid, size, _, link, device, xattrs, _, _ = found
+        self._pending += b"%d:%b%b%o %d:%d %d,%d %d:%b%d%b" % (
+            *(len(path), path, kind, mode, uid, gid, *device),
+            *(len(link), link, len(xattrs), digest),
+        )
+        for name, value in xattrs:
+            self._pending += b"%d:%b%d:%b" % (len(name), name, len(value), value)
+        self.files += 1
+        self.content_size += size
+        if len(self._pending) >= _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._hash.update(self._pending)
+        self._pending = bytearray()
+
+    def digest(self) -> ContentDigest:
+        self._flush()
+        return ContentDigest(Digest("sha256:" + self._hash.hexdigest()))
+
+
 def write(
-    upper: Path,
+    upper: Path | int,
     sink: Sink | None = None,
     *,
+    overlay: bool = True,
     latest_mtime: int | None = None,
-    known_digest: Callable[[bytes, os.stat_result], str | None] | None = None,
+    known_digest: KnownDigest | None = None,
     on_entry: Callable[[Entry], object] | None = None,
 ) -> Changeset:
-    """Write the canonical tar of *upper* to *sink* (None: only the digests are wanted).
+    """Write the canonical tar of *upper* (a path, or a directory's descriptor) to *sink* (None: only digests are wanted).
 
-    *latest_mtime* (seconds) replaces every later modification time, as SOURCE_DATE_EPOCH asks. *known_digest* may give the
-    sha256 (hex) of a file's content from its path and ``stat``, which saves the second hash over it. Safe to run in a
-    thread: large updates of the hash release the interpreter's lock. Sockets are left out, as docker does.
+    *overlay* says that it is an overlay upper directory, with whiteouts; otherwise it is an ordinary tree.
+    *latest_mtime* (seconds) replaces every later modification time, as SOURCE_DATE_EPOCH asks. *known_digest* saves the
+    second hash over the content of a file. Safe to run in a thread: large updates of the hash release the interpreter's
+    lock. Sockets are left out, as docker does.
 
-    Raises: OSError (the directory cannot be read), LayerChanged (a file changed its size while being read).
+    Raises: OSError (the directory cannot be read), StoreError (a file changed its size while being read).
     """
-    raise NotImplementedError
+    output, leaves = _Output(sink), _Leaves()
+    for found in walk(upper, overlay=overlay):
+        output.add(_header(found, latest_mtime))
+        digest = b""
+        if found.kind == tarheaders.FILE:
+            digest = _EMPTY
+            if found.size:
+                digest = _copy(found, output, known_digest(found.path, found.status) if known_digest else None)
+                output.add(tarheaders.padding(found.size))
+        leaves.add(found, digest)
+        if on_entry:
+            on_entry(_entry(found, digest))
+    output.add(tarheaders.END)
+    return Changeset(output.digest(), leaves.digest(), output.size, leaves.content_size, leaves.files)
+
+
+def summarise(upper: Path, digests: Mapping[int, bytes]) -> Summary:
+    """The facts about a layer whose files were just written and hashed: *digests* maps inode → sha256 of non-empty files.
+
+    Raises: OSError, StoreError (a file whose digest is not given).
+    """
+    leaves, recipe_hash = _Leaves(), hashlib.sha256()
+    recipe = recipes.Writer(recipe_hash.update)
+    for found in walk(upper):
+        recipe.literal(_header(found, None))
+        digest = b""
+        if found.kind == tarheaders.FILE:
+            digest = _EMPTY
+            if found.size:
+                known = digests.get(found.status.st_ino)
+                if known is None:
+                    raise StoreError(f"layer file {os.fsdecode(found.path)!r} appeared while it was unpacked")
+                digest = known
+                recipe.file(found.path, found.size)
+                recipe.literal(tarheaders.padding(found.size))
+        leaves.add(found, digest)
+    recipe.literal(tarheaders.END)
+    recipe.close()
+    return Summary(leaves.digest(), leaves.content_size, leaves.files, recipe_hash.digest())
+
+
+def _header(found: Found, latest_mtime: int | None) -> bytes:
+    path, kind, mode, uid, gid, size, mtime, link, device, xattrs, _, _ = found
+    if latest_mtime is not None and mtime > latest_mtime:
+        mtime = latest_mtime
+    return tarheaders.header(path, kind, mode, (uid, gid), size, mtime, link, xattrs, device)
+
+
+def _copy(found: Found, output: _Output, known: bytes | None) -> bytes:
+    """Give a file's content to *output*; returns its sha256."""
+    left, fd = found.size, found.fd
+    hasher = None if known else hashlib.sha256()
+    while left:
+        chunk = os.read(fd, min(left, _READ))
+        if not chunk:
+            raise StoreError(f"layer file {os.fsdecode(found.path)!r} became shorter while it was read")
+        left -= len(chunk)
+        if hasher:
+            hasher.update(chunk)
+        output.add(chunk)
+    # Where the file ended must be its end: a longer one would give a tar without what was added.
+    if os.read(fd, 1):
+        raise StoreError(f"layer file {os.fsdecode(found.path)!r} became longer while it was read")
+    return known or (hasher.digest() if hasher else _EMPTY)
+
+
+def _entry(found: Found, digest: bytes) -> Entry:
+    path = found.path.rstrip(b"/")
+    kind = found.kind.decode()
+    return Entry(path, kind, found.mode, found.uid, found.gid, found.size, digest.hex(), found.link)
