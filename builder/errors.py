@@ -93,7 +93,9 @@ class InvalidPlatform(InvalidInput):
     """`text` is not os[/arch[/variant]]."""
 
     def __init__(self, text: str, reason: str) -> None:
-        super().__init__(f"invalid platform {_shown(text)}: {reason}", hint="write it as os/arch[/variant]: linux/amd64")
+        super().__init__(
+            f"invalid platform {_shown(text)}: {reason}", hint="write it as os/arch[/variant]: linux/amd64"
+        )
         self.text = text
 
 
@@ -299,10 +301,14 @@ class DockerfileNotFound(BuildError):
 
 
 class SourceNotFound(BuildError):
-    """A source of COPY or ADD is not in the context, stage or image."""
+    """A source of COPY or ADD is not in the context, stage or image (`where`: "context", "stage build", "image x").
 
-    def __init__(self, path: str, *, where: str = "the build context", hint: str | None = None) -> None:
-        super().__init__(f'"{path}": not found in {where}', hint=hint)
+    The message is BuildKit's, since scripts match on it; its "ref" is our `where`."""
+
+    def __init__(self, path: str, *, where: str = "context", hint: str | None = None) -> None:
+        super().__init__(
+            f'failed to compute cache key: failed to calculate checksum of ref {where}: "{path}": not found', hint=hint
+        )
         self.path = path
         self.where = where
 
