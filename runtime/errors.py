@@ -77,6 +77,42 @@ class LauncherDied(ContainerError):
     """The launcher ended while it was needed."""
 
 
+class WrongState(ContainerError):
+    """The container's state does not allow it."""
+
+
+class NotRunning(WrongState):
+    """The container does not run."""
+
+
+class NetworkError(ContainerError):
+    """A network, address or port cannot be had."""
+
+
+class NetworkNotFound(NetworkError):
+    """No network has this name or id."""
+
+
+class NetworkExists(NetworkError):
+    """The name is taken."""
+
+
+class NetworkInUse(NetworkError):
+    """Containers are connected to it."""
+
+
+class VolumeError(ContainerError):
+    """A volume cannot be made or mounted."""
+
+
+class VolumeNotFound(VolumeError):
+    """No volume has this name."""
+
+
+class VolumeInUse(VolumeError):
+    """Containers use it."""
+
+
 def from_wire(name: str, message: str, hint: str | None) -> ContainerError:
     """The error that ``to_wire`` described; a plain ContainerError when no class has that name."""
     classes = [ContainerError]
