@@ -13,7 +13,9 @@ def hosts_file(entries: Sequence[tuple[str, str]], own: Sequence[tuple[str, str]
     raise NotImplementedError
 
 
-def resolv_conf(host: str, *, servers: Sequence[str] = (), search: Sequence[str] = (), options: Sequence[str] = ()) -> str:
+def resolv_conf(
+    host: str, *, servers: Sequence[str] = (), search: Sequence[str] = (), options: Sequence[str] = ()
+) -> str:
     """The text of /etc/resolv.conf: *host* is the host's file; loopback resolvers are left out, as docker does.
 
     Given servers, search domains or options replace the host's.

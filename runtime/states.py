@@ -6,8 +6,16 @@ container whose supervisor has died is dead too, whatever the file says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from os import PathLike
+from typing import Any
+
+from runtime.errors import ContainerError, WrongState
 
 
 class Status(StrEnum):
@@ -21,13 +29,19 @@ class Status(StrEnum):
     DEAD = "dead"
 
 
-@dataclass(frozen=True, slots=True)
-class HealthState:
-    """``status``: starting, healthy, unhealthy; ``log``: the last five results, oldest first."""
+KILLED = 137
 
-    status: str = "starting"
-    failing_streak: int = 0
-    log: tuple[HealthResult, ...] = ()
+# Which may follow which. A container starts again from exited; dead is one whose removal failed half way.
+ALLOWED: Mapping[Status, frozenset[Status]] = {
+    Status.CREATED: frozenset({Status.RUNNING, Status.CREATED, Status.EXITED, Status.DEAD}),
+    Status.RUNNING: frozenset({Status.PAUSED, Status.RESTARTING, Status.EXITED}),
+    Status.PAUSED: frozenset({Status.RUNNING, Status.RESTARTING, Status.EXITED}),
+    Status.RESTARTING: frozenset({Status.RUNNING, Status.EXITED}),
+    Status.EXITED: frozenset({Status.RUNNING, Status.EXITED, Status.DEAD}),
+    Status.DEAD: frozenset(),
+}
+
+RUNNING = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,15 @@ class HealthResult:
     end: str
     exit_code: int
     output: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthState:
+    """``status``: starting, healthy, unhealthy; ``log``: the last five results, oldest first."""
+
+    status: str = "starting"
+    failing_streak: int = 0
+    log: tuple[HealthResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +84,100 @@ class ContainerState:
     stopped_by_user: bool = False
     health: HealthState | None = None
     cgroup: str = ""
+
+
+def check(now: Status, wanted: Status) -> None:
+    """Raise WrongState unless *wanted* may follow *now*."""
+    if wanted not in ALLOWED[now]:
+        raise WrongState(f"a container that is {now} cannot become {wanted}")
+
+
+def read(directory: str | PathLike[str]) -> ContainerState:
+    """The state in *directory*: ``created`` when there is no file; exited with 137 when its supervisor has died."""
+    path = os.fspath(directory)
+    state = _load(path)
+    if state.status in RUNNING and not alive(path):
+        # The supervisor may have ended properly between the two looks.
+        state = _load(path)
+        if state.status in RUNNING and not alive(path):
+            return replace(
+                state, status=Status.EXITED, pid=0, pid_start=0, exit_code=KILLED, error="", finished_at=_modified(path)
+            )
+    return state
+
+
+def write(directory: str | PathLike[str], state: ContainerState) -> None:
+    """Replace the state file; a reader sees the old or the new one. Only the holder of the lock calls this."""
+    path = os.path.join(os.fspath(directory), "state.json")
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        json.dump(asdict(state), file)
+    os.rename(f"{path}.new", path)
+
+
+def lock(directory: str | PathLike[str]) -> int:
+    """Take the supervisor's lock; the descriptor holds it. Raises WrongState when a supervisor is alive."""
+    descriptor = os.open(os.path.join(os.fspath(directory), "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise WrongState("container is already running", hint="stop it first") from None
+    return descriptor
+
+
+def alive(directory: str | PathLike[str]) -> bool:
+    """Whether a supervisor holds the lock."""
+    try:
+        descriptor = os.open(os.path.join(os.fspath(directory), "lock"), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two who ask at once do not take each other for a supervisor.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def process_start(pid: int) -> int:
+    """When a process started, in clock ticks since boot; 0 when there is none. With the pid it names a process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The program's name, in parentheses, may hold blanks and parentheses itself.
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def process_alive(pid: int, start: int) -> bool:
+    """Whether the process that had this pid and start time still exists."""
+    return pid > 0 and start > 0 and process_start(pid) == start
+
+
+def _load(directory: str) -> ContainerState:
+    path = os.path.join(directory, "state.json")
+    try:
+        with open(path, "rb") as file:
+            data: dict[str, Any] = json.load(file)
+        return from_dict(data)
+    except FileNotFoundError:
+        return ContainerState()
+    except (ValueError, TypeError, KeyError) as err:
+        raise ContainerError(f"{path} is damaged: {err}", hint="remove the container") from err
+
+
+def from_dict(data: Mapping[str, Any]) -> ContainerState:
+    """The value that ``dataclasses.asdict`` made plain."""
+    health = data.get("health")
+    if health is not None:
+        results = tuple(HealthResult(**result) for result in health["log"])
+        health = HealthState(health["status"], health["failing_streak"], results)
+    return ContainerState(**{**data, "status": Status(data["status"]), "health": health})
+
+
+def _modified(directory: str) -> str:
+    from runtime.logs import rfc3339nano
+
+    return rfc3339nano(os.stat(os.path.join(directory, "state.json")).st_mtime_ns)

@@ -30,8 +30,15 @@ class Volumes:
     def __init__(self, directory: str | PathLike[str]) -> None:
         raise NotImplementedError
 
-    def create(self, name: str = "", *, created: str, driver: str = "local", labels: Mapping[str, str] | None = None,
-               options: Mapping[str, str] | None = None) -> Volume:
+    def create(
+        self,
+        name: str = "",
+        *,
+        created: str,
+        driver: str = "local",
+        labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> Volume:
         """Make a volume, or return the one that has the name (docker: create is idempotent). Empty name: anonymous,
         64 hex digits. Raises VolumeError."""
         raise NotImplementedError
@@ -48,8 +55,13 @@ class Volumes:
         """Remove. *in_use* gives the ids of the containers that use a name; raises VolumeInUse when there are any."""
         raise NotImplementedError
 
-    def prune(self, *, in_use: Callable[[str], tuple[str, ...]], everything: bool = False,
-              select: Callable[[Volume], bool] = lambda volume: True) -> tuple[tuple[str, int], ...]:
+    def prune(
+        self,
+        *,
+        in_use: Callable[[str], tuple[str, ...]],
+        everything: bool = False,
+        select: Callable[[Volume], bool] = lambda volume: True,
+    ) -> tuple[tuple[str, int], ...]:
         """Remove unused anonymous volumes (all unused with *everything*); returns (name, bytes freed)."""
         raise NotImplementedError
 

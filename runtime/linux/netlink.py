@@ -168,7 +168,12 @@ def _raise(body: bytes, flags: int, call: str) -> None:
         return
     said = ""
     if flags & _NLM_F_ACK_TLVS:
-        said = attributes(body[20:] if flags & _NLM_F_CAPPED else b"").get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
+        said = (
+            attributes(body[20:] if flags & _NLM_F_CAPPED else b"")
+            .get(_NLMSGERR_ATTR_MSG, b"")
+            .rstrip(b"\0")
+            .decode(errors="replace")
+        )
     raise OSError(-error, f"{call}: {os.strerror(-error)}" + (f" ({said})" if said else ""))
 
 

@@ -140,7 +140,11 @@ def replace_table(netfilter: Netlink, name: str, chains: tuple[Chain, ...], *, m
     """Make the table be exactly *chains*, whatever it was; *mark* (at most 256 bytes) is kept as its user data."""
     table = text(1, name)
     # Adding first makes the deletion succeed when there is no table: all of it is one transaction.
-    work = [(_NEWTABLE, NLM_F_CREATE, table), (_DELTABLE, 0, table), (_NEWTABLE, NLM_F_CREATE, table + attribute(6, mark))]
+    work = [
+        (_NEWTABLE, NLM_F_CREATE, table),
+        (_DELTABLE, 0, table),
+        (_NEWTABLE, NLM_F_CREATE, table + attribute(6, mark)),
+    ]
     for chain in chains:
         hook = nested(4, be32(1, chain.hook), attribute(2, struct.pack(">i", chain.priority)))
         work.append((_NEWCHAIN, NLM_F_CREATE, table + text(3, chain.name) + hook + text(7, chain.kind)))

@@ -91,7 +91,9 @@ def add_bridge(route: Netlink, name: str, *, mtu: int, mac: bytes, alias: str) -
         call=f"add bridge {name}",
     )
     # ifalias is not taken when a link is made, only when one is changed.
-    route.request(_RTM_NEWLINK, 0, _ifinfo() + text(_IFLA_IFNAME, name) + text(_IFLA_IFALIAS, alias), call=f"alias {name}")
+    route.request(
+        _RTM_NEWLINK, 0, _ifinfo() + text(_IFLA_IFNAME, name) + text(_IFLA_IFALIAS, alias), call=f"alias {name}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,11 @@ def set_up(route: Netlink, index: int) -> None:
 def add_address(route: Netlink, index: int, ip: str, prefix: int, *, broadcast: str = "") -> None:
     """Give an interface an IPv4 address; OSError(EEXIST) when it has it."""
     packed = socket.inet_aton(ip)
-    payload = _IFADDR.pack(socket.AF_INET, prefix, 0, 0, index) + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
+    payload = (
+        _IFADDR.pack(socket.AF_INET, prefix, 0, 0, index)
+        + attribute(_IFA_LOCAL, packed)
+        + attribute(_IFA_ADDRESS, packed)
+    )
     if broadcast:
         payload += attribute(_IFA_BROADCAST, socket.inet_aton(broadcast))
     route.request(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, payload, call=f"add address {ip}/{prefix}")
