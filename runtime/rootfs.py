@@ -1,18 +1,171 @@
-"""Root file systems from layers: overlay mounts that are attached nowhere, and paths inside them.
+"""Root file systems from layers: overlay mounts that are attached nowhere, and bind mounts of paths inside them.
 
-``open_rootfs`` is for whoever reads or writes a container's files from outside (copy, commit, cp, export); init uses
-``overlay`` for the container itself. Nothing here ever appears in the host's mount table.
+``open_rootfs`` is for whoever reads or writes a container's files from outside (copy, commit, cp, export); init
+makes the container's own root with ``overlay``. Nothing here ever appears in the host's mount table.
 """
 
 from __future__ import annotations
 
-from runtime.spec import Rootfs
+import errno
+import os
+
+from runtime.errors import KernelUnsupported, MountFailed
+from runtime.linux import mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.spec import Rootfs
+
+# With index or metacopy a reused upper directory on other layers fails to mount (ESTALE) or has no contents of its own.
+_FLAGS = (("index", "off"), ("metacopy", "off"), ("redirect_dir", "off"))
 
 
-def open_rootfs(rootfs: Rootfs) -> int:
+def open_rootfs(rootfs: Rootfs, *, userxattr: bool = False) -> int:
     """A directory descriptor on the merged layers: a detached mount, unmounted when the descriptor is closed.
 
     Writable when *rootfs* has an upper directory and is not readonly; writes then go there, as overlay whiteouts where
-    something is deleted. Without an upper directory it is read-only. Raises MountFailed, KernelUnsupported.
+    something is deleted. Without an upper directory it is read-only. *userxattr*: in a user namespace, where overlay
+    keeps its marks in user.overlay.*; found out by itself when the kernel refuses the other. Raises MountFailed,
+    KernelUnsupported.
     """
-    raise NotImplementedError
+    mount = mount_rootfs(rootfs, userxattr=userxattr)
+    try:
+        # What fsmount returns is an O_PATH descriptor; an ordinary one keeps the mount as well and can be listed.
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount)
+    finally:
+        os.close(mount)
+
+
+def mount_rootfs(rootfs: Rootfs, *, userxattr: bool = False) -> int:
+    """As ``open_rootfs``, but the mount itself (an O_PATH descriptor), which can be attached."""
+    lowers, upper = rootfs.lowers, rootfs.upper
+    writable = upper is not None and not rootfs.readonly
+    if not lowers and upper is None:
+        raise MountFailed("a root file system needs a layer or an upper directory")
+    if not lowers or (len(lowers) == 1 and upper is None):
+        # Overlay wants a lower layer, and two of them without an upper one: a bind mount shows the same.
+        return bind(upper if upper is not None else lowers[0], readonly=not writable)
+    if upper is not None and not writable:
+        return overlay((upper, *lowers), None, None, userxattr=userxattr)
+    return overlay(lowers, upper, rootfs.work, volatile=rootfs.volatile, userxattr=userxattr)
+
+
+def overlay(
+    lowers: tuple[str, ...], upper: str | None, work: str | None, *, volatile: bool = False, userxattr: bool = False
+) -> int:
+    """A detached overlay mount of *lowers* (topmost first) below *upper*. Raises MountFailed, KernelUnsupported."""
+    try:
+        return _configure(lowers, upper, work, volatile=volatile, userxattr=userxattr)
+    except OSError as err:
+        if err.errno == errno.ENODEV:
+            raise KernelUnsupported("this kernel has no overlay file system", hint="modprobe overlay") from err
+        if err.errno == errno.EPERM and not userxattr:
+            return overlay(lowers, upper, work, volatile=volatile, userxattr=True)
+        missing = [path for path in (*lowers, upper, work) if path is not None and not os.path.isdir(path)]
+        if missing:
+            raise MountFailed(f"layer directory {missing[0]} is missing or unreadable") from err
+        raise MountFailed(f"cannot mount the layers: {err.strerror}") from err
+
+
+def _configure(lowers: tuple[str, ...], upper: str | None, work: str | None, *, volatile: bool, userxattr: bool) -> int:
+    context = mounts.fsopen("overlay")
+    try:
+        mounts.fsconfig_string(context, "source", "overlay")
+        for key, value in _FLAGS:
+            mounts.fsconfig_string(context, key, value)
+        if userxattr:
+            mounts.fsconfig_flag(context, "userxattr")
+        try:
+            for lower in lowers:
+                mounts.fsconfig_string(context, "lowerdir+", lower)
+        except OSError as err:
+            if err.errno != errno.EINVAL:
+                raise
+            # Before 6.5: one option for all layers, of at most 255 bytes.
+            mounts.fsconfig_string(context, "lowerdir", ":".join(_escape(lower) for lower in lowers))
+        if upper is not None and work is not None:
+            mounts.fsconfig_string(context, "upperdir", upper)
+            mounts.fsconfig_string(context, "workdir", work)
+            if volatile:
+                forget_volatile(work)
+                mounts.fsconfig_flag(context, "volatile")
+        mounts.fsconfig_create(context)
+        return mounts.fsmount(context)
+    finally:
+        os.close(context)
+
+
+def _escape(path: str) -> str:
+    return path.replace("\\", "\\\\").replace(":", "\\:")
+
+
+def forget_volatile(work: str) -> None:
+    """Remove the mark by which overlay refuses to mount an upper directory again after a volatile mount."""
+    for name in ("work/incompat/volatile", "work/incompat"):
+        try:
+            os.rmdir(f"{work}/{name}")
+        except OSError:
+            return
+
+
+def bind(
+    path: str,
+    *,
+    readonly: bool = False,
+    recursive: bool = False,
+    attributes: int = 0,
+    propagation: int = mounts.MS_PRIVATE,
+) -> int:
+    """A detached bind mount of a host path. *attributes*: MOUNT_ATTR_* to set. Raises MountFailed."""
+    flags = mounts.OPEN_TREE_CLONE | (mounts.AT_RECURSIVE if recursive else 0)
+    try:
+        fd = mounts.open_tree(mounts.AT_FDCWD, path, flags)
+    except OSError as err:
+        raise MountFailed(
+            f"bind source path does not exist: {path}"
+            if err.errno == errno.ENOENT
+            else f"cannot mount {path}: {err.strerror}"
+        ) from err
+    try:
+        restrict(fd, readonly=readonly, recursive=recursive, attributes=attributes, propagation=propagation)
+    except OSError as err:
+        os.close(fd)
+        raise MountFailed(f"cannot mount {path}: {err.strerror}") from err
+    return fd
+
+
+def restrict(fd: int, *, readonly: bool, recursive: bool, attributes: int = 0, propagation: int = 0) -> None:
+    """Set attributes and propagation of a detached mount, and of all below it when *recursive*."""
+    wanted = attributes | (mounts.MOUNT_ATTR_RDONLY if readonly else 0)
+    if wanted:
+        try:
+            mounts.mount_setattr(fd, set=wanted, recursive=recursive)
+        except OSError as err:
+            # A mount below it may be locked in a user namespace: then at least the top is as wanted.
+            if err.errno != errno.EPERM or not recursive:
+                raise
+            mounts.mount_setattr(fd, set=wanted)
+    if propagation:
+        mounts.mount_setattr(fd, propagation=propagation, recursive=recursive)
+
+
+def tmpfs(*, mode: str = "755", size: str | None = None, attributes: int = 0, options: tuple[str, ...] = ()) -> int:
+    """A detached, empty file system in memory. *options*: further "key=value"."""
+    return fresh("tmpfs", (f"mode={mode}", *((f"size={size}",) if size else ()), *options), attributes)
+
+
+def fresh(filesystem: str, options: tuple[str, ...] = (), attributes: int = 0) -> int:
+    """A detached new mount of a file system type without a device. Raises OSError."""
+    context = mounts.fsopen(filesystem)
+    try:
+        mounts.fsconfig_string(context, "source", filesystem)
+        for option in options:
+            key, has_value, value = option.partition("=")
+            if has_value:
+                mounts.fsconfig_string(context, key, value)
+            else:
+                mounts.fsconfig_flag(context, key)
+        mounts.fsconfig_create(context)
+        return mounts.fsmount(context, attributes)
+    finally:
+        os.close(context)
