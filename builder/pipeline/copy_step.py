@@ -1,24 +1,49 @@
-"""COPY in two halves: :func:`select` says what would be copied (pure reading), :func:`materialise` writes it.
+"""COPY in two halves: :func:`select` says what would be copied, :func:`materialise` writes it.
 
 Between the two stands the cache: ``Selection.digest`` is the leaf of the step's key that stands for all files. Times of
 files are no part of it; ``Selection.manifest`` lists one named leaf per file, for "why did this miss".
 
-    selection = select(spec, tree, cache=store.files, scratch=...)
-    hit = lookup(key(spec, selection.digest, ...))
-    if not hit:
-        facts = materialise(selection, upper=active.upper, root=rootfs_fd)
+    with select(spec, tree, cache=store.files, scratch=...) as selection:
+        hit = lookup(key(spec, selection.digest, ...))
+        if not hit:
+            facts = materialise(selection, upper=active.upper, root=rootfs_fd)
+
+An unchanged COPY costs one ``stat`` per file: a digest over everything that ``stat`` says is the name under which the cache
+has the selection's digest. Otherwise digests of single files come from the cache too, and what must be read is copied to
+the spool by the same read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder.errors import BuildError
+from builder.pipeline import bulkcopy
+from builder.pipeline.filecopy import Facts, is_racy
+from builder.pipeline.ignore import Filter
+from builder.pipeline.permissions import chmod, numeric_owner, owner
+from builder.pipeline.scanning import Block, Entry, Part, Shape, fingerprint, scan
+from builder.pipeline.trees import resolve
+
 if TYPE_CHECKING:
-    from builder.pipeline.context import Tree
-    from builder.pipeline.filehash import DigestCache
+    from types import TracebackType
+
+    from builder.pipeline import placing
+    from builder.pipeline.filehash import DigestCache, StatKey
+    from builder.pipeline.trees import Tree
+
+SPOOL_FILES = 200
+SPOOL_BYTES = 4 << 20
+"""From this much on, files that must be read are copied by the same read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +70,7 @@ class CopySpec:
     exclude: tuple[str, ...] = ()
     inline: tuple[InlineFile, ...] = ()
     unpack: bool = False
-    """Local archives among the sources are unpacked (ADD)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """One named leaf of a selection: *name* is "/path/in/context", *value* "type mode uid:gid digest"."""
-
-    name: str
-    value: str
-
-
-class Selection:
-    """What a COPY would write: frozen, in a compact form (50,000 files are about 20 MB)."""
-
-    digest: str
-    """"sha256:…" over all leaves: equal exactly when type, mode, owner, path and content of everything are equal."""
-    files: int
-    size: int
-
-    def manifest(self) -> bytes:
-        """One line per leaf, sorted by name: ``name NUL value NL``. See :func:`read_manifest`."""
-        raise NotImplementedError
+    """Archives among the sources are unpacked (ADD)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +89,191 @@ class CopyFacts:
 
     files: int
     size: int
-    """Bytes of regular files."""
+    """Bytes of regular files, hard links counted once. Without those that came out of archives."""
     linked: int
     """How many files came from the earlier layer."""
+
+
+class Selection:
+    """What a COPY would write. Fixed once made; 50,000 files are about 25 MB.
+
+    Owns the trees that were opened for it alone: close it, or use it as a context manager. The tree that it was made
+    from must stay open until :func:`materialise` is done.
+    """
+
+    def __init__(
+        self,
+        spec: CopySpec,
+        parts: Sequence[Part],
+        *,
+        cache: DigestCache | None = None,
+        scratch: Callable[[], Path] | None = None,
+        now: int | None = None,
+        owned: ExitStack | None = None,
+        label: str = "",
+    ) -> None:
+        """*now*: unix ns from before the first file was looked at. *label* goes into the digest (a checksum, a commit)."""
+        self.spec = spec
+        self.parts = tuple(parts)
+        self.owned = owned or ExitStack()
+        self.files = sum(_is_file(entry) for part in parts for block in part.blocks for entry in block.entries)
+        self._cache = cache
+        self._scratch = scratch
+        self._now = time.time_ns() if now is None else now
+        self._label = label
+        self._manifest: bytes | None = None
+        self.digest = self._find_digest()
+        """"sha256:…" over all leaves: equal exactly when type, mode, owner, path and content of everything are equal."""
+
+    def close(self) -> None:
+        """Close what was opened for this selection."""
+        self.owned.close()
+
+    def __enter__(self) -> Selection:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def manifest(self) -> bytes:
+        """All leaves as ``name NUL value NUL``, in the order of the sources; see :func:`read_manifest`.
+
+        Reads the files whose digests are not known yet. Raises: ContextError.
+        """
+        if self._manifest is None:
+            self._digest_files()
+            self._manifest = self._write_manifest()
+        return self._manifest
+
+    def _find_digest(self) -> str:
+        stats, newest = fingerprint(list(self.parts))
+        for one in self.spec.inline:
+            stats += hashlib.sha256(one.name.encode("utf-8", "surrogateescape") + b"\0" + one.content).digest()
+        key = hashlib.sha256(stats + self._label.encode()).digest()
+        known = self._cache.get_selection(key) if self._cache is not None else None
+        if known is not None:
+            return f"sha256:{known.hex()}"
+        changed = self._digest_files()
+        self._manifest = self._write_manifest()
+        digest = hashlib.sha256(b"lamina copy 1\0" + self._label.encode() + b"\0" + self._manifest)
+        if self._cache is not None and not changed and not is_racy(newest, self._now):
+            self._cache.put_selection(key, digest.digest())
+        return f"sha256:{digest.hexdigest()}"
+
+    def _write_manifest(self) -> bytes:
+        lines = bytearray()
+        for part in self.parts:
+            for block in part.blocks:
+                if block.meta is not None:
+                    value = f"d {stat.S_IMODE(block.meta.mode):04o} {block.meta.uid}:{block.meta.gid}"
+                    value += _xattrs_text(block.xattrs)
+                    lines += f"/{block.path}\0{value}\0".encode("utf-8", "surrogateescape")
+                for entry, digest in zip(block.entries, block.digests, strict=True):
+                    lines += "\0".join((*leaf(part, block, entry, digest), "")).encode("utf-8", "surrogateescape")
+        for one in self.spec.inline:
+            name = one.name.encode("utf-8", "surrogateescape")
+            lines += b"<<" + name + b"\0" + hashlib.sha256(one.content).hexdigest().encode() + b"\0"
+        return bytes(lines)
+
+    def _digest_files(self) -> bool:
+        """Fill in ``Block.digests``; says whether a file was not what the scan saw (its entry is put right)."""
+        wanted = [
+            (part, block, position)
+            for part in self.parts
+            for block in part.blocks
+            if not block.digests
+            for position, entry in enumerate(block.entries)
+            if _is_file(entry) and not entry.detail
+        ]
+        for part in self.parts:
+            for block in part.blocks:
+                if not block.digests:
+                    block.digests = [None] * len(block.entries)
+        known = self._cache.get_files([_key(b.entries[i]) for _, b, i in wanted]) if self._cache and wanted else {}
+        missing = []
+        for one in wanted:
+            _, block, position = one
+            digest = known.get(_key(block.entries[position]))
+            if digest is None:
+                missing.append(one)
+            else:
+                block.digests[position] = digest
+        return self._read(missing) if missing else False
+
+    def _read(self, missing: Sequence[tuple[Part, Block, int]]) -> bool:
+        """Read the files (part, block, position), and spool them when they are many."""
+        fresh: dict[StatKey, bytes] = {}
+        changed = False
+        spool = self._spool(missing)
+        for part in self.parts:
+            own = [one for one in missing if one[0] is part]
+            if not own:
+                continue
+            spooling = spool is not None and not self.spec.unpack
+            goal = -1
+            if spool is not None and spooling:
+                directory = spool / str(self.parts.index(part))
+                directory.mkdir(mode=0o755)
+                part.spool = str(directory)
+                goal = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                batches = self._batches(own, spooling=spooling)
+                to = goal if goal >= 0 else None
+                for number, facts in bulkcopy.run(part.tree.fd, to, batches, digest=True, label=part.tree.label):
+                    _, block, position = own[number]
+                    held = self._note(part, block, position, facts, spooled=spooling)
+                    changed = changed or not held
+                    if held and not facts.racy and not facts.xattrs and facts.digest is not None:
+                        fresh[_key(block.entries[position])] = facts.digest
+            finally:
+                if goal >= 0:
+                    os.close(goal)
+        if fresh and self._cache is not None:
+            self._cache.put_files(fresh)
+        return changed
+
+    def _note(self, part: Part, block: Block, position: int, facts: Facts, *, spooled: bool) -> bool:
+        """Keep what reading a file gave; False when it was not what the scan saw."""
+        entry = block.entries[position]
+        mode, uid, gid, size, mtime, ctime, inode, device = facts.status
+        owner = (uid, gid) if part.tree.keeps_owner else (0, 0)
+        seen = Entry(
+            entry.name, mode, *owner, size, mtime, ctime, inode, 0 if part.tree.overlay else device, entry.detail
+        )
+        block.digests[position] = facts.digest
+        if facts.xattrs:
+            block.file_xattrs[entry.name] = facts.xattrs
+        if seen == entry:
+            if spooled:
+                block.spooled.add(entry.name)
+            return True
+        block.entries[position] = seen
+        return False
+
+    def _spool(self, missing: Sequence[tuple[Part, Block, int]]) -> Path | None:
+        if self._scratch is None or (self.spec.chown is not None and numeric_owner(self.spec.chown) is None):
+            return None
+        size = sum(block.entries[position].size for _, block, position in missing)
+        return self._scratch() if len(missing) >= SPOOL_FILES or size >= SPOOL_BYTES else None
+
+    def _batches(self, own: Sequence[tuple[Part, Block, int]], *, spooling: bool) -> list[bulkcopy.Batch]:
+        permissions = chmod(self.spec.chmod) if self.spec.chmod is not None else None
+        given = numeric_owner(self.spec.chown) if self.spec.chown is not None else None
+        batches: list[bulkcopy.Batch] = []
+        items: list[bulkcopy.Item] = []
+        last: Block | None = None
+        for number, (_, block, position) in enumerate(own):
+            if block is not last:
+                items = []
+                batches.append(bulkcopy.Batch(block.path, (block.rel or ".") if spooling else None, items))
+                last = block
+            entry = block.entries[position]
+            mode = permissions(entry.mode) if permissions is not None else stat.S_IMODE(entry.mode)
+            uid, gid = given or (entry.uid, entry.gid)
+            if (uid, gid) == (0, 0):
+                uid = gid = -1
+            items.append((number, entry.name, entry.name, mode, uid, gid, entry.size, None))
+        return batches
 
 
 def select(
@@ -103,22 +289,272 @@ def select(
     they are copied there by the same read that digests them, and :func:`materialise` moves them on. The caller removes
     the directory in the end.
 
-    Raises: CopyError (no such file, not readable, changes while it is read, …).
+    Raises: SourceNotFound; ContextError (not readable, changes while it is read, …); BuildError (a flag that cannot be
+    meant); StoreError (disk full).
     """
-    raise NotImplementedError
+    check(spec)
+    now = time.time_ns()
+    parts = list(local_parts(spec, tree))
+    return Selection(spec, parts, cache=cache, scratch=scratch, now=now)
 
 
-def materialise(selection: Selection, *, upper: Path, root: int | None, earlier: Earlier | None = None) -> CopyFacts:
+def check(spec: CopySpec) -> None:
+    """Raise BuildError for flags that mean nothing, before anything is read."""
+    if spec.chmod is not None:
+        chmod(spec.chmod)
+    if spec.chown is not None:
+        numeric_owner(spec.chown)
+
+
+def local_parts(spec: CopySpec, tree: Tree | None) -> Iterator[Part]:
+    """The parts of all of ``spec.sources`` in *tree*."""
+    if not spec.sources:
+        return
+    if tree is None:
+        raise BuildError(f'no build context to copy "{spec.sources[0]}" from', hint="give a directory: lamina build .")
+    exclude = None
+    if spec.exclude:
+        from parser.ignorefile import Matcher
+
+        exclude = Matcher(spec.exclude)
+    filters = Filter(hide=tree.matcher, exclude=exclude)
+    for source in spec.sources:
+        yield from scan(tree, source, filters, parents=spec.parents)
+
+
+def materialise(
+    selection: Selection,
+    *,
+    upper: Path,
+    root: int | None,
+    earlier: Earlier | None = None,
+    writable: Callable[[], int] | None = None,
+    users: int | None = None,
+) -> CopyFacts:
     """Write the selection into the overlay upper directory *upper* (empty so far).
 
-    *root* is the descriptor of the parents' file system (``runtime.rootfs.open_rootfs``), which answers whether the
-    destination is a directory or a symlink, and has the passwd and group files; None for ``FROM scratch`` and ``--link``.
+    *root* is the descriptor of the parents' file system (``runtime.rootfs.open_rootfs``, without *upper*), which answers
+    whether the destination is a directory or a symlink, and has the passwd and group files. It is None for ``FROM scratch``
+    and ``--link``; with ``--link``, *users* may say where ``--chown`` looks names up. *writable* gives a descriptor
+    of the parents with *upper* on top (``open_rootfs`` with upper and work); it is called, and closed, only when an
+    archive is unpacked, whose entries may meet anything. Without it archives are unpacked into *upper* alone.
 
-    Raises: CopyError.
+    Raises: BuildError (the destination does not fit, no such user), ContextError (a source has changed), StoreError.
     """
-    raise NotImplementedError
+    from builder.pipeline import placing
+
+    spec = selection.spec
+    given = owner(spec.chown, root if users is None else users) if spec.chown is not None else None
+    permissions = chmod(spec.chmod) if spec.chmod is not None else None
+    selection.manifest()  # every digest: what is copied must be what was selected
+    _note_archives(selection)
+    with ExitStack() as undo:
+        merged = writable is not None and any(part.shape is Shape.ARCHIVE for part in selection.parts)
+        write = writable() if merged and writable is not None else os.open(upper, _DIRECTORY)
+        undo.callback(os.close, write)
+        target = placing.Target(write, None if merged else root, given, permissions)
+        if root is not None and not merged:
+            _copy_top(root, write)
+        old = _open_earlier(earlier, undo) if not merged else None
+        for part in selection.parts:
+            _place(part, spec, target, root if not merged else write, old)
+        for one in spec.inline:
+            _place_inline(one, spec, target, root if not merged else write)
+        tally = target.tally
+    return CopyFacts(tally.files, tally.size, tally.linked)
 
 
 def read_manifest(manifest: bytes) -> dict[str, str]:
     """Manifest → {name: value}; what differs between two of them is why a COPY missed."""
-    raise NotImplementedError
+    fields = manifest.decode("utf-8", "surrogateescape").split("\0")
+    return dict(zip(fields[0:-1:2], fields[1::2], strict=False))
+
+
+def leaf(part: Part, block: Block, entry: Entry, digest: bytes | None) -> tuple[str, str]:
+    """(path from the tree's top, "type mode uid:gid what"): one named leaf of a selection."""
+    name = f"/{entry.name}" if block.path == "." else f"/{block.path}/{entry.name}"
+    kind = _KINDS.get(entry.mode & 0o170000, "?")
+    what = digest.hex() if digest is not None else entry.detail
+    if kind == "f" and digest is None:
+        kind = "h"
+    value = f"{kind} {entry.mode & 0o7777:04o} {entry.uid}:{entry.gid} {what}"
+    if entry.name in block.file_xattrs:
+        value += _xattrs_text(block.file_xattrs[entry.name])
+    if part.shape is Shape.FILE and part.name != entry.name:
+        value += f" as {part.name}"
+    return name, value
+
+
+_KINDS = {
+    stat.S_IFREG: "f",
+    stat.S_IFLNK: "l",
+    stat.S_IFIFO: "p",
+    stat.S_IFCHR: "c",
+    stat.S_IFBLK: "b",
+}
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def _is_file(entry: Entry) -> bool:
+    return entry.mode & 0o170000 == stat.S_IFREG
+
+
+def _key(entry: Entry) -> StatKey:
+    return entry.device, entry.inode, entry.size, entry.mtime, entry.ctime
+
+
+def _xattrs_text(xattrs: Sequence[tuple[str, bytes]]) -> str:
+    return "".join(f" {name}={hashlib.sha256(value).hexdigest()}" for name, value in xattrs)
+
+
+def _note_archives(selection: Selection) -> None:
+    """Mark the files that ADD unpacks, by their content."""
+    if not selection.spec.unpack:
+        return
+    from builder.store.apply import is_archive
+
+    for part in selection.parts:
+        if part.shape is Shape.FILE and _is_file(part.blocks[0].entries[0]):
+            fd = _open_source(part)
+            try:
+                if is_archive(os.pread(fd, _HEAD, 0)):
+                    part.shape = Shape.ARCHIVE
+            finally:
+                os.close(fd)
+
+
+_HEAD = 1 << 20
+"""Bytes by which an archive is known: a packed one must show the first header of its tar in them."""
+
+
+def _open_source(part: Part) -> int:
+    """The file of a FILE part, which must be what was selected."""
+    from builder.errors import ContextError
+    from builder.pipeline.filecopy import key_of
+    from builder.pipeline.trees import open_file
+
+    block = part.blocks[0]
+    entry = block.entries[0]
+    path = entry.name if block.path == "." else f"{block.path}/{entry.name}"
+    try:
+        fd = open_file(part.tree.fd, path)
+        if key_of(os.fstat(fd), entry.device) != _key(entry):
+            os.close(fd)
+            raise OSError(errno.ESTALE, "it has changed")
+    except OSError as err:
+        raise ContextError(f'cannot read "/{path}" in {part.tree.label}: {err.strerror}') from err
+    return fd
+
+
+def _destination(spec: CopySpec) -> tuple[str, bool]:
+    """(absolute path, whether it must be a directory)."""
+    must = spec.dest in ("", ".") or spec.dest.endswith(("/", "/."))
+    return spec.dest if spec.dest.startswith("/") else f"{spec.workdir}/{spec.dest}", must
+
+
+def _resolve_destination(spec: CopySpec, root: int | None, write: int) -> tuple[tuple[str, ...], bool]:
+    """(the real path in the image, whether a file must go *into* it)."""
+    path, must = _destination(spec)
+    try:
+        real = resolve(root, path)
+        status = real.status
+        if status is None and root is None or (status is None and not must):
+            status = resolve(write, "/".join(real.parts)).status
+    except NotADirectoryError as err:
+        raise BuildError(f"mkdir {err.filename}: not a directory") from None
+    except OSError as err:
+        raise BuildError(f"cannot use {path} as a destination: {err.strerror}") from err
+    return real.parts, must or (status is not None and stat.S_ISDIR(status.st_mode))
+
+
+def _place(part: Part, spec: CopySpec, target: placing.Target, root: int | None, earlier: placing.Earlier | None) -> None:
+    from builder.pipeline import placing
+
+    parts, into = _resolve_destination(spec, root, target.write)
+    if part.shape is Shape.ARCHIVE:
+        _unpack(part, target, parts)
+        return
+    if part.shape is Shape.FILE:
+        if into:
+            target.directory(parts)
+            parts = (*parts, part.name)
+        elif not parts:
+            raise BuildError("cannot replace to directory / with file")
+    placing.place(part, target, parts, earlier)
+
+
+def _unpack(part: Part, target: placing.Target, parts: tuple[str, ...]) -> None:
+    from builder.store.apply import extract_archive
+
+    with os.fdopen(_open_source(part), "rb") as stream:
+        extract_archive(stream, target.write, "/" + "/".join(parts), owner=target.owner)
+
+
+def _place_inline(one: InlineFile, spec: CopySpec, target: placing.Target, root: int | None) -> None:
+    from builder.pipeline.filecopy import set_owner
+    from builder.pipeline.trees import open_directory
+
+    parts, into = _resolve_destination(spec, root, target.write)
+    name = one.name.rpartition("/")[2]
+    if into:
+        parts = (*parts, name)
+    target.directory(parts[:-1])
+    path = "/".join(parts)
+    status = target.lookup(path)
+    if not parts or (status is not None and stat.S_ISDIR(status.st_mode)):
+        raise BuildError(f"cannot replace to directory /{path} with file")
+    directory = open_directory(target.write, "/".join(parts[:-1]) or ".")
+    try:
+        try:
+            os.unlink(parts[-1], dir_fd=directory)
+        except FileNotFoundError:
+            pass
+        fd = os.open(
+            parts[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
+        )
+        with os.fdopen(fd, "wb") as file:
+            file.write(one.content)
+            if target.owner is not None:
+                set_owner(fd, *target.owner)
+            os.fchmod(fd, target.chmod(stat.S_IFREG | 0o644) if target.chmod is not None else 0o644)
+    finally:
+        os.close(directory)
+    target.tally.files += 1
+    target.tally.size += len(one.content)
+
+
+def _copy_top(root: int, write: int) -> None:
+    """The upper directory's own owner and mode are those of "/" in the image that it lies on."""
+    below, own = os.fstat(root), os.fstat(write)
+    if (below.st_uid, below.st_gid) != (own.st_uid, own.st_gid):
+        os.fchown(write, below.st_uid, below.st_gid)
+    if stat.S_IMODE(below.st_mode) != stat.S_IMODE(own.st_mode):
+        os.fchmod(write, stat.S_IMODE(below.st_mode))
+
+
+def _open_earlier(earlier: Earlier | None, undo: ExitStack) -> placing.Earlier | None:
+    from builder.pipeline import placing
+
+    if earlier is None:
+        return None
+    try:
+        root = os.open(earlier.path, _DIRECTORY)
+    except OSError:
+        return None  # collected since: everything is copied
+    undo.callback(os.close, root)
+    return placing.Earlier(root, read_manifest(earlier.manifest))
+
+
+__all__ = [
+    "CopyFacts",
+    "CopySpec",
+    "Earlier",
+    "InlineFile",
+    "Selection",
+    "check",
+    "leaf",
+    "local_parts",
+    "materialise",
+    "read_manifest",
+    "select",
+]

@@ -1,0 +1,173 @@
+"""Many files at once: ``filecopy.transfer`` in worker processes, or right here when they are few.
+
+Processes and not threads: reading and writing a small file is all system calls, each of which gives up the GIL and must get it
+back. Measured on two cores for 50,000 files of 1 KiB: one process 2.2 s, two threads 9–18 s, two processes 1.15 s.
+"""
+
+from __future__ import annotations
+
+import errno
+import marshal
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from builder.errors import ContextError, from_os_error
+from builder.pipeline.filecopy import Changed, Facts, Goal, StatKey, transfer
+from builder.pipeline.trees import open_directory
+
+if TYPE_CHECKING:
+    import subprocess
+
+MANY = 1500
+"""Files from which on workers pay: each costs some 30 ms to start."""
+_PIECE = 256
+_BYTES_PER_FILE = 40_000
+"""Copying this many bytes takes about as long as the fixed cost of a file."""
+
+Item: TypeAlias = "tuple[int, str, str, int, int, int, int, StatKey | None]"
+"""(id, name, name at the goal, mode, uid, gid, size, what an earlier read found)."""
+
+
+class Batch(NamedTuple):
+    """Files of one directory; *goal* is a directory below the goal's root, None when nothing is copied."""
+
+    directory: str
+    goal: str | None
+    items: Sequence[Item]
+
+
+def run(source: int, goal: int | None, batches: Sequence[Batch], *, digest: bool, label: str) -> Iterator[tuple[int, Facts]]:
+    """Read all files of *batches* below the directory *source*, copy them below *goal*; (id, facts) for each, in any order.
+
+    Goal directories are made where they are missing. *label* names the source in errors.
+    Raises: ContextError (a file changes, is unreadable, has gone), StoreError (disk full).
+    """
+    count = sum(len(batch.items) for batch in batches)
+    workers = min(len(os.sched_getaffinity(0)), 4) if count >= MANY else 0
+    if workers:
+        yield from _in_processes(source, goal, batches, workers, digest=digest, label=label)
+        return
+    for batch in batches:
+        failures: list[tuple[str, int]] = []
+        yield from work(source, goal, batch, digest=digest, failed=lambda *one: failures.append(one))
+        if failures:
+            raise failure(label, *failures[0])
+
+
+def work(
+    source: int, goal: int | None, batch: Batch, *, digest: bool, failed: Callable[[str, int], object]
+) -> Iterator[tuple[int, Facts]]:
+    """One batch; *failed* gets (path, errno, 0 for a file that changes) and ends it. Runs in the worker as well."""
+    path = batch.directory
+    target = -1
+    try:
+        directory = open_directory(source, batch.directory)
+    except OSError as err:
+        failed(path, err.errno or errno.EIO)
+        return
+    try:
+        if goal is not None and batch.goal is not None:
+            target = _make(goal, batch.goal)
+        for number, name, goal_name, mode, uid, gid, _, expected in batch.items:
+            path = name if batch.directory == "." else f"{batch.directory}/{name}"
+            to = Goal(target, goal_name, mode, uid, gid) if target >= 0 else None
+            yield number, transfer(directory, name, to, expected=expected, digest=digest)
+    except Changed:
+        failed(path, 0)
+    except OSError as err:
+        failed(path, err.errno or errno.EIO)
+    finally:
+        os.close(directory)
+        if target >= 0:
+            os.close(target)
+
+
+def failure(label: str, path: str, number: int) -> Exception:
+    """The error for what ``work`` reported."""
+    shown = "/" + path.lstrip("/")
+    if number in (0, errno.ENOENT, errno.ELOOP, errno.EXDEV):
+        return ContextError(
+            f'"{shown}" in {label} changed while it was read', hint="build again when nothing writes to it"
+        )
+    err = OSError(number, os.strerror(number), shown)
+    if number not in (errno.EACCES, errno.EPERM):
+        translated = from_os_error(err, "copy")
+        if translated is not None:
+            return translated
+    return ContextError(f'cannot read "{shown}" in {label}: {os.strerror(number)}')
+
+
+def _make(root: int, path: str) -> int:
+    """An open descriptor of the directory *path* below *root*, made where it is missing (0755)."""
+    try:
+        return open_directory(root, path)
+    except FileNotFoundError:
+        parts = path.split("/")
+        for index in range(len(parts)):
+            try:
+                os.mkdir("/".join(parts[: index + 1]), 0o755, dir_fd=root)
+            except FileExistsError:
+                continue
+        return open_directory(root, path)
+
+
+def _in_processes(
+    source: int, goal: int | None, batches: Sequence[Batch], workers: int, *, digest: bool, label: str
+) -> Iterator[tuple[int, Facts]]:
+    import subprocess
+
+    shares = _shares(batches, workers)
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for share in shares:
+            passed = (source,) if goal is None else (source, goal)
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-m", "builder.pipeline.copyworker", *map(str, passed)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=passed,
+                env={},
+            )
+            started.append(process)
+            assert process.stdin is not None
+            with process.stdin:
+                process.stdin.write(marshal.dumps((digest, [tuple(batch) for batch in share])))
+        # A worker writes when it is done with everything, so that waiting for one does not stop another.
+        for process in started:
+            yield from _results(process, label)
+    except BrokenPipeError as err:
+        raise ContextError("a copying process ended early", hint="was it killed for lack of memory?") from err
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def _results(process: subprocess.Popen[bytes], label: str) -> Iterator[tuple[int, Facts]]:
+    assert process.stdout is not None
+    try:
+        results, failed = marshal.load(process.stdout)
+    except (EOFError, ValueError, TypeError) as err:
+        raise ContextError("a copying process ended early", hint="was it killed for lack of memory?") from err
+    if failed is not None:
+        raise failure(label, *failed)
+    for number, facts in results:
+        yield number, Facts(*facts)
+
+
+def _shares(batches: Sequence[Batch], workers: int) -> list[list[Batch]]:
+    """*batches* in *workers* shares of about equal cost; directories are cut into pieces."""
+    shares: list[list[Batch]] = [[] for _ in range(workers)]
+    costs = [0.0] * workers
+    for batch in batches:
+        for start in range(0, len(batch.items), _PIECE):
+            items = batch.items[start : start + _PIECE]
+            lightest = costs.index(min(costs))
+            shares[lightest].append(Batch(batch.directory, batch.goal, items))
+            costs[lightest] += sum(1 + item[6] / _BYTES_PER_FILE for item in items)
+    return [share for share in shares if share]
