@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from builder.oci.platforms import Platform
-    from builder.pipeline.context import Context
+    from builder.pipeline.context import Tree
     from runtime.spec import Resources
 
 
@@ -57,9 +57,12 @@ class BuildRequest:
 
     dockerfile: bytes
     dockerfile_name: str = "Dockerfile"
-    context: Context | None = None
-    contexts: Mapping[str, Context | str] = field(default_factory=dict)
-    """Named contexts: a Context, or text such as "docker-image://busybox" that names an image."""
+    context: Tree | None = None
+    """The opened context (`context.open_context(…).tree`); the caller closes it."""
+    contexts: Mapping[str, Tree | str] = field(default_factory=dict)
+    """Named contexts: an open Tree, or the text of an image reference or id ("docker-image://" may stand before it)."""
+    description: str = ""
+    """What the records call this build: the context as the user named it."""
     build_args: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
     tags: tuple[str, ...] = ()

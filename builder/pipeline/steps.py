@@ -1,8 +1,8 @@
 """Steps: the decided units of work that a plan consists of.
 
-An instruction is text; a step is what will happen, with every variable expanded and every default filled in. A step
-that makes a layer is one of BaseStep, RunStep, CopyStep, AddStep (in `copy_step`'s words: a TransferStep) and
-WorkdirStep; ENV, CMD and their like only change the config and are no steps at all (`config_step`).
+An instruction is text; a step is what will happen, with every variable expanded and every default filled in. What makes
+a layer, or is the ground for one, is a step: BaseStep, RunStep, CopyStep, AddStep, WorkdirStep. ENV, CMD and their like
+only change the config and are no steps at all (`config_step`).
 
 StepSpec → StepResult is the seam of the executor: digests and facts, never bytes or open files.
 """
@@ -13,101 +13,137 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from parser.instructions import Add, Copy, Run
+    from builder.oci.configs import ImageConfig
+    from builder.oci.digests import ContentDigest
+    from builder.pipeline.add_step import AddSpec
+    from builder.pipeline.copy_step import CopySpec
+    from parser.mounts import RunMount
     from parser.source import Span
 
 
 @dataclass(frozen=True, slots=True)
-class BaseStep:
-    """FROM an image of the store (or named context). `reference` is as written, after expansion; "" is scratch."""
+class Base:
+    """An image of the store as the plan sees it. `layers` are layer ids, bottom first, `contents` their mtime-free
+    digests in the same order (None where they have not been computed)."""
 
-    reference: str
     image_id: str
+    reference: str
+    config: ImageConfig
     layers: tuple[str, ...]
+    contents: tuple[ContentDigest | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class MountSource:
-    """Where `from=` of a mount or of COPY points: a step of this plan, an image, a named context or the main context.
+class BaseStep:
+    """FROM an image; nothing is to be done for it. `repr` of a Base would be long, so steps compare by image id."""
 
-    Exactly one of them: `step` is the number of the source stage's last step, `image` an image id (with its `layers`),
-    `context` the name of a named context, "" the build's own."""
+    base: Base
+
+
+@dataclass(frozen=True, slots=True)
+class FilesOf:
+    """Where `--from` (COPY) or `from=` (mount) points. One of: the step `step` of this plan (its number), the named
+    context `context` ("" is the build's own), or nothing at all, an empty directory (scratch)."""
 
     step: int | None = None
-    image: str | None = None
-    layers: tuple[str, ...] = ()
     context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunStep:
-    """RUN. `argv` is what is executed, `env` everything that it sees ("K=V", image first, then arguments).
+    """RUN.
 
-    `args` are the (name, value) build arguments that count for key and history; `hidden` proxy arguments that do not.
-    `stdin` is the text of a heredoc script without a shebang line, None for nothing."""
+    argv       what is executed, the shell included
+    env        what it sees: image environment and arguments, in order; proxies are not among them
+    args       the names of `env` that are build arguments, for "why did this miss"
+    proxies    predefined proxy arguments: seen by the process, outside of key and history
+    script     (name, text) of a heredoc with a "#!" line: an executable file below /dev/pipes
+    mounts     with targets absolute and defaults filled in; `sources` says for each where its files come from
+    network    "default", "none", "host" or the name of a network
+    """
 
-    run: Run
     argv: tuple[str, ...]
-    env: tuple[str, ...]
-    args: tuple[tuple[str, str], ...]
-    hidden: tuple[tuple[str, str], ...]
-    user: str
-    workdir: str
-    network: str
-    security: str
-    script: tuple[str, str] | None
-    mounts: tuple[tuple[str, ...], ...]
-    sources: tuple[MountSource | None, ...]
+    env: tuple[tuple[str, str], ...]
+    args: frozenset[str] = frozenset()
+    proxies: tuple[tuple[str, str], ...] = ()
+    user: str = ""
+    workdir: str = "/"
+    network: str = "default"
+    insecure: bool = False
+    script: tuple[str, str] | None = None
+    mounts: tuple[RunMount, ...] = ()
+    sources: tuple[FilesOf | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CopyStep:
-    """COPY or ADD, after expansion. `source` says where the files come from; `workdir` anchors a relative `dest`.
+    """COPY."""
 
-    `instruction` keeps the flags that `copy_step` reads, already expanded."""
+    spec: CopySpec
+    source: FilesOf
 
-    instruction: Copy | Add
-    source: MountSource
-    workdir: str
+
+@dataclass(frozen=True, slots=True)
+class AddStep:
+    """ADD; local sources come from the build's own context."""
+
+    spec: AddSpec
+    source: FilesOf
 
 
 @dataclass(frozen=True, slots=True)
 class WorkdirStep:
-    """WORKDIR: makes the directory `path` (absolute, clean), owned by root, when it is missing."""
+    """WORKDIR: makes the directory `path` (absolute, clean) when it is missing, for `user` ("" is root)."""
 
     path: str
+    user: str = ""
 
 
-Work = BaseStep | RunStep | CopyStep | WorkdirStep
+Work = BaseStep | RunStep | CopyStep | AddStep | WorkdirStep
 
 
 @dataclass(frozen=True, slots=True)
 class StepSpec:
     """One step of a plan: what to do, on top of which step, and how to talk about it.
 
-    `number` counts from 1 in plan order; `parent` is the number of the step below (None for a BaseStep). `inputs` are
-    the further steps whose files it reads. `name` is the progress line ("[build 2/5] RUN make"), `created_by` the
-    history entry's text. `forced` steps are not looked up (--no-cache)."""
+    number      counts from 1; parents and inputs have lower numbers
+    parent      the step below; None for a BaseStep and for what stands on scratch
+    inputs      further steps whose files it reads
+    stage       the stage's name, or "stage-0"; `position` of `total` steps in it
+    text        the instruction as users know it ("RUN make"), for records and messages
+    created_by  the history entry
+    span        where it was written; for a trigger the FROM line
+    forced      not looked up (--no-cache)
+    """
 
     number: int
     work: Work
     parent: int | None
     inputs: tuple[int, ...]
     stage: str
-    name: str
+    position: int
+    total: int
+    text: str
     created_by: str
     span: Span | None
     forced: bool = False
+
+    @property
+    def name(self) -> str:
+        """The progress line: "[build 2/5] RUN make"."""
+        digits = len(str(self.total))
+        stage = f"{self.stage} " if self.stage else ""
+        return f"[{stage}{self.position:{digits}d}/{self.total}] {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """What a step made: its layer in the store and the facts that are recorded about the making.
 
-    `layer` is None when the step left nothing to keep (a BaseStep; a WORKDIR that was there). Times in unix seconds,
-    CPU in microseconds, sizes in bytes; None where nobody measured."""
+    Times in unix seconds, CPU in microseconds, sizes in bytes; None where nobody measured. `files` is the digest of a
+    COPY's selection and `manifest` its list (copy_step.Selection.manifest)."""
 
-    layer: str | None
+    layer: str
     started: float
     finished: float
     exit_code: int | None = None
@@ -116,3 +152,5 @@ class StepResult:
     peak_memory: int | None = None
     read_bytes: int | None = None
     write_bytes: int | None = None
+    files: str | None = None
+    manifest: bytes | None = None
