@@ -1,9 +1,9 @@
 """A layer directory as a canonical changeset tar: one pass gives the tar, its digests, its size and its list of files.
 
-A layer is an overlay upper directory. The *canonical* tar of it has exactly one form, so that the same files always give
-the same ``diff_id``: entries in the order of ``layerwalk``, headers as ``tarheaders`` writes them, no user or group names,
-whole seconds (docker and containerd cut them the same way), overlay's whiteouts and opaque directories as the ``.wh.`` files
-of the image specification.
+A layer is an overlay upper directory. The *canonical* tar of it has exactly one form, so that the same files always
+give the same ``diff_id``: entries in the order of ``layerwalk``, headers as ``tarheaders`` writes them, no user or
+group names, whole seconds (docker and containerd cut them the same way), overlay's whiteouts and opaque directories as
+the ``.wh.`` files of the image specification.
 
 Not here: unpacking (``apply``), tars that other tools wrote and whose bytes must come back (``recipes``).
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import StoreError
-from builder.oci.digests import ContentDigest, Digest, DiffID
+from builder.oci.digests import ContentDigest, DiffID, Digest
 from builder.store import recipes, tarheaders
 from builder.store.layerwalk import Found, walk
 
@@ -56,7 +56,9 @@ class Entry:
     path: bytes
     """Relative to the root, as in the tar but without a trailing slash; whiteouts keep their ``.wh.`` name."""
     kind: str
-    """One of tar's type flags: 0 file, 1 hard link, 2 symlink, 3 character device, 4 block device, 5 directory, 6 FIFO."""
+    """One of tar's type flags: 0 file, 1 hard link, 2 symlink, 3 character device, 4 block device, 5 directory, 6
+    FIFO.
+    """
     mode: int
     uid: int
     gid: int
@@ -152,7 +154,8 @@ def write(
     known_digest: KnownDigest | None = None,
     on_entry: Callable[[Entry], object] | None = None,
 ) -> Changeset:
-    """Write the canonical tar of *upper* (a path, or a directory's descriptor) to *sink* (None: only digests are wanted).
+    """Write the canonical tar of *upper* (a path, or a directory's descriptor) to *sink* (None: only digests are
+    wanted).
 
     *overlay* says that it is an overlay upper directory, with whiteouts; otherwise it is an ordinary tree.
     *latest_mtime* (seconds) replaces every later modification time, as SOURCE_DATE_EPOCH asks. *known_digest* saves the
@@ -178,7 +181,8 @@ def write(
 
 
 def summarise(upper: Path, digests: Mapping[int, bytes]) -> Summary:
-    """The facts about a layer whose files were just written and hashed: *digests* maps inode → sha256 of non-empty files.
+    """The facts about a layer whose files were just written and hashed: *digests* maps inode → sha256 of non-empty
+    files.
 
     Raises: OSError, StoreError (a file whose digest is not given).
     """

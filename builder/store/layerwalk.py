@@ -1,7 +1,7 @@
 """The entries of a directory tree in canonical tar order, as changesets need them.
 
-Depth first, each directory before its contents, names sorted as bytes. Only two descriptors are open at a time besides the
-file that is being looked at, so a tree may be deeper than the limits of open files and of path lengths.
+Depth first, each directory before its contents, names sorted as bytes. Only two descriptors are open at a time besides
+the file that is being looked at, so a tree may be deeper than the limits of open files and of path lengths.
 """
 
 from __future__ import annotations
@@ -56,10 +56,12 @@ def walk(root: Path | int, *, overlay: bool = True) -> Iterator[Found]:
     """The entries below *root* (a path, or the descriptor of a directory, which stays open).
 
     With *overlay*, *root* is an overlay upper directory: whiteouts (a character device 0:0, or an empty file with
-    overlay's whiteout xattr) and opaque directories become the ``.wh.`` entries of the image specification. Files that are
+    overlay's whiteout xattr) and opaque directories become the ``.wh.`` entries of the image specification. Files that
+    are
     *named* like such entries are left out, since whoever unpacks the tar would take them for deletions.
 
-    The root itself is an entry ("./") only if it is not the plain directory that every root starts as (0755, root:root).
+    The root itself is an entry ("./") only if it is not the plain directory that every root starts as (0755,
+    root:root).
 
     Raises: OSError.
     """

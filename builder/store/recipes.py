@@ -1,12 +1,12 @@
 """How to get a foreign layer's tar back from its directory, byte for byte.
 
-A recipe holds everything of a tar that is not content of a file: headers, padding, the end, in order, with references to
-the files whose content stood between. It is small and packs well. Layers that we wrote ourselves need none: their canonical
-tar is the one (``Applied.exact``).
+A recipe holds everything of a tar that is not content of a file: headers, padding, the end, in order, with references
+to the files whose content stood between. It is small and packs well. Layers that we wrote ourselves need none: their
+canonical tar is the one (``Applied.exact``).
 
 Form: a magic line, then records. ``L`` length bytes is literal, ``F`` path-length path size stands for the content of a
-file, ``E`` ends; numbers are 8 bytes, big-endian. Literals are cut only at files and every 64 KiB, so that one tar has one
-recipe, however its bytes arrived.
+file, ``E`` ends; numbers are 8 bytes, big-endian. Literals are cut only at files and every 64 KiB, so that one tar has
+one recipe, however its bytes arrived.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def _content(root: int, path: bytes, size: int, sink: Sink) -> None:
 
 
 def _open(root: int, path: bytes) -> int:
-    """Open a file step by step: the recorded path has no links in it, and may be longer than the kernel takes at once."""
+    """Open a file step by step: the recorded path has no links in it, and may be longer than the kernel takes at
+    once.
+    """
     *parents, name = path.split(b"/")
     at = root
     try:

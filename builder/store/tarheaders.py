@@ -1,7 +1,7 @@
 """The headers of the tars that we write: ustar, with a pax header only for what ustar cannot say.
 
-One input has one form, for ever: layers' digests depend on it. No user or group names, times in whole seconds, mode without
-the file type, zeros in unused fields. Reading is ``tarstream``.
+One input has one form, for ever: layers' digests depend on it. No user or group names, times in whole seconds, mode
+without the file type, zeros in unused fields. Reading is ``tarstream``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def header(
     xattrs: Sequence[tuple[bytes, bytes]] = (),
     device: tuple[int, int] = (0, 0),
 ) -> bytes:
-    """The header blocks of one entry. *path* has no leading slash, a directory's ends with one; *xattrs* are sorted by name.
+    """The header blocks of one entry. *path* has no leading slash, a directory's ends with one; *xattrs* are sorted by
+    name.
 
     *mode* has the twelve permission bits, *owner* is (uid, gid), *mtime* whole seconds, *device* (major, minor).
     """

@@ -1,4 +1,5 @@
-"""A reader of tar streams that nobody vouches for: ustar, pax (local and global), GNU long names, base-256, sparse files.
+"""A reader of tar streams that nobody vouches for: ustar, pax (local and global), GNU long names, base-256, sparse
+files.
 
 It reads forward only, in time linear to the bytes, holds one entry's headers at a time and checks every bound before it
 acts on it. What it lists is what GNU tar lists, or it refuses: where readers of tar disagree (a directory with data, an
@@ -69,10 +70,12 @@ class Member:
 
 
 class TarReader:
-    """Iterate over the members of *stream*; read :meth:`chunks` of a member before asking for the next, or they are skipped.
+    """Iterate over the members of *stream*; read :meth:`chunks` of a member before asking for the next, or they are
+    skipped.
 
-    *observe* gets every byte of the stream as it is read (for its digest). *literal* gets, in order, what is not content of
-    a file: headers, padding, the end. After the last member :meth:`drain` reads what follows the archive's end.
+    *observe* gets every byte of the stream as it is read (for its digest). *literal* gets, in order, what is not
+    content of a file: headers, padding, the end. After the last member :meth:`drain` reads what follows the archive's
+    end.
 
     Raises from any call: ArchiveInvalid, LimitExceeded, and what *stream* raises.
     """
@@ -356,7 +359,9 @@ def _check_sparse(pieces: tuple[tuple[int, int], ...], length: int, stored: int,
 
 
 def _records(data: bytes, offsets: list[bytes]) -> dict[bytes, bytes]:
-    """The records of an extended header. GNU's sparse form 0.0 repeats two keys: their values go to *offsets*, in order."""
+    """The records of an extended header. GNU's sparse form 0.0 repeats two keys: their values go to *offsets*, in
+    order.
+    """
     records: dict[bytes, bytes] = {}
     at = 0
     while at < len(data):
