@@ -1,28 +1,29 @@
-"""Unpacking of tars that nobody vouches for: layers into overlay upper directories, archives of ADD into a root file system.
+"""Unpacking of tars that nobody vouches for: layers into overlay upper directories, archives of ADD into a file system.
 
-Nothing in the archive can reach outside of the root: every parent directory is opened with ``openat2`` and
-``RESOLVE_IN_ROOT``, every last component without following links, and all effects happen on descriptors. What an archive
-may cost is bounded by :class:`Limits`. No path or content of the archive is ever given to another program.
+Nothing in the archive can reach outside of the root (``unpacker``), what it may cost is bounded by :class:`Limits`, it
+is read by ``tarstream``, and no path or content of it is ever given to another program.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:
-    from builder.oci.digests import DiffID
-    from builder.store.changesets import Changeset
+from builder.errors import ArchiveInvalid, DigestMismatch, EngineError
+from builder.oci.digests import DiffID, Digest
+from builder.store import changesets, recipes
+from builder.store.changesets import Changeset
+from builder.store.hashing import Sha256
+from builder.store.layerwalk import OPAQUE_MARKER, WHITEOUT_PREFIX
+from builder.store.tarstream import Member, Readable, TarReader
+from builder.store.unpack import unpack
+from builder.store.unpacker import Unpacker, split
 
-
-class Readable(Protocol):
-    """A stream of bytes: a file, a pipe, a member of another archive."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most *size* bytes, empty at the end."""
-        ...
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,13 @@ class Limits:
     bytes: int = 1 << 40
     """Uncompressed bytes."""
     entries: int = 5_000_000
-    ratio: int = 2_000
-    """Uncompressed by compressed bytes, looked at after the first 64 MiB."""
+    ratio: int = 200
+    """Uncompressed by compressed bytes, looked at after ``unpack.RATIO_AFTER`` bytes."""
     window_log: int = 27
     """The largest zstd window, as a power of two: 128 MiB."""
+
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +51,64 @@ class Applied:
     exact: bool
     """The canonical tar of the directory is, byte for byte, the tar that was read: no recipe is needed."""
     reproducible: bool
-    """The recipe and the directory give the tar back. False for sparse files and entries that overwrite earlier ones."""
+    """The recipe and the directory give the tar back. False for sparse files and entries that overwrite earlier
+    ones.
+    """
 
 
 def extract(
     stream: Readable,
     upper: Path,
     *,
-    limits: Limits = Limits(),  # noqa: B008
+    limits: Limits = DEFAULT_LIMITS,
     recipe: Callable[[bytes], object] | None = None,
     expected: DiffID | None = None,
 ) -> Applied:
     """Unpack a layer (a tar, plain or packed with gzip, bzip2, xz or zstd) into the empty directory *upper*.
 
-    Whiteouts become overlay's (a character device 0:0), opaque directories its xattr: ``trusted.overlay.opaque`` as root
-    of the first user namespace, ``user.overlay.opaque`` elsewhere. *recipe* gets the bytes of the layer's recipe (see
-    ``recipes``), which together with the directory gives the same tar again. *expected* is compared at the end.
+    Whiteouts become overlay's (a character device 0:0), opaque directories its xattr: ``trusted.overlay.opaque`` as
+    root of the first user namespace, ``user.overlay.opaque`` elsewhere. *recipe* gets the bytes of the layer's recipe
+    (see ``recipes``), which together with the directory gives the same tar again. *expected* is compared at the end.
 
-    Raises: ArchiveError (hostile, broken, too big, or another digest than expected), OSError (full disk …). The directory
-    is then in an undefined state; remove it.
+    Raises: ArchiveInvalid (hostile, broken), LimitExceeded, DigestMismatch, OSError (full disk …). The directory is
+    then in an undefined state; remove it.
     """
-    raise NotImplementedError
+    recipe_hash = hashlib.sha256()
+
+    def note(data: bytes) -> None:
+        recipe_hash.update(data)
+        if recipe:
+            recipe(data)
+
+    writer = recipes.Writer(note)
+    reproducible = True
+    root = os.open(upper, _DIRECTORY)
+    try:
+        with Sha256() as tar_hash, Unpacker(root, track=True) as unpacker:
+            reader = _reader(stream, limits, observe=tar_hash.update, literal=writer.literal)
+            while (member := reader.next()) is not None:
+                if member.kind == b"g":
+                    continue
+                parts = split(member.path)
+                if member.stored:
+                    # Noted before the content is read: padding follows it in the recipe.
+                    reproducible &= _recorded(writer, parts, member)
+                if not _whiteout(unpacker, parts, member):
+                    _make(unpacker, root, parts, member, reader, [])
+            reader.drain()
+            writer.close()
+            unpacker.finish()
+            diff_id = DiffID(Digest("sha256:" + tar_hash.hexdigest()))
+            if expected is not None and diff_id != expected:
+                raise DigestMismatch("layer", expected, diff_id)
+            if not reader.entries and not reader.size:
+                raise ArchiveInvalid("layer is empty, not even an empty tar")
+            summary = changesets.summarise(upper, unpacker.digests)
+            reproducible &= not unpacker.replaced
+    finally:
+        os.close(root)
+    changeset = Changeset(diff_id, summary.content_digest, reader.size, summary.content_size, summary.files)
+    return Applied(changeset, reproducible and summary.recipe_digest == recipe_hash.digest(), reproducible)
 
 
 def extract_archive(
@@ -76,23 +117,110 @@ def extract_archive(
     dest: str,
     *,
     owner: tuple[int, int] | None = None,
-    limits: Limits = Limits(),  # noqa: B008
+    limits: Limits = DEFAULT_LIMITS,
 ) -> int:
-    """Unpack an archive that a user gave (ADD, ``cp``) below *dest* in the file system *root*; returns the entries written.
+    """Unpack an archive that a user gave (ADD, ``cp``) below *dest* in the file system *root*; returns the entries
+    written.
 
-    *root* is a directory descriptor, usually of a detached overlay (``runtime.rootfs.open_rootfs`` with an upper directory):
-    symlinks that are already there are followed inside of *root*, directories that exist keep what the archive does not
-    name. Names starting with ``.wh.`` have no meaning here. *owner* (uid, gid) overrides the archive's. Missing
-    directories of *dest* are made with 0755 root:root, or *owner*.
+    *root* is a directory descriptor, usually of a detached overlay (``runtime.rootfs.open_rootfs`` with an upper
+    directory): symlinks that are already there are followed inside of *root*, directories that exist keep what the
+    archive does not name. Names starting with ``.wh.`` have no meaning here. *owner* (uid, gid) overrides the
+    archive's. Missing directories of *dest* are made with 0755 root:root, or *owner*.
 
-    Raises: ArchiveError, OSError.
+    Raises: ArchiveInvalid, LimitExceeded, OSError.
     """
-    raise NotImplementedError
+    base = split(os.fsencode(dest))
+    with Unpacker(root, owner=owner) as unpacker:
+        top = os.dup(unpacker.directory(base)) if base else os.dup(root)
+        try:
+            # A second one, so that nothing in the archive means a place outside of *dest*, except through links there.
+            reader = _reader(stream, limits)
+            while (member := reader.next()) is not None:
+                if member.kind != b"g":
+                    _make(unpacker, top, base + split(member.path), member, reader, base)
+            reader.drain()
+            unpacker.finish()
+        finally:
+            os.close(top)
+    return reader.entries
 
 
-def is_archive(head: bytes) -> bool:
-    """Whether a file starting with *head* (give at least 1024 bytes of it when it has them) is a tar, plain or packed.
+def is_archive(source: bytes | Readable) -> bool:
+    """Whether *source* (a stream, or a file's first bytes) is a tar, plain or packed.
 
-    Packed files count only if what comes out of the first block is a tar: ADD copies a lone ``.gz`` file as it is.
+    Packed data counts only if what comes out of it is a tar: ADD copies a lone ``.gz`` file as it is. With bytes only,
+    a bzip2 or xz block that does not end in them cannot be judged and counts as no archive: give the stream.
     """
-    raise NotImplementedError
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        return TarReader(unpack(stream)).next() is not None
+    except EngineError:
+        return False
+
+
+def _reader(
+    stream: Readable,
+    limits: Limits,
+    observe: Callable[[bytes], object] | None = None,
+    literal: Callable[[bytes], object] | None = None,
+) -> TarReader:
+    return TarReader(
+        unpack(stream, window_log=limits.window_log, ratio=limits.ratio),
+        max_bytes=limits.bytes,
+        max_entries=limits.entries,
+        observe=observe,
+        literal=literal,
+    )
+
+
+def _make(
+    unpacker: Unpacker, top: int, parts: list[bytes], member: Member, reader: TarReader, base: list[bytes]
+) -> None:
+    if len(parts) > len(base):
+        target = base + split(member.link) if member.kind == b"1" else []
+        unpacker.make(parts, member, reader.chunks(), target)
+    elif member.kind == b"5":
+        unpacker.attributes(top, member)
+    else:
+        raise ArchiveInvalid("tar has an entry that would replace the root directory")
+
+
+def _whiteout(unpacker: Unpacker, parts: list[bytes], member: Member) -> bool:
+    """Whether *member* was one of the image specification's signs for a deletion, and what it says has been done."""
+    marked = [part for part in parts if part.startswith(WHITEOUT_PREFIX)]
+    if not marked:
+        return False
+    if marked[0].startswith(WHITEOUT_PREFIX * 2) and marked[0] != OPAQUE_MARKER:
+        return True  # Left by aufs: its own book-keeping.
+    if len(marked) > 1 or marked[0] != parts[-1]:
+        raise ArchiveInvalid(f"tar entry {member.path[:100]!r} is below a whiteout")
+    parent = unpacker.directory(parts[:-1], member.mtime)
+    if parts[-1] == OPAQUE_MARKER:
+        unpacker.set_opaque(parent)
+        return True
+    name = parts[-1].removeprefix(WHITEOUT_PREFIX)
+    if name in (b"", b".", b".."):
+        raise ArchiveInvalid(f"tar entry {member.path[:100]!r} is a whiteout of nothing")
+    try:
+        os.mknod(name, 0o20000, 0, dir_fd=parent)
+    except FileExistsError:
+        # A whiteout is about lower layers only: what this layer has under the name stays, without what was below it.
+        try:
+            fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        except OSError:
+            return True
+        try:
+            unpacker.set_opaque(fd)
+        finally:
+            os.close(fd)
+    return True
+
+
+def _recorded(writer: recipes.Writer, parts: list[bytes], member: Member) -> bool:
+    """Note the content of *member* in the recipe; False when no file of the layer will have just that content."""
+    path = b"/".join(parts)
+    marked = any(part.startswith(WHITEOUT_PREFIX) for part in parts)
+    if member.kind != b"0" or member.sparse is not None or marked or len(path) > recipes.PATH_MAX:
+        return False
+    writer.file(path, member.size)
+    return True

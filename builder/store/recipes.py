@@ -17,12 +17,14 @@ from pathlib import Path
 
 from builder.errors import StoreCorrupt
 from builder.store.tarstream import CHUNK, Readable
+from runtime.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
 Sink = Callable[[bytes], object]
 
 _MAGIC = b"lamina recipe 1\n"
 _CUT = 1 << 16
-_PATH_MAX = 1 << 20
+PATH_MAX = 4000
+"""Longest path that a recipe can name: the kernel opens it in one step."""
 
 
 class Writer:
@@ -74,7 +76,7 @@ def replay(recipe: Readable, upper: Path, sink: Sink) -> int:
             if mark == b"L" and length <= _CUT:
                 sink(_exactly(recipe, length))
                 total += length
-            elif mark == b"F" and length <= _PATH_MAX:
+            elif mark == b"F" and length <= PATH_MAX:
                 path = _exactly(recipe, length)
                 size = int.from_bytes(_exactly(recipe, 8), "big")
                 _content(root, path, size, sink)
@@ -88,7 +90,8 @@ def replay(recipe: Readable, upper: Path, sink: Sink) -> int:
 
 def _content(root: int, path: bytes, size: int, sink: Sink) -> None:
     try:
-        fd = _open(root, path)
+        # Through links inside of the layer, as the path in the archive went when the file was written.
+        fd = openat2(root, path, os.O_RDONLY | os.O_NONBLOCK, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
     except OSError as err:
         raise StoreCorrupt(f"layer file {os.fsdecode(path)!r} cannot be read: {err.strerror}") from err
     try:
@@ -102,24 +105,6 @@ def _content(root: int, path: bytes, size: int, sink: Sink) -> None:
             size -= len(chunk)
     finally:
         os.close(fd)
-
-
-def _open(root: int, path: bytes) -> int:
-    """Open a file step by step: the recorded path has no links in it, and may be longer than the kernel takes at
-    once.
-    """
-    *parents, name = path.split(b"/")
-    at = root
-    try:
-        for parent in parents:
-            step = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-            if at != root:
-                os.close(at)
-            at = step
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
-    finally:
-        if at != root:
-            os.close(at)
 
 
 def _exactly(recipe: Readable, count: int) -> bytes:
