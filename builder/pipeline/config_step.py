@@ -165,7 +165,9 @@ def join_clean(directory: str, path: str) -> str:
 
 def go_quoted(text: str) -> str:
     """*text* as Go's %q prints it."""
-    return '"' + "".join(_GO_ESCAPES.get(char) or (char if char.isprintable() else _go_hex(char)) for char in text) + '"'
+    return (
+        '"' + "".join(_GO_ESCAPES.get(char) or (char if char.isprintable() else _go_hex(char)) for char in text) + '"'
+    )
 
 
 def go_quoted_list(words: Iterable[str]) -> str:

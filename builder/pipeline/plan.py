@@ -176,9 +176,7 @@ class Planner:
     def _check_order(self, stage: Stage, needed: Stage, span: Span, *, circular: bool) -> None:
         name, own = (one.name or f"stage-{one.index}" for one in (needed, stage))
         if circular:
-            raise DockerfileError(
-                f"circular dependency detected on stage: {name}", span, source=self.dockerfile.source
-            )
+            raise DockerfileError(f"circular dependency detected on stage: {name}", span, source=self.dockerfile.source)
         if needed.index > stage.index:
             raise DockerfileError(
                 f'cannot copy from stage "{name}", it needs to be defined before current stage "{own}"',
