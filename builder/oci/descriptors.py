@@ -32,6 +32,7 @@ INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_INDEX})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
+_BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
 _TOKEN = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 
 
@@ -61,15 +62,21 @@ class Descriptor:
         except InvalidDigest as err:
             source.fail("digest", err.message)
         platform = source.object("platform")
+        urls = source.strings("urls") or ()
+        if not all(re.match(r"[A-Za-z][A-Za-z0-9+.-]*:\S+$", url) for url in urls):
+            source.fail("urls", "must be absolute URLs")
+        data = source.string("data")
+        if data is not None and not re.fullmatch(_BASE64, data):
+            source.fail("data", "is not base64")
         return Descriptor(
             media_type=media_type,
             digest=digest,
             size=source.integer("size", low=0),
-            urls=source.strings("urls") or (),
+            urls=urls,
             annotations=source.string_map("annotations"),
             platform=None if platform is None else platform_of(platform),
             artifact_type=media_type_of(source, "artifactType"),
-            data=source.string("data"),
+            data=data,
             extra=source.rest(),
         )
 

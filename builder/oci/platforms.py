@@ -1,4 +1,4 @@
-"""Platforms: os/arch[/variant] in normal form: `x86_64` is amd64, `arm64/v8` is arm64, `arm` is arm/v7 (as containerd)."""
+"""Platforms: os/arch[/variant] in normal form: `x86_64` is amd64, `arm64/v8` is arm64, `arm` is arm/v7."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _VARIANTS = {
 }
 _SYSTEMS = {"macos": "darwin"}
 _KNOWN_SYSTEMS = frozenset(
-    [
+    (
         "aix",
         "android",
         "darwin",
@@ -48,10 +48,10 @@ _KNOWN_SYSTEMS = frozenset(
         "solaris",
         "windows",
         "zos",
-    ]
+    )
 )
 _KNOWN_ARCHITECTURES = frozenset(
-    [
+    (
         "386",
         "amd64",
         "amd64p32",
@@ -76,7 +76,7 @@ _KNOWN_ARCHITECTURES = frozenset(
         "sparc",
         "sparc64",
         "wasm",
-    ]
+    )
 )
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 

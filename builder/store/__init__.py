@@ -1,1 +1,193 @@
-"""store"""
+"""The disk: layers, images, build cache, containers and history in one directory that survives anything.
+
+`Store.open(root)` is the door. Read in this order:
+
+    layout      where things are, and why nobody else may look
+    schema      the tables; database   transactions, errors in our words
+    locks       flocks; leases         what living processes use; crash   instants at which tests kill
+    snapshots   layers from prepare to commit; trees, flats   directories copied, merged, removed
+    content     blobs by digest
+    images      images and references; removal   docker's rules for rmi
+    buildcache  records of steps; files   digests of outside files, parsed Dockerfiles
+    records     history of builds; containers   names and rows
+    collect     what nothing needs goes; fsck   is everything as promised?
+    changesets, apply, recipes, tarstream   layers as tars
+
+What it promises: a blob or layer appears whole or not at all. A directory without its row is garbage, a row without its
+directory is a miss. References and images are on the disk when the call returns. Locks die with their process. Collection
+never takes what a living process or a reference reaches. Any process may be killed at any instant. A full disk is a clear
+error and nothing half done. The same step at once in two builds runs once. A newer store is refused, an older migrated.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.store.database import Database
+from builder.store.layout import Layout
+from builder.store.leases import Lease, Leases
+from builder.store.locks import Locks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from builder.store.buildcache import BuildCache
+    from builder.store.collect import Collected
+    from builder.store.containers import Containers
+    from builder.store.content import Content
+    from builder.store.files import Files
+    from builder.store.fsck import Problem
+    from builder.store.images import Images
+    from builder.store.records import Records
+    from builder.store.snapshots import Snapshots
+
+__all__ = ["Store"]
+
+
+class Store:
+    """One store, open in this process. Close it (or use `with`), then what it leased may be collected.
+
+    Its parts are loaded when they are first used, so that a command pays for what it needs.
+    """
+
+    def __init__(self, layout: Layout, database: Database, *, note: str, clock: Callable[[], int]) -> None:
+        self.layout = layout
+        self.database = database
+        self.clock = clock
+        self._note = note
+        self._leased: Lease | None = None
+        self._guard = threading.Lock()
+
+    @staticmethod
+    def open(root: Path, *, note: str = "", clock: Callable[[], int] = time.time_ns) -> Store:
+        """Open the store at `root`, making it if need be. `note` tells others who we are; `clock` gives ns.
+
+        Raises StoreTooNew, StoreUnreadable, StoreCorrupt, StoreReadOnly, DiskFull.
+        """
+        layout = Layout(Path(root).absolute())
+        layout.create()
+        return Store(layout, Database(layout.database), note=note, clock=clock)
+
+    def close(self) -> None:
+        """Give back what was leased and close the database. Idempotent."""
+        with self._guard:
+            if self._leased is not None:
+                self._leased.release()
+                self._leased = None
+        self.database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def root(self) -> Path:
+        """The directory of the store."""
+        return self.layout.root
+
+    @property
+    def volumes_dir(self) -> Path:
+        """For runtime.volumes."""
+        return self.layout.directory("volumes")
+
+    @property
+    def networks_dir(self) -> Path:
+        """For runtime.networks."""
+        return self.layout.directory("networks")
+
+    @property
+    def caches_dir(self) -> Path:
+        """For cache mounts of RUN."""
+        return self.layout.directory("caches")
+
+    def container_dir(self, container_id: str) -> Path:
+        """Where runtime keeps what belongs to a container."""
+        return self.containers.directory(container_id)
+
+    def lease(self) -> Lease:
+        """The lease of this open store, taken with its first use: what the parts below use is protected by it."""
+        with self._guard:
+            if self._leased is None:
+                self._leased = self.leases.acquire(self._note)
+            return self._leased
+
+    @cached_property
+    def locks(self) -> Locks:
+        """Named locks between processes: `with store.locks.hold("step " + key): ...`."""
+        return Locks(self.layout.directory("locks"))
+
+    @cached_property
+    def leases(self) -> Leases:
+        """The leases of all processes."""
+        return Leases(self.database, self.layout.directory("leases"), self.clock)
+
+    @cached_property
+    def content(self) -> Content:
+        """Blobs by digest."""
+        from builder.store.content import Content
+
+        directory = self.layout.directory
+        return Content(self.database, directory("content"), directory("tmp"), self.lease, self.clock)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """Layers."""
+        from builder.store.snapshots import Snapshots
+
+        return Snapshots(self.database, self.layout, self.lease, self.clock)
+
+    @cached_property
+    def images(self) -> Images:
+        """Images and references."""
+        from builder.store.images import Images
+
+        return Images(self.database, self.snapshots, self.lease, self.clock)
+
+    @cached_property
+    def buildcache(self) -> BuildCache:
+        """Records of steps."""
+        from builder.store.buildcache import BuildCache
+
+        return BuildCache(self.database, self.snapshots, self.clock)
+
+    @cached_property
+    def files(self) -> Files:
+        """What is known about files outside: digests, parsed Dockerfiles."""
+        from builder.store.files import Files
+
+        return Files(self.database, self.clock)
+
+    @cached_property
+    def records(self) -> Records:
+        """History of builds."""
+        from builder.store.records import Records
+
+        return Records(self.database, self.layout.directory("logs"), self.lease, lambda: self.leases, self.clock)
+
+    @cached_property
+    def containers(self) -> Containers:
+        """Containers by id and name."""
+        from builder.store.containers import Containers
+
+        return Containers(self.database, self.layout.directory("containers"), self.clock)
+
+    def collect(self, *, cache_budget: int | None = None, dangling: bool = False) -> Collected:
+        """Remove what nothing needs (see `collect`); safe beside running builds."""
+        from builder.store.collect import collect
+
+        return collect(self, cache_budget=cache_budget, dangling=dangling)
+
+    def fsck(self, *, repair: bool = False, full: bool = False) -> tuple[Problem, ...]:
+        """What is not as promised (see `fsck`); with `repair` it is put right."""
+        from builder.store.fsck import fsck
+
+        return fsck(self, repair=repair, full=full)

@@ -1,0 +1,235 @@
+"""The store's SQLite database: connections, transactions, schema version, errors in our words.
+
+Two connections: one that can only read, and one for writing which is opened with the first write, so that a command that
+only looks never takes a lock (and works on a read-only disk). The reader is closed last; being read-only it cannot
+checkpoint, which keeps the fsyncs of a checkpoint out of the end of every command. The log is folded into the database
+by every CHECKPOINT-th page of commits instead.
+
+`write(durable=True)` waits for the disk (references, images); other writes survive the death of the process but may be
+lost with the machine. Nested writes join the outer one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import (
+    DeviceFailed,
+    DiskFull,
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreReadOnly,
+    StoreTooNew,
+    StoreUnreadable,
+)
+from builder.store.schema import APPLICATION_ID, MIGRATIONS
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+Row = tuple[Any, ...]
+BUSY_MS = 60_000
+CHECKPOINT = 512
+"""Pages of log (4 KiB each) after which a commit folds it into the database."""
+
+
+class Database:
+    """One open database; may be used from several threads, one at a time inside."""
+
+    def __init__(self, path: Path, *, migrations: Sequence[str] = MIGRATIONS) -> None:
+        """Open the database at `path`, creating or migrating it when needed.
+
+        Raises StoreTooNew, StoreUnreadable, StoreCorrupt, StoreReadOnly, StoreBusy.
+        """
+        self.path = path
+        self._migrations = migrations
+        self._guard = threading.RLock()
+        self._depth = 0
+        self._durable = False
+        self._writer: sqlite3.Connection | None = None
+        with self._translated():
+            if not path.exists() or self._version_on_disk() < len(migrations):
+                self._migrate()
+            self._reader = self._connect(readonly=True)
+
+    def close(self) -> None:
+        """Close both connections; the reader last (see the module)."""
+        with self._guard:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+            self._reader.close()
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """All rows of a SELECT; inside of `write` of this thread they show its changes."""
+        with self._guard, self._translated():
+            return self._current().execute(sql, parameters).fetchall()
+
+    def row(self, sql: str, parameters: Sequence[object] = ()) -> Row | None:
+        """The first row of a SELECT."""
+        with self._guard, self._translated():
+            found: Row | None = self._current().execute(sql, parameters).fetchone()
+            return found
+
+    def run(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Change something, inside of `write`; returns the number of rows changed."""
+        assert self._depth, "changes need a transaction"
+        with self._translated():
+            return self._current().execute(sql, parameters).rowcount
+
+    def run_many(self, sql: str, parameters: Iterable[Sequence[object]]) -> None:
+        """The same change for many parameters, inside of `write`."""
+        assert self._depth, "changes need a transaction"
+        with self._translated():
+            self._current().executemany(sql, parameters)
+
+    @contextmanager
+    def write(self, *, durable: bool = False) -> Iterator[None]:
+        """A transaction that is all or nothing; other writers wait up to a minute for it (then StoreBusy).
+
+        Raises StoreBusy, DiskFull, DeviceFailed, StoreReadOnly, StoreCorrupt.
+        """
+        with self._guard:
+            if self._depth:
+                assert self._durable or not durable, "a durable write cannot join one that is not"
+                yield
+                return
+            with self._translated():
+                if self._writer is None:
+                    self._writer = self._connect(readonly=False)
+                writer = self._writer
+                writer.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                writer.execute("BEGIN IMMEDIATE")
+            self._depth, self._durable = 1, durable
+            try:
+                yield
+                with self._translated():
+                    writer.execute("COMMIT")
+            finally:
+                self._depth, self._durable = 0, False
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+
+    def check(self) -> list[str]:
+        """What SQLite's own check finds wrong; empty when nothing is."""
+        found = [str(row[0]) for row in self.rows("PRAGMA quick_check(20)")]
+        return [] if found == ["ok"] else found
+
+    def _current(self) -> sqlite3.Connection:
+        if self._depth and self._writer is not None:
+            return self._writer
+        return self._reader
+
+    def _connect(self, *, readonly: bool) -> sqlite3.Connection:
+        import sqlite3
+
+        # Characters with a meaning in a URI are the only ones that must be escaped; the rest of a path is taken as it is.
+        escaped = str(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        mode = "rwc"
+        if readonly:
+            # Without write access nobody can share memory beside the database. That is fine as long as no log is left:
+            # then the database file alone is everything.
+            frozen = not os.access(self.path.parent, os.W_OK) and not os.path.exists(f"{self.path}-wal")
+            mode = "ro&immutable=1" if frozen else "ro"
+        connection = sqlite3.connect(
+            f"file:{escaped}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=BUSY_MS / 1000,
+        )
+        if not readonly:
+            connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT}")
+            connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    def _version_on_disk(self) -> int:
+        connection = self._connect(readonly=True)
+        try:
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            if version and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise StoreUnreadable(f"{self.path} is a database, but not a store's", hint="choose another --root")
+        finally:
+            connection.close()
+        if version > len(self._migrations):
+            raise StoreTooNew(str(self.path.parent), version, len(self._migrations))
+        return version
+
+    def _migrate(self) -> None:
+        """Bring the schema to the newest version, one version per transaction; two processes at once are fine."""
+        connection = self._connect(readonly=False)
+        try:
+            _write_ahead(connection)
+            connection.execute("PRAGMA synchronous=FULL")
+            while True:
+                connection.execute("BEGIN IMMEDIATE")
+                version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+                if version >= len(self._migrations):
+                    connection.execute("ROLLBACK")
+                    return
+                for statement in self._migrations[version].split(";\n"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={version + 1}")
+                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                connection.execute("COMMIT")
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        import sqlite3
+
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as err:
+            raise self._error(err) from err
+
+    def _error(self, err: sqlite3.DatabaseError) -> StoreError:
+        name = getattr(err, "sqlite_errorname", "") or ""
+        if name.startswith("SQLITE_FULL"):
+            return DiskFull(
+                f"cannot write {self.path}: the disk is full", hint="free some space (lamina prune), then try again"
+            )
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return StoreBusy(
+                f"store {self.path.parent} is busy: another process has been writing for {BUSY_MS // 1000} s",
+                hint="try again when it is done",
+            )
+        if name.startswith("SQLITE_READONLY"):
+            return StoreReadOnly(f"store {self.path.parent} cannot be written", hint="choose another store with --root")
+        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_AUTH", "SQLITE_PERM")):
+            return StoreUnreadable(
+                f"cannot open {self.path}", hint="check its owner and mode, or choose another store with --root"
+            )
+        if name.startswith("SQLITE_IOERR"):
+            return DeviceFailed(
+                f"cannot read or write {self.path}: {err}", hint="the kernel's log (dmesg) says more about the device"
+            )
+        return StoreCorrupt(
+            f"store database {self.path} is damaged: {err}",
+            hint="move it away to start with an empty store; its layers are then removed by lamina fsck --repair",
+        )
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. SQLite does not wait for a lock here when another process does the same."""
+    import sqlite3
+    import time
+
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as err:
+            if "locked" not in str(err) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)

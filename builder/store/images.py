@@ -1,0 +1,399 @@
+"""Images and references: what the user names.
+
+An image is the bytes of its config (its id is their digest) and the layers below. References are rows that point at an
+image or at an index of images for several platforms; moving one is a single durable transaction. How often a layer is
+shared is computed by query, never counted. Nothing here removes directories: `collect` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.errors import AmbiguousId, ImageNotFound, InvalidImage, InvalidReference
+from builder.oci import digests
+from builder.oci.references import Reference, is_id
+from builder.store.crash import crashpoint
+from builder.store.leases import IMAGE, LAYER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Sequence
+
+    from builder.oci.configs import ImageConfig
+    from builder.oci.digests import Digest
+    from builder.oci.platforms import Platform
+    from builder.store.database import Database, Row
+    from builder.store.leases import Lease
+    from builder.store.snapshots import LayerID, Snapshots
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A whole image: `raw` are the bytes of its config, `layers` bottom first, `created` when it came into the store.
+
+    `origin` is build, commit, load, import, pull or bootstrap; `parent` the image that a commit was made from.
+    """
+
+    id: Digest
+    config: ImageConfig
+    raw: bytes
+    layers: tuple[LayerID, ...]
+    created: int
+    origin: str
+    parent: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A row of `images`: `references` sorted (none: dangling), `created` from the config in ns (None: not stated).
+
+    `size` is the bytes of all its layers' files, None while a layer has not been hashed.
+    """
+
+    id: Digest
+    references: tuple[Reference, ...]
+    created: int | None
+    size: int | None
+    platform: str
+    parent: Digest | None
+    origin: str
+
+    @property
+    def dangling(self) -> bool:
+        """Whether nothing names it: <none>."""
+        return not self.references
+
+
+@dataclass(frozen=True, slots=True)
+class Untagged:
+    """A reference went away."""
+
+    reference: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """An image went away."""
+
+    id: Digest
+
+
+Removal = Untagged | Deleted
+
+
+class Images:
+    """Images and references of one store."""
+
+    def __init__(
+        self, database: Database, snapshots: Snapshots, lease: Callable[[], Lease], clock: Callable[[], int]
+    ) -> None:
+        self._database = database
+        self._snapshots = snapshots
+        self._lease = lease
+        self._clock = clock
+
+    # --- images ---
+
+    def put(
+        self,
+        config: ImageConfig,
+        layers: Sequence[LayerID],
+        *,
+        raw: bytes | None = None,
+        origin: str = "build",
+        parent: Digest | None = None,
+    ) -> Digest:
+        """Keep an image and return its id; the same image again changes nothing (but heals layers that had gone).
+
+        `raw` are the bytes that `config` was read from; without them the config's own form is kept. All layers must be
+        hashed. Durable when it returns. Raises InvalidImage (config and layers contradict each other), LayerNotFound.
+        """
+        data = config.to_json() if raw is None else raw
+        image_id = digests.of(data)
+        self._snapshots.use(layers)
+        if self._is_whole(image_id):
+            self._lease().protect(IMAGE, [image_id])
+            if self._is_whole(image_id):
+                return image_id
+        self._check(image_id, config, layers)
+        self._snapshots.sync()
+        now = self._clock()
+        from builder.oci.times import parse
+
+        created = None if config.created is None else parse(config.created)
+        with self._database.write(durable=True):
+            self._database.run(
+                "INSERT INTO images (id, parent, origin, platform, config_created, created, config)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                (image_id, parent, origin, str(config.platform), created, now, data),
+            )
+            self._database.run("DELETE FROM image_layers WHERE image = ?", (image_id,))
+            self._database.run_many(
+                "INSERT INTO image_layers (image, position, layer) VALUES (?, ?, ?)",
+                [(image_id, position, layer) for position, layer in enumerate(layers)],
+            )
+            self._lease().protect(IMAGE, [image_id])
+        crashpoint("image-row")
+        return image_id
+
+    def get(self, image_id: Digest) -> Image:
+        """The image with this id. Raises ImageNotFound, StoreCorrupt's cousin InvalidDocument if its config is damaged."""
+        from builder.oci.configs import ImageConfig
+
+        row = self._database.row("SELECT config, created, origin, parent FROM images WHERE id = ?", (image_id,))
+        if row is None:
+            raise ImageNotFound(image_id)
+        raw, created, origin, parent = row
+        return Image(image_id, ImageConfig.from_json(raw), bytes(raw), self.layers(image_id), created, origin, parent)
+
+    def use(self, image_id: Digest) -> None:
+        """Keep the image and its layers from collection while this process lives. Raises ImageNotFound."""
+        lease = self._lease()
+        with self._database.write():
+            if self._database.row("SELECT 1 FROM images WHERE id = ?", (image_id,)) is None:
+                raise ImageNotFound(image_id)
+            lease.protect(IMAGE, [image_id])
+            lease.protect(LAYER, self.layers(image_id))
+
+    def layers(self, image_id: Digest) -> tuple[LayerID, ...]:
+        """The layers of an image, bottom first; () for an unknown one."""
+        rows = self._database.rows("SELECT layer FROM image_layers WHERE image = ? ORDER BY position", (image_id,))
+        return tuple(row[0] for row in rows)
+
+    def list(self) -> tuple[Listed, ...]:
+        """All images, newest first as docker sorts them."""
+        names: dict[str, list[Reference]] = {}
+        for name, target in self._database.rows("SELECT name, target FROM refs ORDER BY name"):
+            for image in self._images_of(target):
+                names.setdefault(image, []).append(Reference.parse(name))
+        rows = self._database.rows(
+            "SELECT i.id, i.config_created, i.platform, i.parent, i.origin, i.created,"
+            " (SELECT CASE WHEN count(*) = count(l.size) THEN total(l.size) END FROM image_layers p"
+            " LEFT JOIN layers l ON l.id = p.layer WHERE p.image = i.id)"
+            " FROM images i ORDER BY coalesce(i.config_created, 0) DESC, i.created DESC, i.id"
+        )
+        return tuple(
+            Listed(
+                id=image_id,
+                references=tuple(names.get(image_id, ())),
+                created=created,
+                size=None if size is None else int(size),
+                platform=platform,
+                parent=parent,
+                origin=origin,
+            )
+            for image_id, created, platform, parent, origin, _, size in rows
+        )
+
+    def children(self, image_id: Digest) -> tuple[Digest, ...]:
+        """Images that were committed from this one."""
+        return tuple(row[0] for row in self._database.rows("SELECT id FROM images WHERE parent = ?", (image_id,)))
+
+    def sharers(self, layer: LayerID) -> tuple[Digest, ...]:
+        """The images that this layer is part of."""
+        rows = self._database.rows("SELECT DISTINCT image FROM image_layers WHERE layer = ? ORDER BY image", (layer,))
+        return tuple(row[0] for row in rows)
+
+    # --- documents of other registries and platforms ---
+
+    def put_manifest(self, image_id: Digest, document: bytes, media_type: str) -> Digest:
+        """Keep the manifest that an image came with, byte for byte; returns its digest."""
+        digest = digests.of(document)
+        with self._database.write(durable=True):
+            self._database.run(
+                "INSERT OR REPLACE INTO manifests (digest, image, media_type, document) VALUES (?, ?, ?, ?)",
+                (digest, image_id, media_type, document),
+            )
+        return digest
+
+    def manifests(self, image_id: Digest) -> tuple[tuple[Digest, str, bytes], ...]:
+        """(digest, media type, bytes) of the manifests that an image came with."""
+        rows = self._database.rows(
+            "SELECT digest, media_type, document FROM manifests WHERE image = ? ORDER BY digest", (image_id,)
+        )
+        return tuple((digest, media_type, bytes(document)) for digest, media_type, document in rows)
+
+    def put_index(self, document: bytes, media_type: str, images: Sequence[Digest]) -> Digest:
+        """Keep an index and which images of it are here; `tag` may point at the digest that it returns."""
+        digest = digests.of(document)
+        with self._database.write(durable=True):
+            self._database.run(
+                "INSERT OR IGNORE INTO indexes (digest, media_type, created, document) VALUES (?, ?, ?, ?)",
+                (digest, media_type, self._clock(), document),
+            )
+            self._database.run("DELETE FROM index_images WHERE digest = ?", (digest,))
+            self._database.run_many(
+                "INSERT INTO index_images (digest, position, image) VALUES (?, ?, ?)",
+                [(digest, position, image) for position, image in enumerate(images)],
+            )
+        return digest
+
+    def get_index(self, digest: Digest) -> bytes | None:
+        """The bytes of an index, or None."""
+        row = self._database.row("SELECT document FROM indexes WHERE digest = ?", (digest,))
+        return None if row is None else bytes(row[0])
+
+    # --- references ---
+
+    def tag(self, reference: Reference, target: Digest) -> Digest | None:
+        """Let `reference` (":latest" is added if need be) name the image or index `target`; returns what it named before.
+
+        Atomic and durable: a reader sees the old image or the new one. Raises ImageNotFound.
+        """
+        return self.tag_all([reference], target)[0]
+
+    def tag_all(self, references: Sequence[Reference], target: Digest) -> tuple[Digest | None, ...]:
+        """As `tag` for several references, all or none of them."""
+        names = [str(reference.tagged()) for reference in references]
+        if names and all(self._target(name) == target for name in names):
+            return (target,) * len(names)
+        with self._database.write(durable=True):
+            if not self._exists(target):
+                raise ImageNotFound(target)
+            before = tuple(self._target(name) for name in names)
+            self._database.run_many(
+                "INSERT INTO refs (name, target, created) VALUES (?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET target = excluded.target, created = excluded.created",
+                [(name, target, self._clock()) for name in names],
+            )
+        crashpoint("reference-row")
+        return before
+
+    def untag(self, reference: Reference) -> Digest | None:
+        """Remove one reference and nothing else; returns what it named, None if it did not exist."""
+        name = str(reference.tagged())
+        with self._database.write(durable=True):
+            before = self._target(name)
+            self._database.run("DELETE FROM refs WHERE name = ?", (name,))
+        return before
+
+    def references(self, image_id: Digest) -> tuple[Reference, ...]:
+        """The references that name an image, directly or through an index, sorted."""
+        rows = self._database.rows(
+            "SELECT name FROM refs WHERE target = ?1 OR target IN (SELECT digest FROM index_images WHERE image = ?1)"
+            " ORDER BY name",
+            (image_id,),
+        )
+        return tuple(Reference.parse(row[0]) for row in rows)
+
+    def tags_of(self, repository: str) -> tuple[Reference, ...]:
+        """All references of the repository `registry/path`, sorted."""
+        rows = self._database.rows(
+            "SELECT name FROM refs WHERE name >= ?1 || ':' AND name < ?1 || ';'"
+            " OR name >= ?1 || '@' AND name < ?1 || 'A' ORDER BY name",
+            (repository,),
+        )
+        return tuple(Reference.parse(row[0]) for row in rows)
+
+    def resolve(self, text: str, *, platform: Platform | None = None) -> Digest:
+        """The id of the image that `text` means: a full id, a reference, or the start of an id, looked up in this order.
+
+        `platform` chooses from an index (without it: the first image that is here). Raises ImageNotFound, AmbiguousId,
+        InvalidReference.
+        """
+        if is_id(text) and len(text.removeprefix("sha256:")) == 64:
+            full = digests.from_hex(text.removeprefix("sha256:"))
+            if self._database.row("SELECT 1 FROM images WHERE id = ?", (full,)) is None:
+                raise ImageNotFound(text)
+            return full
+        try:
+            found = self.lookup(Reference.parse(text), platform=platform)
+        except InvalidReference:
+            # "sha256:ab12" is the start of an id and no reference; anything else is the user's mistake.
+            if not is_id(text):
+                raise
+            found = None
+        if found is None and is_id(text):
+            found = self._by_prefix(text)
+        if found is None:
+            raise ImageNotFound(text)
+        return found
+
+    def lookup(self, reference: Reference, *, platform: Platform | None = None) -> Digest | None:
+        """The id of the image that a reference names, or None. A digest may be a manifest's, an index's or an image's."""
+        target = self._target(str(reference.tagged()))
+        if target is None and reference.digest is not None:
+            target = self._by_digest(reference)
+        if target is None:
+            return None
+        candidates = self._images_of(target)
+        if platform is not None and self.get_index(target) is not None:
+            from builder.oci.platforms import parse
+
+            for candidate in candidates:
+                row = self._database.row("SELECT platform FROM images WHERE id = ?", (candidate,))
+                if row is not None and platform.matches(parse(row[0])):
+                    return candidate
+            return None
+        return candidates[0] if candidates else None
+
+    def remove(
+        self, text: str, *, force: bool = False, prune_parents: bool = True, running: Container[str] = ()
+    ) -> tuple[Removal, ...]:
+        """Remove by reference or id with docker's rules; says what went. `running` are ids of running containers.
+
+        Raises ImageNotFound, ImageInUse, AmbiguousId, InvalidReference. Directories go with the next `collect`.
+        """
+        from builder.store.removal import remove
+
+        with self._database.write(durable=True):
+            removed = remove(self, self._database, text, force=force, prune_parents=prune_parents, running=running)
+        crashpoint("remove-rows")
+        return removed
+
+    # --- helpers ---
+
+    def _check(self, image_id: Digest, config: ImageConfig, layers: Sequence[LayerID]) -> None:
+        if len(config.diff_ids) != len(layers):
+            raise InvalidImage(image_id, f"{len(config.diff_ids)} diff_ids for {len(layers)} layers")
+        for position, (layer_id, diff_id) in enumerate(zip(layers, config.diff_ids, strict=True)):
+            found = self._snapshots.get(layer_id).diff_id
+            if found is None:
+                raise InvalidImage(image_id, f"layer {position} has not been hashed")
+            if found != diff_id:
+                raise InvalidImage(image_id, f"layer {position} has diff_id {found}, the config says {diff_id}")
+        with_layer = sum(not entry.empty_layer for entry in config.history)
+        if config.history and with_layer != len(layers):
+            raise InvalidImage(image_id, f"history tells of {with_layer} layers, there are {len(layers)}")
+
+    def _is_whole(self, image_id: Digest) -> bool:
+        row = self._database.row(
+            "SELECT (SELECT count(*) FROM image_layers WHERE image = ?1),"
+            " (SELECT count(*) FROM image_layers p JOIN layers l ON l.id = p.layer WHERE p.image = ?1 AND l.boot IS NULL)"
+            " FROM images WHERE id = ?1",
+            (image_id,),
+        )
+        return row is not None and bool(row[0] == row[1])
+
+    def _exists(self, target: str) -> bool:
+        sql = "SELECT 1 FROM images WHERE id = ?1 UNION ALL SELECT 1 FROM indexes WHERE digest = ?1"
+        return self._database.row(sql, (target,)) is not None
+
+    def _target(self, name: str) -> Digest | None:
+        row = self._database.row("SELECT target FROM refs WHERE name = ?", (name,))
+        return None if row is None else row[0]
+
+    def _images_of(self, target: str) -> tuple[Digest, ...]:
+        rows = self._database.rows("SELECT image FROM index_images WHERE digest = ? ORDER BY position", (target,))
+        return tuple(row[0] for row in rows) or (
+            (digests.Digest(target),) if self.get_index_row(target) is None else ()
+        )
+
+    def get_index_row(self, target: str) -> Row | None:
+        """Whether there is an index with this digest (its row without the document)."""
+        return self._database.row("SELECT media_type FROM indexes WHERE digest = ?", (target,))
+
+    def _by_digest(self, reference: Reference) -> Digest | None:
+        """name@digest without a row of that name: the repository must have the image, by id or by a manifest of it."""
+        row = self._database.row("SELECT image FROM manifests WHERE digest = ?", (reference.digest,))
+        image = row[0] if row is not None else reference.digest
+        if not any(known.name == reference.name for known in self.references(image)):
+            return None
+        return digests.Digest(image)
+
+    def _by_prefix(self, text: str) -> Digest | None:
+        start = "sha256:" + text.removeprefix("sha256:")
+        rows = self._database.rows("SELECT id FROM images WHERE id >= ? AND id < ?", (start, start + "g"))
+        if len(rows) > 1:
+            raise AmbiguousId(text, tuple(row[0] for row in rows))
+        return rows[0][0] if rows else None

@@ -1,0 +1,85 @@
+"""Where things are below the root of a store, and the modes that keep other users out.
+
+    lamina.db       everything with a row
+    layers/ID       committed layers: overlay upper directories, read-only by promise
+    active/KEY/     upper and work of containers and running steps
+    failed/KEY      upper directories of failed steps, kept for a while
+    flat/KEY        many layers merged into one directory, for stacks deeper than overlay mounts
+    content/        blobs by digest
+    logs/BUILD/     output of the steps of a build
+    containers/ID/  what runtime.supervisor keeps of a container
+    volumes/ networks/ caches/   given to runtime and to cache mounts; nothing here looks into them
+    leases/ locks/ tmp/          files of living processes
+    empty           the one lower directory of FROM scratch
+
+Everything is 0700. Other users must not even pass through: a layer may hold a vulnerable setuid program that they could
+start by its path (CVE-2021-41091). Processes in containers come in through mounts and need no permission here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.errors import StoreUnreadable, disk_errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DIRECTORIES = (
+    "layers",
+    "active",
+    "failed",
+    "flat",
+    "content",
+    "logs",
+    "containers",
+    "volumes",
+    "networks",
+    "caches",
+    "leases",
+    "locks",
+    "tmp",
+    "empty",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one store."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        """The database file."""
+        return self.root / "lamina.db"
+
+    def directory(self, name: str) -> Path:
+        """One of DIRECTORIES."""
+        assert name in DIRECTORIES, name
+        return self.root / name
+
+    def create(self) -> None:
+        """Make what is missing. Raises StoreReadOnly, StoreUnreadable, DiskFull."""
+        with disk_errors("open the store"):
+            # The last directory of the list stands for all: a store that has it was made whole.
+            if (self.root / DIRECTORIES[-1]).is_dir():
+                if not os.access(self.root, os.R_OK | os.X_OK):
+                    raise StoreUnreadable(
+                        f"store {self.root} belongs to somebody else", hint="choose another store with --root"
+                    )
+                return
+            if self.root.exists() and not self.root.is_dir():
+                raise StoreUnreadable(f"store {self.root} is not a directory", hint="choose another store with --root")
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not any(self.root.iterdir()):
+                self.root.chmod(0o700)
+            elif not (self.root / "layers").is_dir() and not self.database.exists():
+                # --root pointed at a directory full of something else: 14 new directories are the last thing wanted.
+                raise StoreUnreadable(
+                    f"{self.root} is neither empty nor a store", hint="choose another store with --root"
+                )
+            for name in DIRECTORIES:
+                (self.root / name).mkdir(mode=0o755 if name == "empty" else 0o700, exist_ok=True)

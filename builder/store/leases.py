@@ -1,0 +1,148 @@
+"""Leases: what a living process is using and nobody may collect.
+
+A lease is a row with the things it protects and a file that its process keeps locked. The lock dies with the process,
+so a lease whose file is free is over, whatever the row says. Boot id, process id and start time in the row tell a human
+who it was, and decide only where the file system has no locks. Protecting and collecting are both write transactions,
+so one of them comes first: what `protect` found is kept until the lease ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from builder.errors import disk_errors
+from builder.store.locks import is_held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from builder.store.database import Database
+
+LAYER = "layer"
+IMAGE = "image"
+BLOB = "blob"
+
+
+class Lease:
+    """A live lease of this process. `release` ends it; so does the end of the process."""
+
+    def __init__(self, database: Database, path: str, lease_id: str, descriptor: int) -> None:
+        self.id = lease_id
+        self._database = database
+        self._path = path
+        self._descriptor = descriptor
+        self._known: set[tuple[str, str]] = set()
+
+    def protect(self, kind: str, names: Iterable[str]) -> None:
+        """Keep these from collection until the end of the lease.
+
+        Call it inside of the transaction that made or found them, or look afterwards whether they are still there.
+        """
+        new = [(kind, name) for name in names if (kind, name) not in self._known]
+        if not new:
+            return
+        with self._database.write():
+            self._database.run_many(
+                "INSERT OR IGNORE INTO lease_items (lease, kind, name) VALUES (?, ?, ?)",
+                [(self.id, kind, name) for kind, name in new],
+            )
+        self._known.update(new)
+
+    def protects(self, kind: str, name: str) -> bool:
+        """Whether this lease keeps it already."""
+        return (kind, name) in self._known
+
+    def release(self) -> None:
+        """End the lease. Idempotent."""
+        if self._descriptor < 0:
+            return
+        with self._database.write():
+            self._database.run("DELETE FROM leases WHERE id = ?", (self.id,))
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+class Leases:
+    """All leases of one store, of every process."""
+
+    def __init__(self, database: Database, directory: Path, clock: Callable[[], int]) -> None:
+        self._database = database
+        self._directory = directory
+        self._clock = clock
+
+    def acquire(self, note: str) -> Lease:
+        """A new lease of this process; `note` says what for ("build app:latest"). Raises StoreError."""
+        lease_id = os.urandom(8).hex()
+        path = f"{self._directory}/{lease_id}"
+        with disk_errors("take a lease"):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            # Locked before there is a row: who sees the row must find the lock.
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as err:
+                if isinstance(err, BlockingIOError):
+                    raise
+            pid = os.getpid()
+            with self._database.write():
+                self._database.run(
+                    "INSERT INTO leases (id, boot, pid, started, created, note) VALUES (?, ?, ?, ?, ?, ?)",
+                    (lease_id, boot_id(), pid, start_time(pid) or 0, self._clock(), note),
+                )
+        except BaseException:
+            os.unlink(path)
+            os.close(descriptor)
+            raise
+        return Lease(self._database, path, lease_id, descriptor)
+
+    def live(self) -> frozenset[str]:
+        """Ids of the leases whose process lives; call it inside of a write transaction to rely on it."""
+        return frozenset(
+            str(row[0])
+            for row in self._database.rows("SELECT id, boot, pid, started FROM leases")
+            if self._is_live(*row)
+        )
+
+    def sweep(self) -> int:
+        """Forget the leases of dead processes, inside of a write transaction; returns how many."""
+        live = self.live()
+        dead = [row[0] for row in self._database.rows("SELECT id FROM leases") if row[0] not in live]
+        self._database.run_many("DELETE FROM leases WHERE id = ?", [(lease,) for lease in dead])
+        for lease in dead:
+            try:
+                os.unlink(f"{self._directory}/{lease}")
+            except FileNotFoundError:
+                pass
+        return len(dead)
+
+    def _is_live(self, lease: str, boot: str, pid: int, started: int) -> bool:
+        held = is_held(f"{self._directory}/{lease}")
+        if held is not None:
+            return held
+        return boot == boot_id() and start_time(pid) == started
+
+
+def boot_id() -> str:
+    """This boot of the kernel, a new text after each restart of the machine; "" where /proc has none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def start_time(pid: int) -> int | None:
+    """When process `pid` started, in clock ticks since boot; None when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The command name (field 2) may hold blanks and parentheses: count from the last one.
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except OSError:
+        return None

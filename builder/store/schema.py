@@ -1,0 +1,187 @@
+"""The tables, as one script per schema version: version n is what the first n scripts leave.
+
+A script never changes once a release has it; a change of the schema is a new script at the end. Statements end with
+a semicolon at the end of a line. Times are nanoseconds since the epoch unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x6C616D69
+
+_VERSION_1 = """
+CREATE TABLE layers (
+    id TEXT PRIMARY KEY,
+    diff_id TEXT,
+    content_digest TEXT,
+    size INTEGER,
+    tar_size INTEGER,
+    files INTEGER,
+    recipe TEXT,
+    boot TEXT,
+    created INTEGER NOT NULL,
+    last_used INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX layers_by_diff_id ON layers (diff_id);
+CREATE INDEX layers_by_boot ON layers (boot) WHERE boot IS NOT NULL;
+CREATE TABLE actives (
+    key TEXT PRIMARY KEY,
+    lease TEXT,
+    container TEXT,
+    parents TEXT NOT NULL,
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE failed (
+    key TEXT PRIMARY KEY,
+    build TEXT NOT NULL,
+    step INTEGER NOT NULL,
+    parents TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    expires INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE flats (
+    key TEXT PRIMARY KEY,
+    layers TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    last_used INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE images (
+    id TEXT PRIMARY KEY,
+    parent TEXT,
+    origin TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    config_created INTEGER,
+    created INTEGER NOT NULL,
+    config BLOB NOT NULL
+);
+CREATE INDEX images_by_parent ON images (parent);
+CREATE TABLE image_layers (
+    image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    layer TEXT NOT NULL,
+    PRIMARY KEY (image, position)
+) WITHOUT ROWID;
+CREATE INDEX image_layers_by_layer ON image_layers (layer);
+CREATE TABLE manifests (
+    digest TEXT PRIMARY KEY,
+    image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    media_type TEXT NOT NULL,
+    document BLOB NOT NULL
+);
+CREATE INDEX manifests_by_image ON manifests (image);
+CREATE TABLE indexes (
+    digest TEXT PRIMARY KEY,
+    media_type TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    document BLOB NOT NULL
+);
+CREATE TABLE index_images (
+    digest TEXT NOT NULL REFERENCES indexes (digest) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    image TEXT NOT NULL,
+    PRIMARY KEY (digest, position)
+) WITHOUT ROWID;
+CREATE TABLE refs (
+    name TEXT PRIMARY KEY,
+    target TEXT NOT NULL,
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX refs_by_target ON refs (target);
+CREATE TABLE blobs (
+    digest TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    last_used INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE cache_records (
+    key TEXT PRIMARY KEY,
+    content_key TEXT,
+    step TEXT NOT NULL,
+    text TEXT NOT NULL,
+    leaves TEXT NOT NULL,
+    parent TEXT,
+    layer TEXT,
+    content_digest TEXT,
+    result TEXT NOT NULL,
+    build TEXT,
+    duration_us INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    last_used INTEGER NOT NULL,
+    uses INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX cache_by_content ON cache_records (content_key);
+CREATE INDEX cache_by_step ON cache_records (step, created);
+CREATE INDEX cache_by_layer ON cache_records (layer);
+CREATE TABLE file_digests (
+    inode INTEGER NOT NULL,
+    device INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    mtime INTEGER NOT NULL,
+    ctime INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (inode, device)
+) WITHOUT ROWID;
+CREATE TABLE selections (
+    fingerprint BLOB PRIMARY KEY,
+    digest BLOB NOT NULL,
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE parsed (
+    key TEXT PRIMARY KEY,
+    data BLOB NOT NULL,
+    created INTEGER NOT NULL
+);
+CREATE TABLE builds (
+    id TEXT PRIMARY KEY,
+    started INTEGER NOT NULL,
+    finished INTEGER,
+    status TEXT NOT NULL,
+    image TEXT,
+    error TEXT,
+    lease TEXT,
+    facts TEXT NOT NULL,
+    dockerfile BLOB NOT NULL
+);
+CREATE INDEX builds_by_start ON builds (started);
+CREATE TABLE steps (
+    build TEXT NOT NULL REFERENCES builds (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    status TEXT NOT NULL,
+    key TEXT,
+    step TEXT,
+    layer TEXT,
+    started INTEGER,
+    finished INTEGER,
+    exit_code INTEGER,
+    facts TEXT NOT NULL,
+    PRIMARY KEY (build, number)
+) WITHOUT ROWID;
+CREATE TABLE containers (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    image TEXT NOT NULL,
+    layer TEXT,
+    created INTEGER NOT NULL,
+    config TEXT NOT NULL
+);
+CREATE INDEX containers_by_image ON containers (image);
+CREATE TABLE leases (
+    id TEXT PRIMARY KEY,
+    boot TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    started INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    note TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE lease_items (
+    lease TEXT NOT NULL REFERENCES leases (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (kind, name, lease)
+) WITHOUT ROWID;
+CREATE INDEX lease_items_by_lease ON lease_items (lease)
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+"""Script n brings version n to n + 1."""

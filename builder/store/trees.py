@@ -1,0 +1,204 @@
+"""Directory trees of layers: remove, copy, and merge several layers into one, with everything that overlay means.
+
+A layer is an overlay upper directory: a character device 0:0 (or an empty file with the xattr overlay.whiteout) hides a
+name of the layers below, a directory with the xattr overlay.opaque hides everything below it. Nothing here follows a
+symlink, and the trees that are read are never changed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+_PREFIXES = ("trusted.overlay.", "user.overlay.")
+_CHUNK = 1 << 26
+
+
+def remove(path: str | os.PathLike[str]) -> None:
+    """Remove a tree, or a file, or nothing; directories without permissions are opened up first."""
+    path = os.fspath(path)
+    try:
+        entries = _scan(path)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        os.unlink(path)
+        return
+    waiting = [(path, entries)]
+    # Depth first without recursion: layers may be thousands of levels deep.
+    while waiting:
+        directory, entries = waiting[-1]
+        if not entries:
+            os.rmdir(directory)
+            waiting.pop()
+            continue
+        name, is_directory = entries.pop()
+        child = f"{directory}/{name}"
+        if is_directory:
+            waiting.append((child, _scan(child)))
+        else:
+            os.unlink(child)
+
+
+def copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy the layer `source` into the existing directory `target`, overlay's marks included. Raises OSError."""
+    _Merge(os.fspath(target), keep_marks=True).add(os.fspath(source))
+
+
+def merge(layers: list[str], target: str | os.PathLike[str]) -> None:
+    """Put `layers` (bottom first) on top of each other into the existing empty directory `target`. Raises OSError.
+
+    Nothing is below the result, so it has no whiteouts and no opaque directories. File contents are copied (shared by
+    reflink where the file system can): a hard link into a layer would change the link count that containers see.
+    """
+    merged = _Merge(os.fspath(target), keep_marks=False)
+    for layer in layers:
+        merged.add(layer)
+
+
+def is_whiteout(path: str, status: os.stat_result) -> bool:
+    """Whether this entry of a layer hides a name: a character device 0:0, or an empty file marked by xattr."""
+    if stat.S_ISCHR(status.st_mode):
+        return status.st_rdev == 0
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        return _mark(path, "whiteout") is not None
+    return False
+
+
+def is_opaque(path: str) -> bool:
+    """Whether this directory of a layer hides everything below it."""
+    return _mark(path, "opaque") == b"y"
+
+
+class _Merge:
+    """Adds layers to one target directory; links between files of one layer stay links."""
+
+    def __init__(self, target: str, *, keep_marks: bool) -> None:
+        self._target = target
+        self._keep_marks = keep_marks
+        self._links: dict[tuple[int, int], str] = {}
+
+    def add(self, source: str) -> None:
+        self._links.clear()
+        times = [(source, self._target, os.lstat(source))]
+        waiting = [(source, self._target)]
+        while waiting:
+            here, there = waiting.pop()
+            with os.scandir(here) as entries:
+                names = sorted(entry.name for entry in entries)
+            for name in names:
+                origin, made = f"{here}/{name}", f"{there}/{name}"
+                status = os.lstat(origin)
+                if self._entry(origin, made, status):
+                    waiting.append((origin, made))
+                    times.append((origin, made, status))
+        # Last, deepest first: making a child changes its directory's times and may need its permissions.
+        for origin, made, status in reversed(times):
+            _attributes(origin, made, status, keep_marks=self._keep_marks)
+
+    def _entry(self, origin: str, made: str, status: os.stat_result) -> bool:
+        """Put one entry in place; True for a directory whose entries are to follow."""
+        mode = status.st_mode
+        if not self._keep_marks and is_whiteout(origin, status):
+            remove(made)
+            return False
+        if stat.S_ISDIR(mode):
+            if not self._keep_marks and is_opaque(origin):
+                remove(made)
+            if not _is_directory(made):
+                remove(made)
+                os.mkdir(made, 0o700)
+            return True
+        remove(made)
+        first = self._links.get((status.st_dev, status.st_ino)) if status.st_nlink > 1 else None
+        if first is not None:
+            os.link(first, made, follow_symlinks=False)
+            return False
+        if stat.S_ISREG(mode):
+            _contents(origin, made)
+        elif stat.S_ISLNK(mode):
+            os.symlink(os.readlink(origin), made)
+        else:
+            os.mknod(made, mode, status.st_rdev)
+        _attributes(origin, made, status, keep_marks=self._keep_marks)
+        if status.st_nlink > 1:
+            self._links[(status.st_dev, status.st_ino)] = made
+        return False
+
+
+def _contents(origin: str, made: str) -> None:
+    source = os.open(origin, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        target = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _copy_data(source, target, os.fstat(source).st_size)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+
+
+def _copy_data(source: int, target: int, size: int) -> None:
+    """Copy data only, so that holes stay holes."""
+    os.truncate(target, size)
+    start = 0
+    while start < size:
+        try:
+            start = os.lseek(source, start, os.SEEK_DATA)
+        except OSError as err:
+            if err.errno == errno.ENXIO:
+                return
+            raise
+        end = os.lseek(source, start, os.SEEK_HOLE)
+        while start < end:
+            done = os.copy_file_range(source, target, min(end - start, _CHUNK), start, start)
+            if done == 0:
+                raise OSError(errno.EIO, "file became shorter while it was copied")
+            start += done
+
+
+def _attributes(origin: str, made: str, status: os.stat_result, *, keep_marks: bool) -> None:
+    os.chown(made, status.st_uid, status.st_gid, follow_symlinks=False)
+    if not stat.S_ISLNK(status.st_mode):
+        os.chmod(made, stat.S_IMODE(status.st_mode))
+    for name in os.listxattr(origin, follow_symlinks=False):
+        if name.startswith(_PREFIXES) and not keep_marks:
+            continue
+        value = os.getxattr(origin, name, follow_symlinks=False)
+        try:
+            os.setxattr(made, name, value, follow_symlinks=False)
+        except OSError as err:
+            # security.selinux and its like belong to the host; only what a layer can hold must arrive.
+            if not name.startswith("security.") or name == "security.capability":
+                raise
+            if err.errno not in {errno.EPERM, errno.EOPNOTSUPP}:
+                raise
+    os.utime(made, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+
+
+def _mark(path: str, name: str) -> bytes | None:
+    for prefix in _PREFIXES:
+        try:
+            return os.getxattr(path, prefix + name, follow_symlinks=False)
+        except OSError as err:
+            if err.errno not in {errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM}:
+                raise
+    return None
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _scan(path: str) -> list[tuple[str, bool]]:
+    try:
+        with os.scandir(path) as entries:
+            return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    except PermissionError:
+        os.chmod(path, 0o700)
+        with os.scandir(path) as entries:
+            return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
