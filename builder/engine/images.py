@@ -1,0 +1,83 @@
+"""Images: list, tag, remove, history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.errors import InvalidInput
+from builder.oci.references import Reference
+
+if TYPE_CHECKING:
+    from builder.engine.session import Engine
+    from builder.oci.digests import Digest
+    from builder.store.images import Image, Listed, Removal
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLine:
+    """One step of an image, newest first. `image` is "" where no image is known; `size` in bytes."""
+
+    image: str
+    created: str | None
+    created_by: str
+    size: int
+    comment: str
+
+
+def find(engine: Engine, name: str) -> Image:
+    """The image that a reference or (short) id means. Raises ImageNotFound, AmbiguousId, InvalidReference."""
+    images = engine.store.images
+    return images.get(images.resolve(name))
+
+
+def list_images(engine: Engine) -> tuple[Listed, ...]:
+    """All images, newest first."""
+    return engine.store.images.list()
+
+
+def tag(engine: Engine, source: str, target: str) -> None:
+    """Give the image `source` the further name `target`. Raises ImageNotFound, InvalidReference."""
+    reference = Reference.parse(target)
+    if reference.digest is not None:
+        raise InvalidInput("refusing to create a tag with a digest reference")
+    engine.store.images.tag(reference, engine.store.images.resolve(source))
+
+
+def remove(engine: Engine, name: str, *, force: bool = False, prune_parents: bool = True) -> tuple[Removal, ...]:
+    """Remove by name or id with docker's rules. Raises ImageNotFound, ImageInUse."""
+    from builder.engine import containers
+
+    running = [each.id for each in containers.listed(engine) if containers.is_running(engine, each)]
+    return engine.store.images.remove(name, force=force, prune_parents=prune_parents, running=running)
+
+
+def history(engine: Engine, name: str) -> tuple[HistoryLine, ...]:
+    """The steps of an image, newest first. Raises ImageNotFound."""
+    image = find(engine, name)
+    sizes = [engine.store.snapshots.get(layer).size or 0 for layer in image.layers]
+    lines = []
+    position = 0
+    for step in image.config.history:
+        size = 0
+        if not step.empty_layer and position < len(sizes):
+            size = sizes[position]
+            position += 1
+        lines.append(HistoryLine("", step.created, step.created_by, size, step.comment))
+    if lines:
+        last = lines[-1]
+        lines[-1] = HistoryLine(image.id, last.created, last.created_by, last.size, last.comment)
+    return tuple(reversed(lines))
+
+
+def size_of(engine: Engine, layers: Sequence[str]) -> int:
+    """The bytes of the files in `layers`."""
+    from builder.store.snapshots import LayerID
+
+    return sum(engine.store.snapshots.get(LayerID(layer)).size or 0 for layer in layers)
+
+
+def layers_of(engine: Engine, image_id: Digest) -> tuple[str, ...]:
+    """The layers of an image, bottom first."""
+    return tuple(engine.store.images.layers(image_id))

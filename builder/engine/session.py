@@ -1,0 +1,74 @@
+"""The open store with what runs on it: the launcher, the volumes, the networks, the clock.
+
+`Engine` never goes below `engine/`: functions hand on the part that is needed. The launcher starts at its first use, so
+that commands which run nothing start no process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from builder.store import Store
+    from runtime.container import Launcher
+    from runtime.networks import Networks
+    from runtime.volumes import Volumes
+
+
+class Engine:
+    """One open store. A context manager; closing it ends the launcher."""
+
+    def __init__(self, store: Store, root: Path, *, clock: Callable[[], datetime]) -> None:
+        self.store = store
+        self.root = root
+        self.clock = clock
+        self._launcher: Launcher | None = None
+
+    @classmethod
+    def open(cls, root: Path, *, clock: Callable[[], datetime]) -> Engine:
+        """Open (or make) the store at `root`. Raises StoreError."""
+        from builder.store import Store
+
+        return cls(Store.open(root), root, clock=clock)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the launcher and close the store."""
+        if self._launcher is not None:
+            self._launcher.close()
+            self._launcher = None
+        self.store.close()
+
+    def launcher(self) -> Launcher:
+        """The launcher, made at the first call."""
+        if self._launcher is None:
+            from runtime.container import Launcher
+
+            self._launcher = Launcher()
+        return self._launcher
+
+    @property
+    def networks(self) -> Networks:
+        """The networks of this root."""
+        from runtime.networks import Networks
+
+        return Networks(self.root / "networks")
+
+    @property
+    def volumes(self) -> Volumes:
+        """The volumes of this root."""
+        from runtime.volumes import Volumes
+
+        return Volumes(self.root / "volumes")
+
+    def now_text(self) -> str:
+        """The time in RFC 3339 with nanoseconds, as docker's documents have it."""
+        return self.clock().isoformat(timespec="microseconds").replace("+00:00", "") + "000Z"

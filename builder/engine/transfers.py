@@ -1,0 +1,60 @@
+"""Images in and out: save, load, import, bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from builder.engine.session import Engine
+    from builder.oci.digests import Digest
+    from builder.store.apply import Readable
+    from builder.store.changesets import Sink
+    from builder.transfer import bootstrap as maker
+    from builder.transfer.docker_archive import Loaded
+
+
+def save(engine: Engine, names: Sequence[str], target: Path | Sink) -> int:
+    """Write images as one archive to a file (whole or not at all) or to a sink; returns its bytes."""
+    from builder.transfer import docker_archive
+
+    if isinstance(target, Path):
+        return docker_archive.save_file(engine.store, names, target)
+    return docker_archive.save(engine.store, names, target)
+
+
+def load(engine: Engine, stream: Readable, emit: Callable[[Loaded], object]) -> tuple[Loaded, ...]:
+    """Read an archive of images; `emit` is told of each as it comes in. Raises ArchiveError."""
+    from builder.transfer import docker_archive
+
+    return docker_archive.load(engine.store, stream, emit=emit)
+
+
+def import_image(
+    engine: Engine, stream: Readable, *, reference: str = "", changes: Sequence[str] = (), message: str = "",
+    platform: str = "",
+) -> Digest:
+    """Make an image of a root file system's tar; `changes` are Dockerfile instructions for its config."""
+    from builder.engine.changes import apply
+    from builder.oci import platforms
+    from builder.transfer import importer
+
+    return importer.import_image(
+        engine.store,
+        stream,
+        created=engine.clock(),
+        reference=reference or None,
+        message=message,
+        platform=platforms.parse(platform) if platform else None,
+        edit=(lambda config: apply(config, changes)) if changes else None,
+    )
+
+
+def bootstrap(
+    engine: Engine, request: maker.Request, emit: Callable[[maker.Progress], object]
+) -> maker.Bootstrapped:
+    """Make a base image without any registry."""
+    from builder.transfer import bootstrap as maker
+
+    return maker.bootstrap(engine.store, request, engine.launcher(), emit=emit)
