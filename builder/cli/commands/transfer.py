@@ -1,0 +1,110 @@
+"""save, load and import: images in and out as archives."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from builder.cli.flags import Command, Flag, Values, many, switch
+
+if TYPE_CHECKING:
+    from builder.cli.context import Cli
+
+
+def save(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Write images to a file or to stdout, never to a terminal."""
+    from builder.engine import transfers
+
+    output = values.text("output")
+    if output and output != "-":
+        transfers.save(cli.engine, arguments, Path(output))
+        return 0
+    if cli.terminal_out():
+        cli.say("Error: cowardly refusing to save to a terminal. Use the -o flag or redirect")
+        return 1
+    stream = cli.raw_out()
+    transfers.save(cli.engine, arguments, stream.write)
+    stream.flush()
+    return 0
+
+
+def load(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Read images from a file or from stdin."""
+    from builder.engine import transfers
+    from builder.transfer.docker_archive import Loaded
+
+    def told(loaded: Loaded) -> None:
+        if not values.on("quiet") or loaded:
+            kind = f"Loaded image: {loaded.reference}" if loaded.reference else f"Loaded image ID: {loaded.image_id}"
+            cli.out(kind)
+
+    if not values.text("input") and cli.terminal_in():
+        cli.say("Error: requested load from stdin, but stdin is empty")
+        return 1
+    with ExitStack() as undo:
+        transfers.load(cli.engine, _source(cli, values.text("input"), undo), told)
+    return 0
+
+
+def import_(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Make an image from a root file system's tar; prints its id."""
+    from builder.engine import transfers
+
+    source, reference = arguments[0], arguments[1] if len(arguments) > 1 else ""
+    if source.startswith(("http://", "https://")):
+        cli.say("Error: importing from a URL is not supported; fetch it and pipe it in: curl … | lamina import - NAME")
+        return 1
+    with ExitStack() as undo:
+        image_id = transfers.import_image(
+            cli.engine,
+            _source(cli, "" if source == "-" else source, undo),
+            reference=reference,
+            changes=values.all("change"),
+            message=values.text("message") or f"Imported from {source}",
+            platform=values.text("platform"),
+        )
+    cli.out(str(image_id))
+    return 0
+
+
+def _source(cli: Cli, path: str, undo: ExitStack) -> IO[bytes]:
+    return undo.enter_context(open(path, "rb")) if path else cli.raw_in()
+
+
+COMMANDS = {
+    "save": Command(
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        save,
+        flags=(
+            Flag("output", "Write to a file, instead of STDOUT", short="o", complete="file"),
+            many("platform", "Save only the given platform(s)"),
+        ),
+        arguments=(1, None),
+        complete="image",
+    ),
+    "load": Command(
+        "[OPTIONS]",
+        "Load an image from a tar archive or STDIN",
+        load,
+        flags=(
+            Flag("input", "Read from tar archive file, instead of STDIN", short="i", complete="file"),
+            many("platform", "Load only the given platform(s)"),
+            switch("quiet", "Suppress the load output", short="q"),
+        ),
+        arguments=(0, 0),
+    ),
+    "import": Command(
+        "[OPTIONS] file|- [REPOSITORY[:TAG]]",
+        "Import the contents from a tarball to create a filesystem image",
+        import_,
+        flags=(
+            many("change", "Apply Dockerfile instruction to the created image", short="c"),
+            Flag("message", "Set commit message for imported image", short="m"),
+            Flag("platform", "Set platform if the image is for several"),
+        ),
+        arguments=(1, 2),
+        complete="file",
+    ),
+}
