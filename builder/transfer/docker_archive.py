@@ -1,22 +1,45 @@
 """``save`` and ``load``: the archives that docker, podman and skopeo write and read.
 
 ``save`` writes what docker 29 does: an OCI image layout (``oci-layout``, ``index.json``, ``blobs/sha256/…``) that is a
-docker archive as well (``manifest.json``, ``repositories``). Layers are plain tars, streamed from their directories; nothing is packed on the way.
+docker archive as well (``manifest.json``, ``repositories``). Layers are plain tars, streamed from their directories.
 ``load`` reads both, and the older form with a directory per layer.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder.errors import ArchiveInvalid, DigestMismatch, InvalidReference, StoreCorrupt
+from builder.oci import digests
+from builder.oci.references import Reference
+from builder.store import tarheaders
+from builder.transfer import layers
+from builder.transfer.outer import Archive, open_archive
+
 if TYPE_CHECKING:
+    from builder.oci.configs import ImageConfig
+    from builder.oci.descriptors import Descriptor
     from builder.oci.digests import Digest
     from builder.store import Store
-    from builder.store.apply import Limits, Readable
+    from builder.store.apply import Limits
     from builder.store.changesets import Sink
+    from builder.store.snapshots import LayerID
+    from builder.store.tarstream import Readable
+
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_INDEX = "application/vnd.oci.image.index.v1+json"
+_DOCUMENT_MAX = 8 << 20
+_NAME = "io.containerd.image.name"
+_REF_NAME = "org.opencontainers.image.ref.name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +51,144 @@ class Loaded:
     """Familiar form with its tag, for example "busybox:latest"."""
 
 
+# --- save -----------------------------------------------------------------------------------------------------------
+
+
 def save(store: Store, names: Sequence[str], sink: Sink) -> int:
     """Write the images *names* (references, or ids, which are saved without a tag) as one archive; returns its bytes.
 
     A name without a tag stands for all tags of that repository, as docker has it.
 
-    Raises: ImageNotFound, OSError.
+    Raises: ImageNotFound, StoreCorrupt (a layer was touched), OSError.
     """
-    raise NotImplementedError
+    images = _select(store, names)
+    written = 0
+
+    def out(data: bytes) -> None:
+        nonlocal written
+        written += len(data)
+        sink(data)
+
+    def member(name: str, data: bytes) -> None:
+        out(_head(name, len(data)) + data + tarheaders.padding(len(data)))
+
+    out(tarheaders.header(b"blobs/", tarheaders.DIRECTORY, 0o755, (0, 0), 0, 0))
+    out(tarheaders.header(b"blobs/sha256/", tarheaders.DIRECTORY, 0o755, (0, 0), 0, 0))
+    done: set[str] = set()
+    index: list[dict[str, object]] = []
+    entries: list[dict[str, object]] = []
+    repositories: dict[str, dict[str, str]] = {}
+    for image_id, references in images.items():
+        image = store.images.get(image_id)
+        descriptors = []
+        for layer_id in image.layers:
+            layer = store.snapshots.get(layer_id)
+            assert layer.diff_id is not None and layer.tar_size is not None
+            descriptors.append({"mediaType": _LAYER, "digest": str(layer.diff_id), "size": layer.tar_size})
+            if layer.diff_id not in done:
+                done.add(layer.diff_id)
+                out(_head(_blob(layer.diff_id), layer.tar_size))
+                size = layers.write_out(store, layer, out)
+                if size != layer.tar_size:
+                    raise StoreCorrupt(f"layer {layer.id} has changed its size")
+                out(tarheaders.padding(size))
+        manifest = _dump(
+            {
+                "schemaVersion": 2,
+                "mediaType": _MANIFEST,
+                "config": {"mediaType": _CONFIG, "digest": str(image_id), "size": len(image.raw)},
+                "layers": descriptors,
+            }
+        )
+        digest = digests.of(manifest)
+        for name, data in ((image_id, image.raw), (digest, manifest)):
+            if name not in done:
+                done.add(name)
+                member(_blob(name), data)
+        described: dict[str, object] = {"mediaType": _MANIFEST, "digest": str(digest), "size": len(manifest)}
+        described["platform"] = {"architecture": image.config.architecture, "os": image.config.os}
+        for reference in references:
+            index.append({**described, "annotations": {_NAME: str(reference), _REF_NAME: reference.tag or "latest"}})
+            top = digests.hex_of(_digest(descriptors[-1]["digest"])) if descriptors else digests.hex_of(image_id)
+            repositories.setdefault(reference.familiar_name(), {})[reference.tag or "latest"] = top
+        if not references:
+            index.append(described)
+        entries.append(
+            {
+                "Config": _blob(image_id),
+                "RepoTags": [reference.familiar() for reference in references] or None,
+                "Layers": [_blob(_digest(one["digest"])) for one in descriptors],
+                "LayerSources": {str(one["digest"]): one for one in descriptors},
+            }
+        )
+    member("index.json", _dump({"schemaVersion": 2, "mediaType": _INDEX, "manifests": index}))
+    member("manifest.json", _dump(entries))
+    member("oci-layout", _dump({"imageLayoutVersion": "1.0.0"}))
+    if repositories:
+        member("repositories", _dump(repositories))
+    out(tarheaders.END)
+    return written
 
 
 def save_file(store: Store, names: Sequence[str], path: Path) -> int:
     """As :func:`save` into the file *path*, which appears whole or not at all."""
-    raise NotImplementedError
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "wb", buffering=1 << 20) as file:
+            size = save(store, names, file.write)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return size
+
+
+def _select(store: Store, names: Sequence[str]) -> dict[Digest, list[Reference]]:
+    """Image id → the references to write for it, in the order in which they were named."""
+    chosen: dict[Digest, list[Reference]] = {}
+    for name in names:
+        try:
+            parsed: Reference | None = Reference.parse(name)
+        except InvalidReference:
+            parsed = None
+        wanted: tuple[Reference, ...] = ()
+        if parsed is not None and not parsed.digest:
+            wanted = (parsed,) if parsed.tag else store.images.tags_of(parsed.name)
+        found = False
+        for reference in wanted:
+            image_id = store.images.lookup(reference)
+            if image_id is not None and reference.digest is None:
+                found = True
+                listed = chosen.setdefault(image_id, [])
+                if reference not in listed:
+                    listed.append(reference)
+        if not found:
+            chosen.setdefault(store.images.resolve(name), [])
+    for image_id in chosen:
+        store.images.use(image_id)
+    return chosen
+
+
+def _head(name: str, size: int) -> bytes:
+    return tarheaders.header(name.encode(), tarheaders.FILE, 0o644, (0, 0), size, 0)
+
+
+def _blob(digest: str) -> str:
+    return "blobs/" + digest.replace(":", "/")
+
+
+def _digest(value: object) -> Digest:
+    """A digest that was just written into a descriptor."""
+    return digests.parse(str(value))
+
+
+def _dump(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+# --- load -----------------------------------------------------------------------------------------------------------
 
 
 def load(
@@ -54,6 +202,154 @@ def load(
 
     Every digest is checked. Images of the archive that are whole are kept, even when a later one is broken.
 
-    Raises: ArchiveError (hostile, broken, no image archive), OSError.
+    Raises: ArchiveInvalid (hostile, broken, no image archive), LimitExceeded, DigestMismatch, InvalidDocument,
+    StoreError.
     """
-    raise NotImplementedError
+    loaded: list[Loaded] = []
+
+    def done(one: Loaded) -> None:
+        loaded.append(one)
+        if emit:
+            emit(one)
+
+    with open_archive(stream, store, limits) as archive:
+        if "manifest.json" in archive:
+            for entry in _entries(archive.read("manifest.json", _DOCUMENT_MAX)):
+                _load_entry(store, archive, entry, limits, done)
+        elif "index.json" in archive:
+            from builder.oci.manifests import Index
+
+            index = Index.from_json(archive.read("index.json", _DOCUMENT_MAX))
+            for described in index.manifests:
+                _load_described(store, archive, described, limits, done)
+        else:
+            raise ArchiveInvalid(
+                "archive holds no image: neither manifest.json nor index.json is in it",
+                hint="a root file system becomes an image with import",
+            )
+    return tuple(loaded)
+
+
+def _entries(data: bytes) -> list[dict[str, object]]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as err:
+        raise ArchiveInvalid("manifest.json is no JSON") from err
+    if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
+        raise ArchiveInvalid("manifest.json is not a list of images")
+    return document
+
+
+def _strings(entry: dict[str, object], key: str) -> list[str]:
+    value = entry.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ArchiveInvalid(f"manifest.json has a {key} that is not a list of texts")
+    return value
+
+
+def _load_entry(
+    store: Store,
+    archive: Archive,
+    entry: dict[str, object],
+    limits: Limits | None,
+    done: Callable[[Loaded], object],
+) -> None:
+    """One image of ``manifest.json``."""
+    from builder.oci.configs import ImageConfig
+
+    config_path = entry.get("Config")
+    if not isinstance(config_path, str):
+        raise ArchiveInvalid("manifest.json has an image without a config")
+    raw = archive.read(config_path, _DOCUMENT_MAX)
+    stated = config_path.rsplit("/", 1)[-1].removesuffix(".json")
+    if len(stated) == 64 and "sha256:" + stated != digests.of(raw):
+        raise DigestMismatch(f"config {stated[:12]}", "sha256:" + stated, digests.of(raw))
+    config = ImageConfig.from_json(raw)
+    paths = _strings(entry, "Layers")
+    if len(paths) != len(config.diff_ids):
+        raise ArchiveInvalid(f"image has {len(paths)} layers, its config says {len(config.diff_ids)}")
+    names = [_reference(text) for text in _strings(entry, "RepoTags")]
+    kept = [
+        layers.read_in(store, _opener(archive, path), expected=diff_id, limits=limits).id
+        for path, diff_id in zip(paths, config.diff_ids, strict=True)
+    ]
+    _finish(store, config, raw, kept, names, done)
+
+
+def _load_described(
+    store: Store, archive: Archive, described: Descriptor, limits: Limits | None, done: Callable[[Loaded], object]
+) -> None:
+    """One manifest of an OCI layout, or those of an index in it."""
+    from builder.oci.configs import ImageConfig
+    from builder.oci.descriptors import INDEX_TYPES
+    from builder.oci.manifests import Index, Manifest
+
+    data = archive.blob(described.digest, _DOCUMENT_MAX)
+    text = described.annotations.get(_NAME) or described.annotations.get(_REF_NAME, "")
+    names = []
+    # A bare tag ("latest") names nothing; podman and skopeo write whole names here.
+    if _NAME in described.annotations or any(mark in text for mark in ":/"):
+        names = [_reference(text)]
+    if described.media_type in INDEX_TYPES:
+        for below in Index.from_json(data, media_type=described.media_type).manifests:
+            if _blob(below.digest) in archive and below.media_type not in INDEX_TYPES:
+                _load_described(store, archive, below, limits, done)
+        return
+    manifest = Manifest.from_json(data, media_type=described.media_type)
+    raw = archive.blob(manifest.config.digest, _DOCUMENT_MAX)
+    config = ImageConfig.from_json(raw)
+    if len(manifest.layers) != len(config.diff_ids):
+        raise ArchiveInvalid(f"image has {len(manifest.layers)} layers, its config says {len(config.diff_ids)}")
+    kept = [
+        layers.read_in(store, _opener(archive, _blob(layer.digest), layer.digest), expected=diff_id, limits=limits).id
+        for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
+    ]
+    _finish(store, config, raw, kept, names, done)
+
+
+def _finish(
+    store: Store,
+    config: ImageConfig,
+    raw: bytes,
+    kept: list[LayerID],
+    names: list[Reference],
+    done: Callable[[Loaded], object],
+) -> None:
+    image_id = store.images.put(config, kept, raw=raw, origin="load")
+    if names:
+        store.images.tag_all(names, image_id)
+    for name in names:
+        done(Loaded(image_id, name.familiar()))
+    if not names:
+        done(Loaded(image_id, None))
+
+
+def _reference(text: str) -> Reference:
+    try:
+        return Reference.parse(text).tagged()
+    except InvalidReference as err:
+        raise ArchiveInvalid(f"archive has an image with an invalid name: {err}") from err
+
+
+def _opener(archive: Archive, path: str, digest: str | None = None) -> Callable[[], Readable]:
+    def opened() -> Readable:
+        stream = archive.open(path)
+        return stream if digest is None else _Verified(stream, digest)
+
+    return opened
+
+
+class _Verified:
+    """A blob that is checked against its digest when its end is read."""
+
+    def __init__(self, stream: Readable, digest: str) -> None:
+        self._stream = stream
+        self._digest = digest
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self._hash.update(data)
+        if not data and size and "sha256:" + self._hash.hexdigest() != self._digest:
+            raise DigestMismatch("layer", self._digest, "sha256:" + self._hash.hexdigest())
+        return data

@@ -1,0 +1,148 @@
+"""The outer archive of ``load``: its members by name, read where they lie.
+
+Before anything is believed, ``tarstream`` walks over the whole archive once: bounded headers, counts and sizes. Then
+``tarsafe`` opens it and members are read one by one. Nothing is extracted to a name that the archive chose, so
+tarsafe's check of all members for each extraction (quadratic, and it refuses the symlinks of older docker archives) is
+never needed. What cannot seek or is packed is spooled to the store's own disk first, unnamed.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from builder.errors import ArchiveInvalid, DigestMismatch, LimitExceeded
+from builder.oci import digests
+from builder.store import apply
+from builder.store.tarstream import Readable, TarReader
+from builder.store.unpack import Peekable, compression, unpack
+
+if TYPE_CHECKING:
+    from builder.store import Store
+    from builder.store.apply import Limits
+
+_MEMBERS = 100_000
+"""An image has at most a few hundred members in its archive."""
+_LINKS = 8
+
+
+class _Window:
+    """Part of a file, read without moving the file's position."""
+
+    def __init__(self, fd: int, offset: int, size: int) -> None:
+        self._fd = fd
+        self._at = offset
+        self._end = offset + size
+
+    def read(self, size: int, /) -> bytes:
+        data = os.pread(self._fd, min(size, self._end - self._at), self._at)
+        self._at += len(data)
+        return data
+
+
+class Archive:
+    """Members by normalised name."""
+
+    def __init__(self, file: BinaryIO, members: dict[str, Any]) -> None:
+        self._file = file
+        self._members = members
+
+    def __contains__(self, name: str) -> bool:
+        return posixpath.normpath(name) in self._members
+
+    def open(self, name: str) -> Readable:
+        """The content of a member; symlinks between members are followed. Raises ArchiveInvalid."""
+        member = self._find(name)
+        return _Window(self._file.fileno(), member.offset_data, member.size)
+
+    def read(self, name: str, limit: int) -> bytes:
+        """All of a member. Raises ArchiveInvalid, LimitExceeded."""
+        member = self._find(name)
+        if member.size > limit:
+            raise LimitExceeded(f"archive member {name[:100]!r} is larger than {limit} bytes")
+        data = os.pread(self._file.fileno(), member.size, member.offset_data)
+        if len(data) != member.size:
+            raise ArchiveInvalid(f"archive member {name[:100]!r} is cut off")
+        return data
+
+    def blob(self, digest: str, limit: int) -> bytes:
+        """A blob of an OCI layout, checked. Raises ArchiveInvalid, LimitExceeded, DigestMismatch."""
+        data = self.read("blobs/" + digests.parse(digest).replace(":", "/"), limit)
+        if digests.of(data) != digest:
+            raise DigestMismatch("blob", digest, digests.of(data))
+        return data
+
+    def _find(self, name: str) -> Any:
+        path = posixpath.normpath(name)
+        for _ in range(_LINKS):
+            member = self._members.get(path)
+            if member is None or path.startswith(("/", "..")):
+                raise ArchiveInvalid(f"archive has no {name[:200]!r}, which its manifest names")
+            if member.issym():
+                path = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
+            elif member.islnk():
+                path = posixpath.normpath(member.linkname)
+            elif member.isreg() and not member.issparse():
+                return member
+            else:
+                raise ArchiveInvalid(f"archive member {name[:200]!r} is not a file")
+        raise ArchiveInvalid(f"archive member {name[:200]!r} is a circle of links")
+
+
+@contextmanager
+def open_archive(stream: Readable, store: Store, limits: Limits | None) -> Iterator[Archive]:
+    """The archive in *stream*, open for the block.
+
+    Raises: ArchiveInvalid, LimitExceeded, OSError.
+    """
+    import tarfile
+
+    import tarsafe
+
+    bounds = limits or apply.DEFAULT_LIMITS
+    with ExitStack() as undo:
+        file = _seekable(stream, store, bounds, undo)
+        start = file.tell()
+        reader = TarReader(file, max_bytes=bounds.bytes, max_entries=_MEMBERS)
+        if reader.next() is None:
+            raise ArchiveInvalid("archive is empty")
+        while reader.next() is not None:
+            pass
+        file.seek(start)
+        members: dict[str, Any] = {}
+        try:
+            opened = undo.enter_context(tarsafe.TarSafe.open(fileobj=file, mode="r:"))
+            for member in opened:
+                members[posixpath.normpath(member.name)] = member
+        except (tarfile.TarError, tarsafe.TarSafeException, ValueError, OverflowError) as err:
+            raise ArchiveInvalid(f"archive is damaged: {err}") from err
+        yield Archive(file, members)
+
+
+def _seekable(stream: Readable, store: Store, bounds: Limits, undo: ExitStack) -> BinaryIO:
+    """*stream* itself if it is an unpacked file, else an unnamed copy of what is in it."""
+    seekable = getattr(stream, "seekable", None)
+    source = Peekable(stream)
+    if seekable is not None and seekable() and hasattr(stream, "fileno"):
+        start = stream.tell()  # type: ignore[attr-defined]
+        head = source.peek(6)
+        stream.seek(start)  # type: ignore[attr-defined]
+        if not compression(head):
+            return stream  # type: ignore[return-value]
+        source = Peekable(stream)
+    directory = undo.enter_context(store.scratch())
+    spool: BinaryIO = undo.enter_context(tempfile.TemporaryFile(dir=directory))  # type: ignore[assignment]
+    packed = unpack(source, window_log=bounds.window_log, ratio=bounds.ratio)
+    total = 0
+    while data := packed.read(1 << 20):
+        total += len(data)
+        if total > bounds.bytes:
+            raise LimitExceeded(f"archive is larger than {bounds.bytes} bytes")
+        spool.write(data)
+    spool.flush()
+    spool.seek(0)
+    return spool
