@@ -1,18 +1,26 @@
 """Starting containers from a command: the client side of ``runtime.launcher``.
 
 A command holds one ``Launcher``. It starts the launcher process at its first use (or at ``warm``), while the command
-goes on planning; each container talks to its ``Running`` over a socket pair of its own, so that threads need not share one.
+goes on planning; each container talks to its ``Running`` over a socket pair of its own, so that threads share none.
 The end of that socket is the end of the container: a command that is killed leaves nothing behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import _socket
+import _thread
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
-from runtime.errors import ContainerError
-from runtime.spec import Process, Resources, Spec
+from runtime import cgroups, sync
+from runtime.errors import ContainerError, LauncherDied, from_wire
+from runtime.linux import mounts
+from runtime.spec import Process, Resources, Spec, to_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +50,56 @@ class Running:
     """A container, or a process in one (``exec_``), that was started. Not shared between threads without a lock.
 
     *pid*: its first process, as the host sees it. *pidfd*: readable when that has ended. *console*: the terminal's
-    master side when ``process.terminal``, else None; the caller closes it. *fileno()*: readable when ``wait`` will not block.
+    master side when ``process.terminal``, else None; the caller closes it. *fileno()*: readable when ``wait`` does not
+    block.
     """
 
-    pid: int
-    pidfd: int
-    console: int | None
+    def __init__(self, channel: _socket.socket, pid: int, pidfd: int, console: int | None) -> None:
+        self.pid, self.pidfd, self.console = pid, pidfd, console
+        self._channel = channel
+        self._exit: Exit | None = None
 
     def fileno(self) -> int:
         """The descriptor to select on for the end."""
-        raise NotImplementedError
+        return self._channel.fileno()
 
     def wait(self, timeout: float | None = None) -> Exit:
         """Block until everything of it has ended and is cleaned up. Raises TimeoutError, LauncherDied."""
-        raise NotImplementedError
+        if self._exit is None:
+            if timeout is not None:
+                poller = select.poll()
+                poller.register(self._channel.fileno(), select.POLLIN)
+                if not poller.poll(timeout * 1000):
+                    raise TimeoutError(f"container still runs after {timeout} s")
+            message = _receive(self._channel)[0]
+            if message[0] == "failed":
+                error = from_wire(*message[1:])
+                self._exit = Exit(error.code, error=error)
+            else:
+                self._exit = _exit(message)
+            self.close()
+        return self._exit
 
     def kill(self, signal: int) -> None:
         """Send *signal* to the first process; nothing happens when it has ended already."""
-        raise NotImplementedError
+        if self.pidfd >= 0:
+            _send_signal(self.pidfd, signal)
 
     def close(self) -> None:
         """Give up interest: what still runs is killed."""
-        raise NotImplementedError
+        self._channel.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
 
 
 class Launcher:
     """Starts containers. Thread-safe. ``with Launcher() as launcher: launcher.start(spec, ...).wait()``."""
+
+    def __init__(self) -> None:
+        self._lock = _thread.allocate_lock()
+        self._main: _socket.socket | None = None
+        self._pid = -1
 
     def __enter__(self) -> Self:
         return self
@@ -77,6 +109,8 @@ class Launcher:
 
     def warm(self) -> None:
         """Start the launcher process now, without waiting for it, if it does not run yet."""
+        with self._lock:
+            self._start()
 
     def start(
         self,
@@ -93,7 +127,8 @@ class Launcher:
         *network* is called with the pid when the namespaces exist (/proc/PID/ns/net) and before the program runs; what
         it raises is raised here, after the container was removed. Raises ContainerError (docker's texts and codes).
         """
-        raise NotImplementedError
+        message = ("start", spec.to_dict(), network is not None)
+        return self._begin(message, stdin, stdout, stderr, network)
 
     def exec_(
         self,
@@ -104,30 +139,153 @@ class Launcher:
         stdout: int,
         stderr: int,
         seccomp: str = "default",
-        cgroup: str = "",
     ) -> Running:
         """Execute *process* in the namespaces of the container whose first process is *pid*, equally hardened."""
-        raise NotImplementedError
+        return self._begin(("exec", pid, to_plain(process), seccomp), stdin, stdout, stderr, None)
 
     def close(self) -> None:
         """End the launcher, and with it every container that still runs."""
+        with self._lock:
+            if self._main is None:
+                return
+            self._main.close()
+            self._main = None
+            os.waitpid(self._pid, 0)
+
+    def _begin(
+        self,
+        message: tuple[Any, ...],
+        stdin: int | None,
+        stdout: int,
+        stderr: int,
+        network: Callable[[int], None] | None,
+    ) -> Running:
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        stdio = tuple(null if fd is None or fd < 0 else fd for fd in (stdin, stdout, stderr))
+        try:
+            with self._lock:
+                main = self._start()
+                sync.send(main, message, (*stdio, theirs.fileno()))
+        except OSError as err:
+            ours.close()
+            raise LauncherDied("the process that starts containers went away") from err
+        finally:
+            theirs.close()
+            os.close(null)
+        try:
+            return self._started(ours, network)
+        except BaseException:
+            ours.close()
+            raise
+
+    def _started(self, channel: _socket.socket, network: Callable[[int], None] | None) -> Running:
+        pid, pidfd = -1, -1
+        try:
+            while True:
+                got, fds = _receive(channel)
+                if got[0] == "created":
+                    pid, pidfd = got[1], fds[0]
+                    if network is not None:
+                        try:
+                            network(pid)
+                        except BaseException:
+                            channel.shutdown(_socket.SHUT_WR)  # kills it; gone when the other end closes as well
+                            while sync.receive(channel) is not None:
+                                pass
+                            raise
+                        sync.send(channel, ("go",))
+                elif got[0] == "started":
+                    return Running(channel, pid, pidfd, fds[0] if fds else None)
+                elif got[0] == "failed":
+                    raise from_wire(*got[1:])
+                else:
+                    raise LauncherDied("the container was killed before it ran")
+        except BaseException:
+            if pidfd >= 0:
+                os.close(pidfd)
+            raise
+
+    def _start(self) -> _socket.socket:
+        if self._main is None:
+            ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+            self._pid = spawn_helper("runtime.launcher", (str(theirs.fileno()),), {theirs.fileno(): theirs.fileno()})
+            theirs.close()
+            self._main = ours
+        return self._main
 
 
-def freeze(id: str) -> None:
-    """Pause every process of the container (cgroup freezer). Raises ResourceUnavailable."""
-    raise NotImplementedError
+def spawn_helper(
+    module: str, arguments: Sequence[str], fds: Mapping[int, int], *, env: Mapping[str, str] | None = None
+) -> int:
+    """Start one of our own modules in a clean interpreter and a session of its own; the pid.
+
+    *fds*: number in the helper → our descriptor. The interpreter is executed through a read-only mount of its own that
+    is attached nowhere: a container that gets hold of /proc/PID/exe cannot write to it (CVE-2019-5736).
+    """
+    tree = -1
+    path = sys.executable
+    try:
+        tree = mounts.open_tree(mounts.AT_FDCWD, path, mounts.OPEN_TREE_CLONE)
+        mounts.mount_setattr(tree, set=mounts.MOUNT_ATTR_RDONLY)
+        path = f"/proc/self/fd/{tree}"
+    except OSError:
+        pass  # a plain user, before the user namespace is entered: the file is not his to write to
+    actions = [(os.POSIX_SPAWN_DUP2, ours, number) for number, ours in fds.items()]
+    try:
+        return os.posix_spawn(
+            path,
+            [sys.executable, "-I", "-m", module, *arguments],
+            env or {},
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT),
+        )
+    finally:
+        if tree >= 0:
+            os.close(tree)
 
 
-def thaw(id: str) -> None:
+def freeze(pid: int) -> None:
+    """Pause every process of the container whose first process is *pid*. Raises ResourceUnavailable."""
+    cgroups.of_process(pid).freeze()
+
+
+def thaw(pid: int) -> None:
     """Undo ``freeze``."""
-    raise NotImplementedError
+    cgroups.of_process(pid).thaw()
 
 
-def update(id: str, resources: Resources) -> None:
-    """Change the limits of a running container."""
-    raise NotImplementedError
+def update(pid: int, resources: Resources) -> None:
+    """Change the limits of a running container. Raises ResourceUnavailable."""
+    cgroups.of_process(pid).limit(resources)
 
 
-def processes(id: str) -> Sequence[int]:
+def processes(pid: int) -> Sequence[int]:
     """The pids in the container, as the host sees them."""
-    raise NotImplementedError
+    return cgroups.of_process(pid).processes()
+
+
+def exit_of(status: int, usage: tuple[int, int, int, int | None, int | None, int | None], *, oom: bool) -> Exit:
+    """An Exit from a wait status and what ``Child.finish`` tells."""
+    code = os.waitstatus_to_exitcode(status)
+    return Exit(code if code >= 0 else 128 - code, -code if code < 0 else None, oom, Usage(*usage))
+
+
+def _exit(message: tuple[Any, ...]) -> Exit:
+    return exit_of(message[1], message[2], oom=message[3])
+
+
+def _receive(channel: _socket.socket) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    got = sync.receive(channel)
+    if got is None:
+        raise LauncherDied("the process that starts containers went away")
+    return got
+
+
+def _send_signal(pidfd: int, number: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return
