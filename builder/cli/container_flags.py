@@ -218,6 +218,12 @@ def checked_all(values: Values, name: str, parse: Callable[[str], T]) -> tuple[T
     return tuple(_read(_BY_NAME[name], text, parse) for text in values.all(name))
 
 
+def reading(flags: tuple[Flag, ...], values: Values, name: str, parse: Callable[[str], T]) -> T | None:
+    """As `checked`, for the flags of another command."""
+    flag = next(each for each in flags if each.name == name)
+    return _read(flag, values.text(name), parse) if values.given(name) else None
+
+
 def _read(flag: Flag, text: str, parse: Callable[[str], T]) -> T:
     from builder.errors import InvalidInput
     from runtime.errors import ContainerError

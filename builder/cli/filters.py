@@ -66,9 +66,7 @@ def images(engine: Engine, listed: Iterable[Listed], wanted: Wanted) -> list[Lis
     from builder.engine.options.units import parse_moment
 
     dangling = truth(wanted, "dangling")
-    bounds = {
-        key: [_created(engine, name) for name in wanted.get(key, ())] for key in ("before", "since")
-    }
+    bounds = {key: [_created(engine, name) for name in wanted.get(key, ())] for key in ("before", "since")}
     until = [parse_moment(text, engine.clock()) for text in wanted.get("until", ())]
     left = []
     for image in listed:

@@ -32,7 +32,12 @@ def load(engine: Engine, stream: Readable, emit: Callable[[Loaded], object]) -> 
 
 
 def import_image(
-    engine: Engine, stream: Readable, *, reference: str = "", changes: Sequence[str] = (), message: str = "",
+    engine: Engine,
+    stream: Readable,
+    *,
+    reference: str = "",
+    changes: Sequence[str] = (),
+    message: str = "",
     platform: str = "",
 ) -> Digest:
     """Make an image of a root file system's tar; `changes` are Dockerfile instructions for its config."""
@@ -51,9 +56,7 @@ def import_image(
     )
 
 
-def bootstrap(
-    engine: Engine, request: maker.Request, emit: Callable[[maker.Progress], object]
-) -> maker.Bootstrapped:
+def bootstrap(engine: Engine, request: maker.Request, emit: Callable[[maker.Progress], object]) -> maker.Bootstrapped:
     """Make a base image without any registry."""
     from builder.transfer import bootstrap as maker
 

@@ -40,7 +40,9 @@ def images(cli: Cli, values: Values, arguments: list[str]) -> int:
         }
         for reference in named:
             digest = str(reference.digest) if reference.digest else "<none>"
-            rows.append(base | {"Repository": reference.familiar_name(), "Tag": reference.tag or "<none>", "Digest": digest})
+            rows.append(
+                base | {"Repository": reference.familiar_name(), "Tag": reference.tag or "<none>", "Digest": digest}
+            )
         if not named:
             rows.append(base | {"Repository": "<none>", "Tag": "<none>", "Digest": "<none>"})
     if values.on("quiet"):
@@ -155,9 +157,7 @@ _RM_ALIASES = "lamina image rm, lamina image remove, lamina rmi"
 
 
 def _list(usage: str) -> Command:
-    return Command(
-        usage, "List images", images, flags=_LIST, arguments=(0, 1), complete="image", aliases=_LS_ALIASES
-    )
+    return Command(usage, "List images", images, flags=_LIST, arguments=(0, 1), complete="image", aliases=_LS_ALIASES)
 
 
 def _remove() -> Command:

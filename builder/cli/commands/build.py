@@ -1,0 +1,300 @@
+"""build: from a Dockerfile to an image, with docker's and buildx's options."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.cli.flags import CSV, INT, OPTIONAL, Command, Flag, UsageError, Values, many, switch
+
+if TYPE_CHECKING:
+    from builder.cli.context import Cli
+    from builder.cli.progress import View
+    from builder.engine.builds import BuildWish
+    from builder.pipeline.request import BuildResult
+
+FLAGS = (
+    many("add-host", "Add a custom host-to-IP mapping (format: host:ip)"),
+    many("allow", "Allow extra privileged entitlement (network.host, security.insecure)", word="stringArray"),
+    many("annotation", "Add annotation to the image", word="stringArray"),
+    many("attest", "Attestation parameters (format: type=sbom,generator=image)", word="stringArray"),
+    many("build-arg", "Set build-time variables", word="stringArray"),
+    many("build-context", "Additional build contexts (e.g., name=path)", word="stringArray"),
+    Flag("builder", "Override the configured builder instance"),
+    many("cache-from", "External cache sources", word="stringArray"),
+    many("cache-to", "Cache export destinations", word="stringArray"),
+    Flag("call", "Set method for evaluating build (check, outline, targets)", default="build"),
+    Flag("cgroup-parent", "Set the parent cgroup for RUN instructions"),
+    switch("check", "Shorthand for --call=check"),
+    switch("compress", "Compress the build context using gzip", hidden=True),
+    Flag("cpu-period", "Limit the CPU CFS (Completely Fair Scheduler) period", kind=INT),
+    Flag("cpu-quota", "Limit the CPU CFS (Completely Fair Scheduler) quota", kind=INT),
+    Flag("cpu-shares", "CPU shares (relative weight)", short="c", kind=INT),
+    Flag("cpuset-cpus", "CPUs in which to allow execution (0-3, 0,1)"),
+    Flag("cpuset-mems", "MEMs in which to allow execution (0-3, 0,1)"),
+    Flag("file", 'Name of the Dockerfile (default: "PATH/Dockerfile")', short="f", complete="file"),
+    switch("force-rm", "Always remove intermediate containers", hidden=True),
+    Flag("iidfile", "Write the image ID to a file", complete="file"),
+    Flag("isolation", "Container isolation technology", hidden=True),
+    many("label", "Set metadata for an image", word="stringArray"),
+    switch("load", 'Shorthand for "--output=type=docker"'),
+    Flag("memory", "Memory limit", short="m", word="bytes"),
+    Flag("memory-swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap", word="bytes"),
+    Flag("metadata-file", "Write build result metadata to a file", complete="file"),
+    Flag("network", "Set the networking mode for the RUN instructions", default="default"),
+    switch("no-cache", "Do not use cache when building the image"),
+    Flag("no-cache-filter", "Do not cache specified stages", kind=CSV),
+    many("output", 'Output destination (format: "type=local,dest=path")', short="o", word="stringArray"),
+    Flag("platform", "Set target platform for build", kind=CSV),
+    Flag(
+        "progress",
+        "Set type of progress output (auto, none, plain, quiet, rawjson, tty)",
+        complete="auto none plain quiet rawjson tty",
+    ),
+    Flag("provenance", 'Shorthand for "--attest=type=provenance"', kind=OPTIONAL, implied="true"),
+    switch("pull", "Always attempt to pull all referenced images"),
+    switch("push", 'Shorthand for "--output=type=registry,unpack=false"'),
+    switch("quiet", "Suppress the build output and print image ID on success", short="q"),
+    switch("rm", "Remove intermediate containers after a successful build", default=True, hidden=True),
+    Flag("sbom", 'Shorthand for "--attest=type=sbom"', kind=OPTIONAL, implied="true"),
+    many("secret", 'Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")', word="stringArray"),
+    many("security-opt", "Security options", hidden=True),
+    Flag("shm-size", "Shared memory size for build containers", word="bytes"),
+    switch("squash", "Squash newly built layers into a single new layer", hidden=True),
+    many(
+        "ssh", 'SSH agent socket or keys to expose to the build (format: "default|<id>[=<socket>]")', word="stringArray"
+    ),
+    many("tag", 'Image identifier (format: "[registry/]repository[:tag]")', short="t", word="stringArray"),
+    Flag("target", "Set the target build stage to build"),
+    many("ulimit", "Ulimit options", word="ulimit"),
+)
+
+_REFUSED = {
+    "push": "pushing to a registry is not there yet; build, then save and load",
+    "output": "exporters are not there yet; the image is always put into the store",
+    "cache-to": "external caches are not there yet",
+    "annotation": "annotations of manifests are not there yet; use --label",
+    "squash": "squashing is not supported",
+    "isolation": "isolation technologies are for Windows; leave it out",
+}
+
+
+def wish(cli: Cli, values: Values, arguments: list[str]) -> BuildWish:
+    """What the options ask for.  Raises UsageError, InvalidInput."""
+    from builder.cli.container_flags import reading as read
+    from builder.engine.builds import BuildWish
+    from builder.engine.options.environment import parse_label
+    from builder.engine.options.limits import parse_ulimit
+    from builder.engine.options.units import parse_bytes, parse_memory_swap
+    from runtime.spec import Resources
+
+    for name, why in _REFUSED.items():
+        if values.given(name) and not (name == "output" and values.all(name) in (("type=docker",), ("type=image",))):
+            raise UsageError(f"--{name}: {why}")
+    if values.on("check") or values.text("call") not in ("", "build"):
+        raise UsageError("--check, --call: lint checks are not there yet")
+    for name in ("sbom", "provenance"):
+        if values.text(name) not in ("", "false", "mode=min"):
+            cli.say(f"WARNING: --{name}: attestations are not there yet; none is made")
+    if len(values.all("platform")) > 1:
+        raise UsageError("--platform: one platform at a time is supported")
+    build_args: dict[str, str] = {}
+    for text in values.all("build-arg"):
+        name, equals, value = text.partition("=")
+        inherited = value if equals else cli.env.get(name)
+        if inherited is not None:
+            build_args[name] = inherited
+    return BuildWish(
+        source=arguments[0] if arguments else ".",
+        dockerfile=values.text("file") or None,
+        build_args=build_args,
+        contexts=tuple(_context(text) for text in values.all("build-context")),
+        target=values.text("target"),
+        tags=values.all("tag"),
+        labels=tuple(parse_label(text) for text in values.all("label")),
+        no_cache=values.on("no-cache"),
+        no_cache_filter=values.all("no-cache-filter"),
+        network=values.text("network"),
+        add_hosts=values.all("add-host"),
+        shm_size=read(FLAGS, values, "shm-size", parse_bytes),
+        ulimits=tuple(parse_ulimit(text) for text in values.all("ulimit")),
+        resources=Resources(
+            memory=read(FLAGS, values, "memory", parse_bytes) or None,
+            memory_swap=read(FLAGS, values, "memory-swap", parse_memory_swap) or None,
+            cpu_shares=values.number("cpu-shares") or None,
+            cpu_period=values.number("cpu-period") or None,
+            cpu_quota=values.number("cpu-quota") or None,
+            cpuset_cpus=values.text("cpuset-cpus") or None,
+            cpuset_mems=values.text("cpuset-mems") or None,
+        ),
+        cgroup_parent=values.text("cgroup-parent"),
+        platform=(values.all("platform") or (cli.env.get("DOCKER_DEFAULT_PLATFORM", ""),))[0],
+        secrets=tuple(_secret(cli, text) for text in values.all("secret")),
+        ssh=tuple(_ssh(cli, text) for text in values.all("ssh")),
+        allow=frozenset(values.all("allow")),
+        cwd=cli.cwd,
+    )
+
+
+def _context(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"invalid build context value: {text}, expected name=path")
+    return name.lower(), value
+
+
+def _secret(cli: Cli, text: str) -> tuple[str, Path | None, bytes | None]:
+    """`id=NAME[,src=FILE | ,env=VARIABLE]`; without either the variable NAME, then the file NAME."""
+    fields = dict(field.partition("=")[::2] for field in text.split(","))
+    unknown = set(fields) - {"id", "src", "source", "env", "type"}
+    if unknown:
+        raise UsageError(f"unexpected key '{min(unknown)}' in secret '{text}'")
+    source, variable = fields.get("src", fields.get("source", "")), fields.get("env", "")
+    name = fields.get("id") or variable or source
+    if not name:
+        raise UsageError(f"secret '{text}' has no id")
+    if not source and not variable:
+        variable, source = (name, "") if name in cli.env else ("", name)
+    if fields.get("type") == "env" and source:
+        variable, source = source, ""
+    if variable:
+        if variable not in cli.env:
+            raise UsageError(f"environment variable {variable} of secret {name} is not set")
+        return name, None, cli.env[variable].encode("utf-8", "surrogateescape")
+    path = cli.cwd / source
+    if not path.is_file():
+        raise UsageError(f"failed to stat {source}: no such file or directory (secret {name})")
+    return name, path, None
+
+
+def _ssh(cli: Cli, text: str) -> tuple[str, Path]:
+    name, _, socket = text.partition("=")
+    socket = socket or cli.env.get("SSH_AUTH_SOCK", "")
+    if not socket:
+        raise UsageError(f"invalid empty ssh agent socket for {name}: make sure SSH_AUTH_SOCK is set")
+    return name, cli.cwd / socket
+
+
+def build(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Build, show the progress on stderr, print the id with -q."""
+    from builder.cli.progress import MODES, open_view
+    from builder.engine import builds
+
+    if len(arguments) > 1 or not arguments:
+        raise UsageError(f"'lamina build' requires 1 argument, got {len(arguments)}")
+    mode = values.text("progress") or cli.env.get("BUILDKIT_PROGRESS", "") or "auto"
+    if mode not in MODES:
+        raise UsageError(f"invalid progress mode {mode}; use one of {', '.join(MODES)}")
+    quiet = values.on("quiet")
+    asked = wish(cli, values, arguments)
+    # a raw stream of JSON is data for tools, but docker writes it to stderr as all progress
+    view = open_view(
+        "quiet" if quiet else mode,
+        sys.stderr,
+        terminal=cli.terminal_err(),
+        color="NO_COLOR" not in cli.env,
+        lines=_step_lines(cli),
+    )
+    stdin = cli.raw_in() if asked.source == "-" or asked.dockerfile == "-" else None
+    with ExitStack() as undo:
+        closing = undo.enter_context(_Closing(view))
+        try:
+            result = builds.build(cli.engine, asked, stdin=stdin, emit=closing)
+        except KeyboardInterrupt:
+            closing.close()
+            cli.say("ERROR: failed to build: failed to solve: Canceled: context canceled")
+            return 130
+        except builds.problems() as error:
+            closing.close()
+            _explain(cli, error, closing)
+            return 1
+    _write_files(cli, values, result)
+    if quiet:
+        cli.out(result.image_id)
+    return 0
+
+
+def _step_lines(cli: Cli) -> int:
+    text = cli.env.get("BUILDKIT_TTY_LOG_LINES", "")
+    return int(text) if text.isascii() and text.isdigit() else 6
+
+
+class _Closing:
+    """A view that is closed once, and remembers which step failed."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.failed: tuple[int, str] | None = None
+        self._open = True
+
+    def __call__(self, event: object) -> None:
+        from builder.pipeline.progress import StepFailed
+
+        if isinstance(event, StepFailed) and not event.cancelled:
+            self.failed = (event.number, event.name)
+        self.view(event)  # type: ignore[arg-type]
+
+    def __enter__(self) -> _Closing:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the view."""
+        if self._open:
+            self._open = False
+            self.view.close()
+
+
+def _explain(cli: Cli, error: Exception, closing: _Closing) -> None:
+    """The failing step's last lines, the Dockerfile around it, and what went wrong, as BuildKit ends a build."""
+    if closing.failed is not None:
+        number, name = closing.failed
+        cli.say("------\n > " + name + ":")
+        for line in closing.view.tail(number)[-20:]:
+            cli.say(line)
+        cli.say("------")
+    excerpt = getattr(error, "excerpt", "")
+    text = excerpt() if callable(excerpt) else excerpt
+    if text:
+        cli.say(text.rstrip("\n"))
+    message = getattr(error, "message", None) or str(error)
+    span = getattr(error, "span", None)
+    place = f"dockerfile parse error on line {span.start.line}: " if span is not None and closing.failed is None else ""
+    cli.say(f"ERROR: failed to build: failed to solve: {place}{message}")
+    hint = getattr(error, "hint", None)
+    if hint:
+        cli.say(f"hint: {hint}")
+
+
+def _write_files(cli: Cli, values: Values, result: BuildResult) -> None:
+    if values.text("iidfile"):
+        (cli.cwd / values.text("iidfile")).write_text(result.image_id, encoding="ascii")
+    if values.text("metadata-file"):
+        document = {
+            "buildx.build.ref": f"default/default/{result.build_id}",
+            "containerimage.config.digest": result.image_id,
+            "containerimage.digest": result.image_id,
+            "image.name": ",".join(result.tags),
+        }
+        target = cli.cwd / values.text("metadata-file")
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
+        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        partial.replace(target)
+
+
+COMMANDS = {
+    "build": Command(
+        "[OPTIONS] PATH | URL | -",
+        "Build an image from a Dockerfile",
+        build,
+        flags=FLAGS,
+        complete="file",
+        aliases="lamina build, lamina builder build, lamina image build, lamina buildx b, lamina buildx build",
+    )
+}

@@ -1,0 +1,122 @@
+"""Builds: from what the user typed to a BuildRequest for the pipeline, and the scratch directories in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, BinaryIO
+
+from builder.engine.options.limits import Ulimit
+
+if TYPE_CHECKING:
+    from builder.engine.session import Engine
+    from builder.pipeline.progress import Emit
+    from builder.pipeline.request import BuildRequest, BuildResult
+    from runtime.spec import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class BuildWish:
+    """A build as it was asked for: contexts and Dockerfile are still names.
+
+    `source` is a directory, "-" or a URL; `contexts` are (name, value) of `--build-context`; a secret is (id, file, value)
+    with one of the two set; an ssh entry is (id, socket).
+    """
+
+    source: str
+    cwd: Path
+    dockerfile: str | None = None
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    contexts: tuple[tuple[str, str], ...] = ()
+    target: str = ""
+    tags: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
+    network: str = "default"
+    add_hosts: tuple[str, ...] = ()
+    shm_size: int | None = None
+    ulimits: tuple[Ulimit, ...] = ()
+    resources: Resources | None = None
+    cgroup_parent: str = ""
+    platform: str = ""
+    secrets: tuple[tuple[str, Path | None, bytes | None], ...] = ()
+    ssh: tuple[tuple[str, Path], ...] = ()
+    allow: frozenset[str] = frozenset()
+
+
+def problems() -> tuple[type[Exception], ...]:
+    """What a build fails with for reasons of the world."""
+    from builder.errors import EngineError
+    from parser.errors import DockerfileError
+    from runtime.errors import ContainerError
+
+    return (EngineError, DockerfileError, ContainerError)
+
+
+def build(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, emit: Emit) -> BuildResult:
+    """Build and tag. Raises what `problems` names, KeyboardInterrupt, OSError."""
+    from builder.pipeline import build as pipeline
+
+    with ExitStack() as undo:
+        request = _request(engine, wish, stdin, undo)
+        return pipeline.build(
+            request, engine.store, engine.launcher, clock=lambda: engine.clock().timestamp(), emit=emit
+        )
+
+
+def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: ExitStack) -> BuildRequest:
+    from builder.oci import platforms
+    from builder.oci.references import Reference
+    from builder.pipeline import context as contexts
+    from builder.pipeline import request as r
+
+    for tag in wish.tags:
+        Reference.parse(tag)  # a name that is not valid must not be found out after the build
+
+    def scratch() -> Path:
+        path = Path(mkdtemp(prefix="lamina-context-"))
+        undo.callback(_remove, path)
+        return path
+
+    main = contexts.open_context(
+        wish.source,
+        dockerfile=wish.dockerfile,
+        stdin=stdin,
+        scratch=scratch,
+        cwd=wish.cwd,
+        build_args=dict(wish.build_args),
+    )
+    undo.callback(main.close)
+    named = {name: contexts.open_named(name, value, scratch=scratch, cwd=wish.cwd) for name, value in wish.contexts}
+    return r.BuildRequest(
+        dockerfile=main.dockerfile,
+        dockerfile_name=main.dockerfile_name,
+        context=main,
+        contexts=named,
+        build_args=wish.build_args,
+        target=wish.target,
+        tags=wish.tags,
+        labels=wish.labels,
+        no_cache=wish.no_cache,
+        no_cache_filter=wish.no_cache_filter,
+        network=wish.network,
+        add_hosts=wish.add_hosts,
+        shm_size=wish.shm_size,
+        ulimits=tuple(r.Ulimit(each.name, each.soft, each.hard) for each in wish.ulimits),
+        resources=wish.resources,
+        cgroup_parent=wish.cgroup_parent,
+        platform=platforms.parse(wish.platform) if wish.platform else None,
+        secrets=tuple(r.Secret(name, path, value) for name, path, value in wish.secrets),
+        ssh=tuple(r.SshAgent(name, socket) for name, socket in wish.ssh),
+        allow=wish.allow,
+    )
+
+
+def _remove(path: Path) -> None:
+    from builder.store import trees
+
+    trees.remove(path)
