@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class BuildWish:
     """A build as it was asked for: contexts and Dockerfile are still names.
 
-    `source` is a directory, "-" or a URL; `contexts` are (name, value) of `--build-context`; a secret is (id, file, value)
-    with one of the two set; an ssh entry is (id, socket).
+    `source` is a directory, "-" or a URL; `contexts` are (name, value) of `--build-context`; a secret is (id, file,
+    value) with one of the two set; an ssh entry is (id, socket).
     """
 
     source: str

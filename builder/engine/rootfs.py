@@ -1,0 +1,45 @@
+"""A container's and an image's file system from outside: as values for the runtime, and as an open directory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from builder.engine.session import Engine
+    from builder.store.containers import Container
+    from builder.store.snapshots import Active
+    from runtime.spec import Rootfs
+
+
+def active(engine: Engine, container: Container) -> Active:
+    """The container's writable snapshot. Raises LayerNotFound."""
+    return engine.store.snapshots.active(container.layer or "")
+
+
+def rootfs(engine: Engine, container: Container, *, readonly: bool = False) -> Rootfs:
+    """What is mounted as the container's root."""
+    from runtime.spec import Rootfs
+
+    snapshot = active(engine, container)
+    lowers = tuple(map(str, snapshot.lowers))
+    return Rootfs(lowers, str(snapshot.upper), str(snapshot.work), readonly=readonly, keep_mount_points=True)
+
+
+def image_root(engine: Engine, container: Container) -> int:
+    """A descriptor on the container's image, without what the container wrote; the caller closes it."""
+    from runtime.rootfs import open_rootfs
+    from runtime.spec import Rootfs
+
+    return open_rootfs(Rootfs(tuple(map(str, active(engine, container).lowers)), readonly=True))
+
+
+def merged_root(engine: Engine, container: Container) -> int:
+    """A descriptor on everything the container sees on its own file system, to read; the caller closes it.
+
+    The upper directory is the topmost lower here: reading beside a running container disturbs neither.
+    """
+    from runtime.rootfs import open_rootfs
+    from runtime.spec import Rootfs
+
+    snapshot = active(engine, container)
+    return open_rootfs(Rootfs((str(snapshot.upper), *map(str, snapshot.lowers)), readonly=True))
