@@ -93,5 +93,5 @@ def _one(settings: Settings, onbuild: list[str], line: Instruction) -> None:
         case _:
             raise InvalidInput(
                 f"{line.keyword.upper()} is not a valid change command",
-                hint="CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR",
+                hint="only instructions that change the image's config may stand here, such as CMD, ENV or USER",
             )

@@ -1,0 +1,130 @@
+"""run and create."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from builder.cli import container_flags
+from builder.cli.flags import BOOL, Command, Flag, UsageError, Values, switch
+
+if TYPE_CHECKING:
+    from builder.cli.context import Cli
+    from builder.engine.requests import ContainerRequest
+    from builder.store.containers import Container
+    from runtime.supervisor_client import Session
+
+
+def create(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Make a container and print its id."""
+    request = container_flags.request(cli, values, arguments)
+    cli.out(_create(cli, values, request).id)
+    return 0
+
+
+def _create(cli: Cli, values: Values, request: ContainerRequest) -> Container:
+    from builder.engine import containers
+    from builder.errors import ImageNotFound
+
+    cidfile = values.text("cidfile")
+    if cidfile and os.path.exists(cidfile):
+        raise UsageError(f"container ID file found, make sure the other container isn't running or delete {cidfile}")
+    try:
+        container = containers.create(cli.engine, request)
+    except ImageNotFound as error:
+        raise ImageNotFound(
+            error.reference, hint="it is not in the store, and no registry can be asked; build, load or bootstrap it"
+        ) from error
+    if cidfile:
+        with open(cidfile, "x", encoding="ascii") as file:
+            file.write(container.id)
+    return container
+
+
+def run(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Make a container, start it, and stay with it unless -d."""
+    from builder.cli import terminal
+    from builder.engine import containers, lifecycle
+
+    detach, attach = values.on("detach"), values.all("attach")
+    if detach and attach:
+        raise UsageError("conflicting options: cannot specify both --attach and --detach")
+    keys = terminal.parse_keys(values.text("detach-keys") or terminal.DETACH)
+    request = container_flags.request(cli, values, arguments)
+    if not detach:
+        streams = tuple(word.lower() for word in attach) or (
+            ("stdin",) * request.open_stdin + ("stdout",) + ("stderr",) * (not request.tty)
+        )
+        request = replace(request, attach=streams, stdin_once=request.open_stdin and "stdin" in streams)
+    if request.tty and "stdin" in request.attach and not detach and not cli.terminal_in():
+        cli.say("the input device is not a TTY")
+        return 1
+    container = _create(cli, values, request)
+    try:
+        session = lifecycle.start(
+            cli.engine, container, attach=not detach, console_size=terminal.size(1) if request.tty else None
+        )
+    except BaseException:
+        if request.auto_remove:
+            containers.remove(cli.engine, container.id, force=True, volumes=True)
+        raise
+    if session is None:
+        cli.out(container.id)
+        return 0
+    code = _stay(cli, container, request, session, sig_proxy=values.on("sig-proxy"), keys=keys)
+    if code is None:
+        return 0
+    if request.auto_remove:
+        containers.remove(cli.engine, container.id, force=True, volumes=True)
+    return code
+
+
+def _stay(
+    cli: Cli, container: Container, request: ContainerRequest, session: Session, *, sig_proxy: bool, keys: bytes
+) -> int | None:
+    from builder.cli import terminal
+    from builder.engine import containers
+
+    try:
+        return terminal.follow(
+            session,
+            stdin="stdin" in request.attach,
+            terminal=request.tty,
+            sig_proxy=sig_proxy and not request.tty,
+            keys=keys,
+            streams=("stdout" in request.attach or request.tty, "stderr" in request.attach or request.tty),
+        )
+    except EOFError:
+        return containers.state(cli.engine, container).exit_code
+    finally:
+        session.close()
+
+
+COMMANDS = {
+    "run": Command(
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Create and run a new container from an image",
+        run,
+        flags=(
+            *container_flags.FLAGS,
+            switch("detach", "Run container in background and print container ID", short="d"),
+            Flag("detach-keys", "Override the key sequence for detaching a container"),
+            Flag("sig-proxy", "Proxy received signals to the process", kind=BOOL, default=True),
+        ),
+        arguments=(1, None),
+        stop_at_argument=True,
+        complete="image",
+        aliases="lamina container run, lamina run",
+    ),
+    "create": Command(
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Create a new container",
+        create,
+        flags=container_flags.FLAGS,
+        arguments=(1, None),
+        stop_at_argument=True,
+        complete="image",
+        aliases="lamina container create, lamina create",
+    ),
+}

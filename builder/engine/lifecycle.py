@@ -1,0 +1,174 @@
+"""What happens to containers: start, stop, kill, pause, wait, exec. Each verb takes a name and finds the container.
+
+A container is run by its supervisor (`runtime.supervisor_client`); the config is written anew at each start, since the
+layers, the networks and the namespaces that it names may have moved meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from builder.engine import containers, specs
+from builder.errors import WrongState
+
+if TYPE_CHECKING:
+    from builder.engine.session import Engine
+    from builder.store.containers import Container
+    from runtime.container import Running
+    from runtime.supervisor_client import Session
+
+
+@dataclass(frozen=True, slots=True)
+class ExecRequest:
+    """A further process in a running container; empty texts mean the container's own."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    user: str = ""
+    workdir: str = ""
+    tty: bool = False
+    privileged: bool = False
+    console_size: tuple[int, int] | None = None
+
+
+def start(
+    engine: Engine, container: Container, *, attach: bool = False, console_size: tuple[int, int] | None = None
+) -> Session | None:
+    """Start a container; with `attach` its session, connected before the first byte. Raises ContainerError, WrongState."""
+    from runtime import supervisor_client
+
+    status = containers.state(engine, container).status
+    if status == "paused":
+        raise WrongState("cannot start a paused container, try unpause instead")
+    if status in ("running", "restarting"):
+        return supervisor_client.attach(containers.directory(engine, container)) if attach else None
+    directory = containers.directory(engine, container)
+    config = specs.supervised(engine, container, console_size=console_size)
+    temporary = directory / "config.json.new"
+    temporary.write_text(json.dumps(config.to_dict(), separators=(",", ":")), encoding="utf-8")
+    temporary.replace(directory / "config.json")
+    return supervisor_client.start(directory, attach=attach)
+
+
+def attach(engine: Engine, name: str) -> Session:
+    """Join a running container's streams. Raises WrongState when it does not run."""
+    from runtime import supervisor_client
+
+    container = containers.find(engine, name)
+    status = containers.state(engine, container).status
+    if status == "paused":
+        raise WrongState("You cannot attach to a paused container, unpause it first")
+    if status == "restarting":
+        raise WrongState("You cannot attach to a restarting container, wait until it is running")
+    if status != "running":
+        raise WrongState("You cannot attach to a stopped container, start it first")
+    return supervisor_client.attach(containers.directory(engine, container))
+
+
+def stop(engine: Engine, name: str, *, timeout: int | None = None, signal: str = "") -> None:
+    """Stop a container; one that does not run is stopped already."""
+    from runtime import supervisor_client
+
+    container = containers.find(engine, name)
+    if containers.is_running(engine, container):
+        supervisor_client.stop(containers.directory(engine, container), timeout=timeout, signal=signal)
+
+
+def restart(engine: Engine, name: str, *, timeout: int | None = None, signal: str = "") -> None:
+    """Stop, then start."""
+    stop(engine, name, timeout=timeout, signal=signal)
+    start(engine, containers.find(engine, name))
+
+
+def kill(engine: Engine, name: str, signal: str = "SIGKILL") -> None:
+    """Send a signal. Raises WrongState when the container does not run."""
+    from builder.engine.options.limits import parse_signal
+    from runtime import supervisor_client
+
+    parse_signal(signal)
+    container = _running(engine, name, f"cannot kill container: {name}")
+    supervisor_client.kill(containers.directory(engine, container), signal)
+
+
+def pause(engine: Engine, name: str) -> None:
+    """Freeze all processes."""
+    from runtime import supervisor_client
+
+    container = _running(engine, name, f"cannot pause container {name}")
+    if containers.state(engine, container).status == "paused":
+        raise WrongState(f"Container {container.id} is already paused")
+    supervisor_client.pause(containers.directory(engine, container))
+
+
+def unpause(engine: Engine, name: str) -> None:
+    """Thaw."""
+    from runtime import supervisor_client
+
+    container = containers.find(engine, name)
+    if containers.state(engine, container).status != "paused":
+        raise WrongState(f"Container {container.id} is not paused")
+    supervisor_client.unpause(containers.directory(engine, container))
+
+
+def wait(engine: Engine, name: str) -> int:
+    """Block until the container has ended for good; its exit code."""
+    from runtime import supervisor_client
+
+    container = containers.find(engine, name)
+    if not containers.is_running(engine, container):
+        return containers.state(engine, container).exit_code
+    return supervisor_client.wait(containers.directory(engine, container))
+
+
+def exec_(engine: Engine, name: str, request: ExecRequest, *, stdin: int | None, stdout: int, stderr: int) -> Running:
+    """Run a further process in a running container. Raises WrongState, ContainerError."""
+    from runtime import defaults
+
+    container = _running(engine, name, "")
+    state = containers.state(engine, container)
+    if state.status == "paused":
+        raise WrongState(f"container {container.id} is paused, unpause the container before exec")
+    definition = containers.definition(container)
+    base = specs.process(definition)
+    from builder.engine.options.environment import merged
+
+    term = ("TERM=xterm",) if request.tty else ()
+    process = replace(
+        base,
+        argv=request.argv,
+        env=merged((*defaults.with_path(base.env), *term, *request.env)),
+        user=request.user or base.user,
+        cwd=request.workdir or base.cwd,
+        terminal=request.tty,
+        console_size=request.console_size,
+    )
+    if request.privileged or definition.request.security.privileged:
+        from runtime.capabilities import ALL
+
+        process = replace(process, capabilities=ALL)
+    privileged = definition.request.security.privileged
+    return engine.launcher().exec_(
+        state.pid,
+        process,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        seccomp="unconfined" if privileged or request.privileged else "default",
+        cgroup=state.cgroup,
+    )
+
+
+def log_path(engine: Engine, container: Container) -> str:
+    """Where the container's output is kept."""
+    return os.fspath(containers.directory(engine, container) / "container.log")
+
+
+def _running(engine: Engine, name: str, prefix: str) -> Container:
+    container = containers.find(engine, name)
+    if not containers.is_running(engine, container):
+        text = f"container {container.id} is not running"
+        raise WrongState(f"{prefix}: {text}" if prefix else text)
+    return container
