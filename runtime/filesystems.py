@@ -258,6 +258,14 @@ class Builder:
         if mount.type == "overlay" and mount.rootfs is not None:
             fd = self.overlay_mount(mount.rootfs)
             if mount.subpath:
+                # A part of a mount can be bound only when the mount is attached somewhere in our namespace.
+                place = f"{self.scratch}/m{self._next()}"
+                os.mkdir(place)
+                target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                mounts.move_mount(fd, target)
+                os.close(target)
+                os.close(fd)
+                fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 return mount, self._inside(fd, mount, attributes, propagation, recursive=False)
             rootfs.restrict(fd, readonly=False, recursive=False, attributes=attributes)
             return mount, fd

@@ -6,7 +6,7 @@ poll and steer. In the child ``_main`` runs; what goes wrong there is sent to th
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # the C part of signal, without its enums; typeshed has none
 import fcntl
 import os
 import stat
@@ -286,7 +286,7 @@ def isolate(sock: socket, stdio: tuple[int, int, int], entries: tuple[int, ...])
     kernel.set_dumpable(dumpable=False)  # before anybody in the container's pid namespace can look (CVE-2019-5736)
     kernel.set_parent_death_signal(_SIGKILL)
     os.setsid()
-    for number in range(1, 65):
+    for number in _signal.valid_signals():
         try:
             _signal.signal(number, _signal.SIG_DFL)
         except (OSError, ValueError):
@@ -449,7 +449,7 @@ def _expect(sock: socket, name: str) -> None:
 
 def reaper(sock: socket) -> None:
     """docker's --init: fork; the child returns and executes the program, we stay PID 1, pass signals on and reap."""
-    everything = set(range(1, 65))
+    everything = _signal.valid_signals()
     _signal.pthread_sigmask(_signal.SIG_BLOCK, everything)
     child = os.fork()
     if child == 0:

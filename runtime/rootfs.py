@@ -86,8 +86,8 @@ def _configure(lowers: tuple[str, ...], upper: str | None, work: str | None, *, 
         if upper is not None and work is not None:
             mounts.fsconfig_string(context, "upperdir", upper)
             mounts.fsconfig_string(context, "workdir", work)
+            forget_volatile(work)
             if volatile:
-                forget_volatile(work)
                 mounts.fsconfig_flag(context, "volatile")
         mounts.fsconfig_create(context)
         return mounts.fsmount(context)
@@ -101,11 +101,16 @@ def _escape(path: str) -> str:
 
 def forget_volatile(work: str) -> None:
     """Remove the mark by which overlay refuses to mount an upper directory again after a volatile mount."""
-    for name in ("work/incompat/volatile", "work/incompat"):
-        try:
-            os.rmdir(f"{work}/{name}")
-        except OSError:
-            return
+    mark = f"{work}/work/incompat/volatile"
+    try:
+        os.unlink(f"{mark}/dirty")
+    except OSError:
+        pass  # no mark, or one of an older kernel
+    try:
+        os.rmdir(mark)
+        os.rmdir(os.path.dirname(mark))
+    except OSError:
+        return
 
 
 def bind(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from runtime.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from runtime.linux.files import PROC_SUPER_MAGIC, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, fs_type, openat2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +92,9 @@ class _Walk:
                 self.stack.append((f"{self.stack[-1][0]}/{name}", fd))
                 continue
             links += 1
+            if fs_type(parent) == PROC_SUPER_MAGIC:
+                # A magic link's text is not where it leads; nothing is made behind one.
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             if links > _MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             if target.startswith("/"):

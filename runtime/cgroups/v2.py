@@ -8,6 +8,7 @@ import os
 from runtime.cgroups import common
 from runtime.cgroups.common import read, read_int, write
 from runtime.errors import ResourceUnavailable
+from runtime.linux import bpf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,17 +173,15 @@ class Group:
                 ) from err
 
     def allow_devices(self, devices: tuple[Device, ...], *, everything: bool) -> None:
-        """See Cgroup. A program of the kernel's device hook; where it is refused, the fresh /dev, the missing
-        CAP_MKNOD (builds) and nodev on every mount are what keeps devices away."""
+        """See Cgroup: a program on the kernel's device hook. Without the right to load one (a plain user) it is the
+        user namespace that keeps devices away."""
         if not self.directory or everything:
             return
-        from runtime.cgroups.devices import attach
-
         rules = (*common.DEVICES, *((item.kind, item.major, item.minor, item.access) for item in devices))
         try:
-            attach(self.directory, rules)
+            bpf.attach_device_program(self._lock, bpf.device_program(rules))
         except OSError as err:
-            if err.errno not in (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS):
+            if err.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS):
                 raise
 
     def usage(self) -> tuple[int, int, int, int | None, int | None, int | None]:

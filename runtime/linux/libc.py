@@ -33,11 +33,43 @@ OPENAT2 = 437
 MOUNT_SETATTR = 442
 
 _NUMBERS: dict[str, dict[str, int]] = {
-    "x86_64": {"pivot_root": 155, "capget": 125, "capset": 126, "renameat2": 316, "seccomp": 317, "setns": 308},
-    "aarch64": {"pivot_root": 41, "capget": 90, "capset": 91, "renameat2": 276, "seccomp": 277, "setns": 268},
-    "riscv64": {"pivot_root": 41, "capget": 90, "capset": 91, "renameat2": 276, "seccomp": 277, "setns": 268},
+    "x86_64": {
+        "pivot_root": 155,
+        "capget": 125,
+        "capset": 126,
+        "renameat2": 316,
+        "seccomp": 317,
+        "setns": 308,
+        "bpf": 321,
+    },
+    "aarch64": {
+        "pivot_root": 41,
+        "capget": 90,
+        "capset": 91,
+        "renameat2": 276,
+        "seccomp": 277,
+        "setns": 268,
+        "bpf": 280,
+    },
+    "riscv64": {
+        "pivot_root": 41,
+        "capget": 90,
+        "capset": 91,
+        "renameat2": 276,
+        "seccomp": 277,
+        "setns": 268,
+        "bpf": 280,
+    },
 }
-_NUMBERS["i386"] = {"pivot_root": 217, "capget": 184, "capset": 185, "renameat2": 353, "seccomp": 354, "setns": 346}
+_NUMBERS["i386"] = {
+    "pivot_root": 217,
+    "capget": 184,
+    "capset": 185,
+    "renameat2": 353,
+    "seccomp": 354,
+    "setns": 346,
+    "bpf": 357,
+}
 
 
 def number(name: str) -> int:
