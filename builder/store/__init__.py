@@ -14,15 +14,18 @@
     changesets, apply, recipes, tarstream   layers as tars
 
 What it promises: a blob or layer appears whole or not at all. A directory without its row is garbage, a row without its
-directory is a miss. References and images are on the disk when the call returns. Locks die with their process. Collection
-never takes what a living process or a reference reaches. Any process may be killed at any instant. A full disk is a clear
-error and nothing half done. The same step at once in two builds runs once. A newer store is refused, an older migrated.
+directory is a miss. References and images are on the disk when the call returns. Locks die with their process.
+Collection never takes what a living process or a reference reaches. Any process may be killed at any instant. A full
+disk is a clear error and nothing half done. The same step at once in two builds runs once. A newer store is refused, an
+older migrated.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +36,7 @@ from builder.store.leases import Lease, Leases
 from builder.store.locks import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from builder.store.buildcache import BuildCache
@@ -108,6 +111,20 @@ class Store:
     def caches_dir(self) -> Path:
         """For cache mounts of RUN."""
         return self.layout.directory("caches")
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty directory on the store's disk, removed with the block. What a killed process left, collection
+        takes.
+        """
+        from builder.store import trees
+
+        path = self.layout.directory("tmp") / f"{self.lease().id}.{os.urandom(4).hex()}"
+        path.mkdir(0o700)
+        try:
+            yield path
+        finally:
+            trees.remove(path)
 
     def container_dir(self, container_id: str) -> Path:
         """Where runtime keeps what belongs to a container."""

@@ -1,0 +1,132 @@
+"""Canonical changesets: one form for one tree, and back again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.errors import ArchiveInvalid, EngineError
+from builder.store import apply, changesets, recipes, tarheaders
+from builder.store.tarstream import TarReader
+
+NAMES = st.binary(min_size=1, max_size=60).filter(lambda name: not set(name) & {0, 47} and name not in (b".", b".."))
+
+
+def _tar(*entries: tuple[bytes, bytes, bytes, bytes]) -> bytes:
+    """A tar of (path, kind, content, link) entries."""
+    out = b""
+    for path, kind, content, link in entries:
+        out += tarheaders.header(path, kind, 0o755, (0, 0), len(content), 1, link)
+        out += content + tarheaders.padding(len(content))
+    return out + tarheaders.END
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.dictionaries(NAMES.filter(lambda name: not name.startswith(b".wh.")), st.binary(max_size=2000), max_size=8))
+def test_written_and_unpacked_gives_the_same(tmp_path_factory: pytest.TempPathFactory, tree: dict[bytes, bytes]) ->
+None:
+    root = tmp_path_factory.mktemp("tree")
+    for name, content in tree.items():
+        (Path(os.fsdecode(os.fsencode(root) + b"/" + name))).write_bytes(content)
+    tar, out = io.BytesIO(), tmp_path_factory.mktemp("out")
+    root.chmod(0o755)
+    out.chmod(0o755)
+    change = changesets.write(root, tar.write)
+    assert "sha256:" + hashlib.sha256(tar.getvalue()).hexdigest() == change.diff_id
+    tar.seek(0)
+    applied = apply.extract(tar, out)
+    assert applied.changeset == change
+    assert applied.exact
+    assert changesets.write(out) == change
+
+
+def test_gnu_tar_lists_what_we_list(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    deep = tmp_path / "t" / ("d" * 90) / ("e" * 90)
+    deep.mkdir(parents=True)
+    (deep / ("f" * 120)).write_text("x")
+    (tmp_path / "t" / "é").symlink_to("somewhere")
+    tar = tmp_path / "t.tar"
+    for form in ("gnu", "pax", "ustar", "oldgnu"):
+        subprocess.run(["tar", f"--format={form}", "-cf", tar, "-C", tmp_path, "t"], check=form != "ustar", capture_output=True)
+        listed = subprocess.run(["tar", "--quoting-style=literal", "-tf", tar], capture_output=True, check=True).stdout
+        with open(tar, "rb") as file:
+            ours = [member.path for member in TarReader(file)]
+        assert ours == [name.rstrip(b"/") for name in listed.splitlines()]
+
+
+def test_a_foreign_tar_comes_back_byte_for_byte(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(os.urandom(3000))
+    (tmp_path / "in" / "b").write_bytes(b"")
+    os.link(tmp_path / "in" / "a", tmp_path / "in" / "c")
+    tar = subprocess.run(["tar", "-c", "-C", tmp_path / "in", "."], capture_output=True, check=True).stdout
+    out = tmp_path / "out"
+    out.mkdir()
+    recipe, again = io.BytesIO(), io.BytesIO()
+    applied = apply.extract(io.BytesIO(tar), out, recipe=recipe.write)
+    assert applied.reproducible
+    assert not applied.exact
+    recipe.seek(0)
+    assert recipes.replay(recipe, out, again.write) == len(tar)
+    assert again.getvalue() == tar
+
+
+HOSTILE = {
+    "dots": _tar((b"../x", b"0", b"x", b"")),
+    "hard link out": _tar((b"x", b"1", b"", b"../../etc/passwd")),
+    "root is a link": _tar((b"./", b"2", b"", b"/etc")),
+    "whiteout of dots": _tar((b".wh...", b"0", b"", b"")),
+    "whiteout of dot": _tar((b".wh..", b"0", b"", b"")),
+    "whiteout of nothing": _tar((b"a/.wh.", b"0", b"", b"")),
+    "below a whiteout": _tar((b".wh.x/y", b"0", b"", b"")),
+    "device 0:0": _tar((b"x", b"3", b"", b"")),
+    "long name": _tar((b"n" * 256, b"0", b"", b"")),
+    "data in a directory": _tar((b"d/", b"5", b"x", b"")),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_archives_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ArchiveInvalid):
+        apply.extract(io.BytesIO(HOSTILE[name]), tmp_path)
+
+
+@pytest.mark.parametrize("target", [b"/", b"../../../../../..", b"/host"])
+def test_links_lead_nowhere_outside(target: bytes, tmp_path: Path) -> None:
+    """Symlink, then write through it: the write stays inside or is refused (CVE-2025-47290 and its kind)."""
+    host, root = tmp_path / "host", tmp_path / "root"
+    host.mkdir()
+    root.mkdir()
+    (host / "secret").write_text("s")
+    before = os.stat(host / "secret")
+    link = target + os.fsencode(host) if target != b"/host" else os.fsencode(host)
+    tar = _tar((b"l", b"2", b"", link), (b"l/secret", b"0", b"evil", b""), (b"h", b"1", b"", b"l/secret"))
+    try:
+        apply.extract(io.BytesIO(tar), root)
+    except EngineError:
+        pass
+    assert (host / "secret").read_text() == "s"
+    assert os.stat(host / "secret") == before or os.stat(host / "secret").st_nlink == 1
+    assert os.listdir(host) == ["secret"]
+
+
+def test_every_cut_and_flip_is_an_error_of_ours(tmp_path: Path) -> None:
+    tar = bytearray(_tar((b"a", b"0", b"hello", b""), (b"d/", b"5", b"", b""), (b"d/é" + b"x" * 200, b"0", b"y", b"")))
+    for at in range(0, len(tar), 37):
+        damaged = bytearray(tar)
+        damaged[at] ^= 0x41
+        for data in (bytes(damaged), bytes(tar[:at])):
+            out = tmp_path / f"{at}{len(data)}"
+            out.mkdir()
+            try:
+                apply.extract(io.BytesIO(data), out)
+            except EngineError:
+                pass
