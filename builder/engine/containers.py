@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:
-    """A mount as `create` resolved it: `source` is the host path (a volume's directory for VOLUME), `name` the volume."""
+    """A mount as `create` resolved it: `source` is the host path (a VOLUME's directory), `name` the volume."""
 
     request: MountRequest
     source: str = ""

@@ -37,7 +37,9 @@ class ExecRequest:
 def start(
     engine: Engine, container: Container, *, attach: bool = False, console_size: tuple[int, int] | None = None
 ) -> Session | None:
-    """Start a container; with `attach` its session, connected before the first byte. Raises ContainerError, WrongState."""
+    """Start a container; with `attach` its session, connected before the first byte.
+
+    Raises ContainerError, WrongState."""
     from runtime import supervisor_client
 
     status = containers.state(engine, container).status

@@ -43,3 +43,17 @@ def merged_root(engine: Engine, container: Container) -> int:
 
     snapshot = active(engine, container)
     return open_rootfs(Rootfs((str(snapshot.upper), *map(str, snapshot.lowers)), readonly=True))
+
+
+def upper_size(engine: Engine, container: Container) -> int:
+    """The bytes of the files that the container wrote."""
+    import os
+
+    total = 0
+    for top, _, files in os.walk(active(engine, container).upper):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(top, name)).st_size
+            except OSError:
+                continue  # it has gone meanwhile
+    return total
