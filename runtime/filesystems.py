@@ -34,7 +34,7 @@ class Builder:
 
     def __init__(self, spec: Spec, root: int, scratch: str, made: targets.Made) -> None:
         self.spec, self.root, self.scratch, self.made = spec, root, scratch, made
-        self.replaced = {os.path.normpath(mount.destination) for mount in spec.mounts}
+        self.replaced = {clean(mount.destination) for mount in spec.mounts}
         self.proc = -1
         self._files = 0
 
@@ -48,6 +48,9 @@ class Builder:
                         f'cannot mount on "{path}": not a {"directory" if directory else "file"}',
                         hint="are you trying to mount a directory onto a file (or vice-versa)?",
                     )
+                if files.fs_type(target) == files.PROC_SUPER_MAGIC:
+                    # A symlink of the image's may lead there, whatever the destination looks like.
+                    raise MountFailed(f'"{path}" cannot be mounted because it is inside /proc')
                 mounts.move_mount(mount, target)
             finally:
                 os.close(target)
@@ -319,7 +322,7 @@ class Builder:
         return rootfs.bind(path, attributes=attributes | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
 
     def _check_destination(self, mount: Mount) -> None:
-        path = os.path.normpath("/" + mount.destination)
+        path = clean(mount.destination)
         if path == "/":
             raise MountFailed("invalid mount: destination can't be '/'")
         if (path == "/proc" and mount.type != "proc") or path.startswith("/proc/"):
@@ -373,6 +376,11 @@ def layers_in_memory(layers: Rootfs, scratch: str, lowest: str | None = None) ->
     if not lowers:
         return rootfs.bind(upper or "")
     return rootfs.overlay(lowers, upper, work, volatile=layers.volatile)
+
+
+def clean(destination: str) -> str:
+    """An absolute path without "..", "." and doubled slashes (normpath keeps two in front)."""
+    return os.path.normpath("/" + destination.lstrip("/"))
 
 
 def _option(mount: Mount, name: str, default: str) -> str:

@@ -355,7 +355,7 @@ def _skeleton(directory: str, spec: Spec) -> None:
             single = mount.type == "file" or (
                 mount.type == "bind" and not mount.subpath and os.path.isfile(mount.source)
             )
-            paths.append(os.path.normpath("/" + mount.destination) + ("" if single else "/"))
+            paths.append(filesystems.clean(mount.destination) + ("" if single else "/"))
     for path in paths:
         head, _, name = path.rpartition("/")
         os.makedirs(directory + head, exist_ok=True)
