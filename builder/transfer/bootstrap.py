@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from builder.errors import DownloadFailed, Unsupported
+from builder.oci import mutate, platforms
+from builder.oci.configs import ContainerConfig, History
+from builder.oci.references import Reference
+from builder.store import apply, changesets
+from builder.transfer import mirrors
 
 if TYPE_CHECKING:
     from builder.oci.digests import Digest
@@ -34,7 +43,9 @@ class Request:
     mirror: str | None = None
     """Base address of a Debian mirror; None: the host's apt configuration says which."""
     tag: str | None = None
-    """Reference for the image; None: "busybox:latest" or "debian:SUITE" (and "debian:latest" when no suite was named)."""
+    """Reference for the image; None: "busybox:latest" or "debian:SUITE" (and "debian:latest" when no suite was
+    named).
+    """
     include: tuple[str, ...] = ()
     """More packages."""
     proxies: tuple[tuple[str, str], ...] = ()
@@ -52,17 +63,149 @@ class Bootstrapped:
     packages: int
 
 
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_DIRECTORIES = (
+    "bin",
+    "dev",
+    "etc",
+    "home",
+    "proc",
+    "root",
+    "sys",
+    "tmp",
+    "usr",
+    "usr/bin",
+    "usr/sbin",
+    "var",
+    "var/tmp",
+)
+_PASSWD = "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\n"
+_PASSWD += "nobody:x:65534:65534:nobody:/home:/bin/false\n"
+_GROUP = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nusers:x:100:\nnogroup:x:65534:\n"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "i686": "i386", "ppc64le": "ppc64el"}
+
+
 def bootstrap(
     store: Store,
     request: Request,
-    launcher: Launcher,
+    launcher: Launcher | None = None,
     *,
     emit: Callable[[Progress], object] = lambda progress: None,
     etc_apt: Path = Path("/etc/apt"),
 ) -> Bootstrapped:
     """Make the image *request* asks for and tag it.
 
-    Raises: BootstrapError (no mirror known, not reachable, wrong checksum or signature, a package that does not configure),
-    OSError.
+    Raises: DownloadFailed (no mirror known, not reachable, wrong signature), DigestMismatch, Unsupported (a name that
+    cannot be made), StoreError.
     """
-    raise NotImplementedError
+    if request.name in ("busybox", "busybox:latest"):
+        return _busybox(store, request, emit, etc_apt)
+    raise Unsupported(f"cannot bootstrap {request.name!r}", hint="busybox is what can be made so far")
+
+
+def _busybox(store: Store, request: Request, emit: Callable[[Progress], object], etc_apt: Path) -> Bootstrapped:
+    machine = os.uname().machine
+    verified = True
+    active = store.snapshots.prepare(())
+    try:
+        with store.scratch() as scratch:
+            binary = next((path for path in _CANDIDATES if _is_static(path)), None)
+            if binary is None:
+                emit(Progress("fetching busybox-static"))
+                binary, verified = _fetched(request, scratch, _ARCHITECTURES.get(machine, machine), etc_apt)
+            emit(Progress("making the root file system"))
+            _lay_out(active.upper, binary)
+        change = changesets.write(active.upper)
+        layer = store.snapshots.commit(
+            active,
+            diff_id=change.diff_id,
+            content_digest=change.content_digest,
+            size=change.content_size,
+            tar_size=change.size,
+            files=change.files,
+        )
+    except BaseException:
+        store.snapshots.discard(active)
+        raise
+    config = mutate.empty(platforms.host(machine))
+    created = request.created.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    config = mutate.append(config, change.diff_id, History(created=created, created_by="lamina bootstrap busybox"))
+    config = mutate.with_config(config, ContainerConfig(env=(PATH,), cmd=("sh",)))
+    image_id = store.images.put(config, [layer.id], origin="bootstrap")
+    reference = Reference.parse(request.tag or "busybox:latest").tagged()
+    store.images.tag(reference, image_id)
+    return Bootstrapped(image_id, (reference.familiar(),), verified, 1)
+
+
+_CANDIDATES = (Path("/bin/busybox"), Path("/usr/bin/busybox"))
+
+
+def _fetched(request: Request, scratch: Path, architecture: str, etc_apt: Path) -> tuple[Path, bool]:
+    source = _source(request, etc_apt)
+    mirror = mirrors.Mirror(source, architecture, request.proxies, mirrors.keyrings(etc_apt, source), scratch)
+    package = mirror.packages.get("busybox-static")
+    if package is None:
+        raise DownloadFailed(f"{source.uri} has no package busybox-static in {source.suite}")
+    _, data = mirrors.data_member(mirror.download(package))
+    root = scratch / "busybox"
+    root.mkdir()
+    apply.extract(io.BytesIO(data), root)
+    for path in (root / "bin/busybox", root / "usr/bin/busybox"):
+        if _is_static(path):
+            return path, mirror.verified
+    raise DownloadFailed("package busybox-static has no static busybox in it")
+
+
+def _source(request: Request, etc_apt: Path) -> mirrors.Source:
+    """The mirror to use: the caller's with the host's suite, or the first that apt has without a suffix in its
+    suite.
+    """
+    known = [one for one in mirrors.sources(etc_apt) if "-" not in one.suite and "/" not in one.suite]
+    if request.mirror is not None:
+        keyring = known[0].keyring if known else None
+        return mirrors.Source(request.mirror.rstrip("/"), known[0].suite if known else "stable", keyring)
+    if not known:
+        raise DownloadFailed(
+            "no Debian mirror is known: this host has no apt configuration", hint="name one with --mirror"
+        )
+    return known[0]
+
+
+def _lay_out(root: Path, binary: Path) -> None:
+    import shutil
+    import subprocess
+
+    for name in _DIRECTORIES:
+        (root / name).mkdir()
+    for name in ("tmp", "var/tmp"):
+        (root / name).chmod(0o1777)
+    (root / "root").chmod(0o700)
+    busybox = root / "bin/busybox"
+    shutil.copyfile(binary, busybox)
+    busybox.chmod(0o755)
+    # The program's own list, so that no link leads to an applet that this build of it lacks.
+    listed = subprocess.run([busybox, "--list"], capture_output=True, check=True, timeout=30).stdout.decode()
+    for applet in listed.split():
+        if applet != "busybox" and "/" not in applet:
+            os.link(busybox, root / "bin" / applet)
+    (root / "usr/bin/env").symlink_to("../../bin/env")
+    (root / "etc/passwd").write_text(_PASSWD)
+    (root / "etc/group").write_text(_GROUP)
+    (root / "etc/shadow").write_text("root:*:::::::\n")
+    (root / "etc/shadow").chmod(0o600)
+
+
+def _is_static(path: Path) -> bool:
+    """Whether *path* is a 64-bit ELF program that asks for no dynamic loader (no PT_INTERP)."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(64)
+            if head[:5] != b"\x7fELF\x02":
+                return False
+            start, size, count = (int.from_bytes(head[a:b], "little") for a, b in ((32, 40), (54, 56), (56, 58)))
+            file.seek(start)
+            table = file.read(size * count)
+    except OSError:
+        return False
+    return all(int.from_bytes(table[at : at + 4], "little") != 3 for at in range(0, len(table), size or 1))
