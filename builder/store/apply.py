@@ -118,6 +118,7 @@ def extract_archive(
     *,
     owner: tuple[int, int] | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    keep_links: bool = False,
 ) -> int:
     """Unpack an archive that a user gave (ADD, ``cp``) below *dest* in the file system *root*; returns the entries
     written.
@@ -125,12 +126,13 @@ def extract_archive(
     *root* is a directory descriptor, usually of a detached overlay (``runtime.rootfs.open_rootfs`` with an upper
     directory): symlinks that are already there are followed inside of *root*, directories that exist keep what the
     archive does not name. Names starting with ``.wh.`` have no meaning here. *owner* (uid, gid) overrides the
-    archive's. Missing directories of *dest* are made with 0755 root:root, or *owner*.
+    archive's. Missing directories of *dest* are made with 0755 root:root, or *owner*. *keep_links*: an entry for a
+    directory leaves a symlink to a directory there as it is, instead of replacing it.
 
     Raises: ArchiveInvalid, LimitExceeded, OSError.
     """
     base = split(os.fsencode(dest))
-    with Unpacker(root, owner=owner) as unpacker:
+    with Unpacker(root, owner=owner, keep_links=keep_links) as unpacker:
         top = os.dup(unpacker.directory(base)) if base else os.dup(root)
         try:
             # A second one, so that nothing in the archive means a place outside of *dest*, except through links there.

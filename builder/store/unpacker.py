@@ -30,15 +30,19 @@ _NAME_MAX = 255
 class Unpacker:
     """Writes members below the directory *root* (a descriptor that stays the caller's). A context manager.
 
-    *owner* overrides the archive's. *implied* is the owner of directories that the archive does not name.
+    *owner* overrides the archive's. With *keep_links*, an entry for a directory leaves a symlink to
+    one as it is (packages of Debian name /bin, which is a link to usr/bin).
     """
 
-    def __init__(self, root: int, *, owner: tuple[int, int] | None = None, track: bool = False) -> None:
+    def __init__(
+        self, root: int, *, owner: tuple[int, int] | None = None, track: bool = False, keep_links: bool = False
+    ) -> None:
         self._root = root
         self._owner = owner
         self._directories: dict[bytes, int] = {}
         self._times: dict[bytes, tuple[int, int]] = {}
         self._track = track
+        self._keep_links = keep_links
         self._confined = not initial_namespace()
         self.digests: dict[int, bytes] = {}
         """With *track*: inode → sha256 of every file with content."""
@@ -259,6 +263,9 @@ class Unpacker:
             os.mkdir(name, 0o700, dir_fd=parent)
         except FileExistsError:
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if self._keep_links and stat.S_ISLNK(status.st_mode):
+                self.directory(parts)
+                return
             if not stat.S_ISDIR(status.st_mode):
                 opaque = self.is_whiteout(parent, name)
                 self._clear(parent, name)
