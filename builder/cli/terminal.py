@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from builder.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from runtime.container import Running
     from runtime.supervisor_client import Session
 
 DETACH = "ctrl-p,ctrl-q"
@@ -166,13 +165,14 @@ def follow(
                             return None
 
 
-def join_console(running: Running, console: int) -> None:
+def join_console(console: int, *, stdin: bool) -> None:
     """Join our terminal with the console of a process until its output ends."""
     with _signals(lambda _: None, proxy=False) as woken, selectors.DefaultSelector() as selector:
-        with raw(0) if os.isatty(0) else _nothing():
+        with raw(0) if stdin and os.isatty(0) else _nothing():
             selector.register(console, selectors.EVENT_READ, "console")
             selector.register(woken, selectors.EVENT_READ, "signal")
-            _register(selector, 0)
+            if stdin:
+                _register(selector, 0)
             while True:
                 for key, _ in selector.select():
                     if key.data == "console":

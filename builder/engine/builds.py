@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 from builder.engine.options.limits import Ulimit
+from builder.errors import ContextError
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine
@@ -57,7 +58,7 @@ def problems() -> tuple[type[Exception], ...]:
     return (EngineError, DockerfileError, ContainerError)
 
 
-def build(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, emit: Emit) -> BuildResult:
+def build(engine: Engine, wish: BuildWish, *, stdin: IO[bytes] | None, emit: Emit) -> BuildResult:
     """Build and tag. Raises what `problems` names, KeyboardInterrupt, OSError."""
     from builder.pipeline import build as pipeline
 
@@ -68,7 +69,7 @@ def build(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, emit: Emit
         )
 
 
-def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: ExitStack) -> BuildRequest:
+def _request(engine: Engine, wish: BuildWish, stdin: IO[bytes] | None, undo: ExitStack) -> BuildRequest:
     from builder.oci import platforms
     from builder.oci.references import Reference
     from builder.pipeline import context as contexts
@@ -91,11 +92,20 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         build_args=dict(wish.build_args),
     )
     undo.callback(main.close)
-    named = {name: contexts.open_named(name, value, scratch=scratch, cwd=wish.cwd) for name, value in wish.contexts}
+    named: dict[str, contexts.Tree | str] = {}
+    for name, value in wish.contexts:
+        source = contexts.open_named(name, value, scratch=scratch, cwd=wish.cwd)
+        if isinstance(source, contexts.Tree):
+            undo.callback(source.close)
+            named[name] = source
+        elif isinstance(source, contexts.ImageSource):
+            named[name] = source.reference
+        else:
+            raise ContextError(f"--build-context {name}={value}: this kind of source is not supported")
     return r.BuildRequest(
         dockerfile=main.dockerfile,
         dockerfile_name=main.dockerfile_name,
-        context=main,
+        context=main.tree,
         contexts=named,
         build_args=wish.build_args,
         target=wish.target,

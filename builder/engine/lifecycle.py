@@ -159,7 +159,6 @@ def exec_(engine: Engine, name: str, request: ExecRequest, *, stdin: int | None,
         stdout=stdout,
         stderr=stderr,
         seccomp="unconfined" if privileged or request.privileged else "default",
-        cgroup=state.cgroup,
     )
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.oci.digests import Digest
-    from builder.store.apply import Readable
     from builder.store.changesets import Sink
+    from builder.store.tarstream import Readable
     from builder.transfer import bootstrap as maker
     from builder.transfer.docker_archive import Loaded
 
@@ -51,7 +51,7 @@ def import_image(
         created=engine.clock(),
         reference=reference or None,
         message=message,
-        platform=platforms.parse(platform) if platform else None,
+        platform=platforms.parse(platform) if platform else platforms.host(),
         edit=(lambda config: apply(config, changes)) if changes else None,
     )
 

@@ -33,11 +33,9 @@ _HEADERS = {
     "Networks": "NETWORKS",
     "Platform": "PLATFORM",
 }
-_FILTERS = ("id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "network") + (
-    "publish",
-    "expose",
-    "health",
-    "is-task",
+_FILTERS = (
+    *("id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "network"),
+    *("publish", "expose", "health", "is-task"),
 )
 
 

@@ -1,0 +1,178 @@
+"""attach, exec, logs: the streams of containers that exist."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from builder.cli.flags import BOOL, Command, Flag, UsageError, Values, many, switch
+
+if TYPE_CHECKING:
+    from builder.cli.context import Cli
+    from runtime.logs import Record
+
+
+def attach(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Join a running container; the exit code is the container's."""
+    from builder.cli import terminal
+    from builder.engine import containers, lifecycle
+
+    keys = terminal.parse_keys(values.text("detach-keys") or terminal.DETACH)
+    container = containers.find(cli.engine, arguments[0])
+    request = containers.definition(container).request
+    stdin = request.open_stdin and not values.on("no-stdin")
+    if request.tty and stdin and not cli.terminal_in():
+        cli.say("the input device is not a TTY")
+        return 1
+    session = lifecycle.attach(cli.engine, container.id)
+    try:
+        code = terminal.follow(
+            session,
+            stdin=stdin,
+            terminal=request.tty,
+            sig_proxy=values.on("sig-proxy") and not request.tty,
+            keys=keys,
+            streams=(True, True),
+        )
+    except EOFError:
+        return containers.state(cli.engine, container).exit_code
+    finally:
+        session.close()
+    if code is None:
+        cli.say("read escape sequence")
+    return code or 0
+
+
+def exec_(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Run a command in a running container; the exit code is the command's."""
+    from builder.cli import terminal
+    from builder.engine import lifecycle
+    from builder.engine.options.environment import parse_env, parse_env_file
+
+    name, *argv = arguments
+    env: list[str] = []
+    for path in values.all("env-file"):
+        with open(path, "rb") as file:
+            env += parse_env_file(file.read(), path, cli.env.get)
+    env += [parse_env(text, cli.env.get) for text in values.all("env")]
+    tty, interactive = values.on("tty"), values.on("interactive")
+    if values.on("detach"):
+        raise UsageError(
+            "-d, --detach: exec in the background is not supported; run it without -d and with & at the end"
+        )
+    if tty and interactive and not cli.terminal_in():
+        cli.say("the input device is not a TTY")
+        return 1
+    request = lifecycle.ExecRequest(
+        argv=tuple(argv),
+        env=tuple(env),
+        user=values.text("user"),
+        workdir=values.text("workdir"),
+        tty=tty,
+        privileged=values.on("privileged"),
+        console_size=terminal.size(1) if tty else None,
+    )
+    running = lifecycle.exec_(cli.engine, name, request, stdin=0 if interactive else None, stdout=1, stderr=2)
+    if running.console is not None:
+        terminal.join_console(running.console, stdin=interactive)
+        os.close(running.console)
+    end = running.wait()
+    if end.error is not None:
+        raise end.error
+    return end.code
+
+
+def logs(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """What a container wrote: stdout to stdout, stderr to stderr."""
+    from builder.cli import terminal
+    from builder.engine import containers, lifecycle
+    from builder.engine.options.units import parse_moment
+    from runtime import logs as journal
+
+    container = containers.find(cli.engine, arguments[0])
+    definition = containers.definition(container)
+    if definition.request.log_driver == "none":
+        cli.say("Error: configured logging driver does not support reading")
+        return 1
+    tail = values.text("tail")
+    if tail not in ("", "all") and not tail.isdigit():
+        raise UsageError(f'invalid argument "{tail}" for "-n, --tail" flag: a number or all')
+    query = journal.Query(
+        tail=int(tail) if tail.isdigit() else -1,
+        since=parse_moment(values.text("since"), cli.now()) if values.text("since") else 0,
+        until=parse_moment(values.text("until"), cli.now()) if values.text("until") else 0,
+    )
+    path = lifecycle.log_path(cli.engine, container)
+    if values.on("follow"):
+        records = journal.follow(
+            path,
+            query,
+            running=lambda: containers.is_running(cli.engine, container),
+            supervisor=containers.state(cli.engine, container).supervisor_pid or None,
+        )
+    else:
+        records = journal.read(path, query)
+    labels = ",".join(f"{key}={value}" for key, value in definition.request.log_options) if values.on("details") else ""
+    for record in records:
+        line = _line(record, labels, timestamps=values.on("timestamps"), details=values.on("details"))
+        terminal.write_all(2 if record.stream == "stderr" else 1, line)
+    return 0
+
+
+def _line(record: Record, labels: str, *, timestamps: bool, details: bool) -> bytes:
+    from runtime.logs import rfc3339nano
+
+    front = (rfc3339nano(record.time_ns) + " " if timestamps else "") + (labels + " " if details else "")
+    return front.encode() + record.data
+
+
+_KEYS = Flag("detach-keys", "Override the key sequence for detaching a container")
+
+COMMANDS = {
+    "attach": Command(
+        "[OPTIONS] CONTAINER",
+        "Attach local standard input, output, and error streams to a running container",
+        attach,
+        flags=(
+            _KEYS,
+            switch("no-stdin", "Do not attach STDIN"),
+            Flag("sig-proxy", "Proxy all received signals to the process", kind=BOOL, default=True),
+        ),
+        arguments=(1, 1),
+        complete="container",
+    ),
+    "exec": Command(
+        "[OPTIONS] CONTAINER COMMAND [ARG...]",
+        "Execute a command in a running container",
+        exec_,
+        flags=(
+            switch("detach", "Detached mode: run command in the background", short="d"),
+            _KEYS,
+            many("env", "Set environment variables", short="e"),
+            many("env-file", "Read in a file of environment variables", complete="file"),
+            switch("interactive", "Keep STDIN open even if not attached", short="i"),
+            switch("privileged", "Give extended privileges to the command"),
+            switch("tty", "Allocate a pseudo-TTY", short="t"),
+            Flag("user", 'Username or UID (format: "<name|uid>[:<group|gid>]")', short="u"),
+            Flag("workdir", "Working directory inside the container", short="w"),
+        ),
+        arguments=(2, None),
+        stop_at_argument=True,
+        complete="container",
+    ),
+    "logs": Command(
+        "[OPTIONS] CONTAINER",
+        "Fetch the logs of a container",
+        logs,
+        flags=(
+            switch("details", "Show extra details provided to logs"),
+            switch("follow", "Follow log output", short="f"),
+            Flag("since", 'Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m")'),
+            Flag("tail", "Number of lines to show from the end of the logs", short="n", default="all"),
+            switch("timestamps", "Show timestamps", short="t"),
+            Flag("until", 'Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m")'),
+        ),
+        arguments=(1, 1),
+        complete="container",
+    ),
+}

@@ -1,0 +1,60 @@
+"""bootstrap: a base image without any registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.cli.flags import Command, Flag, Values, many, switch
+
+if TYPE_CHECKING:
+    from builder.cli.context import Cli
+    from builder.transfer.bootstrap import Progress
+
+
+def bootstrap(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Make the image and print its names."""
+    from builder.engine import transfers
+    from builder.transfer.bootstrap import Request
+
+    def told(progress: Progress) -> None:
+        if not values.on("quiet"):
+            cli.say(progress.text)
+
+    proxies = tuple(
+        (scheme, address)
+        for scheme in ("http", "https")
+        if (address := cli.env.get(f"{scheme}_proxy") or cli.env.get(f"{scheme}_proxy".upper(), ""))
+    )
+    made = transfers.bootstrap(
+        cli.engine,
+        Request(
+            name=arguments[0],
+            created=cli.now(),
+            mirror=values.text("mirror") or None,
+            tag=values.text("tag") or None,
+            include=values.all("include"),
+            proxies=proxies,
+        ),
+        told,
+    )
+    if not made.verified:
+        cli.say("WARNING: the mirror's signature could not be checked: no keyring of it on this host")
+    cli.out(made.image_id if values.on("quiet") else "\n".join(made.references))
+    return 0
+
+
+COMMANDS = {
+    "bootstrap": Command(
+        "[OPTIONS] busybox | debian[:SUITE]",
+        "Make a base image (busybox, debian) without any registry",
+        bootstrap,
+        flags=(
+            many("include", "Install this package too", word="package"),
+            Flag("mirror", "Address of a Debian mirror (default: the host's apt configuration)", word="url"),
+            switch("quiet", "Print only the image ID", short="q"),
+            Flag("tag", "Name of the image", short="t"),
+        ),
+        arguments=(1, 1),
+        complete="busybox debian debian:bookworm debian:trixie",
+    )
+}
