@@ -237,7 +237,9 @@ def _main(
     for name, value in spec.sysctls:
         _sysctl(builder, name, value)
     if spec.hostname and spec.namespaces.uts == "private":
-        _set_hostname(builder, spec)
+        kernel.sethostname(spec.hostname)
+        if spec.domainname:
+            kernel.setdomainname(spec.domainname)
     if spec.process.oom_score_adj is not None:
         try:
             builder.write_proc(f"{os.getpid()}/oom_score_adj", str(spec.process.oom_score_adj))
@@ -424,12 +426,6 @@ def _make_cwd(root: int, cwd: str) -> None:
         os.close(targets.locate(root, cwd, directory=True))
     except OSError:
         return  # told when going there
-
-
-def _set_hostname(builder: filesystems.Builder, spec: Spec) -> None:
-    builder.write_proc("sys/kernel/hostname", spec.hostname)
-    if spec.domainname:
-        builder.write_proc("sys/kernel/domainname", spec.domainname)
 
 
 def _loopback_up() -> None:

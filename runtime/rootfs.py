@@ -72,7 +72,8 @@ def _configure(lowers: tuple[str, ...], upper: str | None, work: str | None, *, 
     try:
         mounts.fsconfig_string(context, "source", "overlay")
         for key, value in _FLAGS:
-            mounts.fsconfig_string(context, key, value)
+            if not (userxattr and key == "redirect_dir"):  # userxattr implies nofollow and refuses anything else
+                mounts.fsconfig_string(context, key, value)
         if userxattr:
             mounts.fsconfig_flag(context, "userxattr")
         try:

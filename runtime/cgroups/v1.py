@@ -153,6 +153,9 @@ class Group:
     def limit(self, resources: Resources) -> None:
         """See Cgroup."""
         todo = plan(resources)
+        if not self.directories:
+            # Builds always ask for a number of processes; a plain user has RLIMIT_NPROC over him anyway.
+            todo = tuple(item for item in todo if item[0] != "pids")
         for controller in dict.fromkeys(item[0] for item in todo):
             if controller not in self.directories:
                 self._join(controller)

@@ -157,8 +157,10 @@ class Group:
         for file, value in plan(resources):
             path = f"{self.directory}/{file}"
             if not self.directory or not os.path.exists(path):
-                if file in ("memory.swap.max", "io.weight"):
-                    continue  # kernels without swap accounting or a weighing scheduler: docker discards these, too
+                # Kernels without swap accounting or a weighing scheduler: docker discards these, too. Builds always ask
+                # for a number of processes; a plain user has RLIMIT_NPROC over him anyway.
+                if file in ("memory.swap.max", "io.weight", "pids.max"):
+                    continue
                 controller = file.partition(".")[0]
                 raise ResourceUnavailable(
                     f'this host has no usable cgroup controller "{controller}"',

@@ -187,3 +187,15 @@ def pidfd_open(pid: int) -> int:
 def setgroups(groups: tuple[int, ...]) -> None:
     """Set the supplementary groups; always called, also with none (CVE-2022-36109)."""
     os.setgroups(groups)
+
+
+def sethostname(name: str) -> None:
+    """The host name of this UTS namespace."""
+    data = os.fsencode(name)
+    check(LIBC.sethostname(ctypes.c_char_p(data), ctypes.c_size_t(len(data))), "sethostname", name)
+
+
+def setdomainname(name: str) -> None:
+    """The NIS domain name of this UTS namespace."""
+    data = os.fsencode(name)
+    check(LIBC.setdomainname(ctypes.c_char_p(data), ctypes.c_size_t(len(data))), "setdomainname", name)

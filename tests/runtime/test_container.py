@@ -116,7 +116,8 @@ from runtime.container import Launcher
 from runtime.spec import Process, Rootfs
 launcher = Launcher()
 rootfs = Rootfs(({str(busybox)!r},))
-r = launcher.start(defaults.build_spec("test-killed-{os.getpid()}", rootfs, Process(("sleep", "1000"))), stdout=1, stderr=2)
+spec = defaults.build_spec("test-killed-{os.getpid()}", rootfs, Process(("sleep", "1000")))
+r = launcher.start(spec, stdout=1, stderr=2)
 print(r.pid, launcher._pid, flush=True)
 time.sleep(1000)
 """

@@ -63,7 +63,7 @@ def test_detach_keys():
 
 def test_cgroup_plans():
     limits = Resources(memory=100, cpu_quota=50000, cpu_period=100000, pids_limit=-1, cpu_shares=1024)
-    assert dict((file, value) for _, file, value in v1.plan(limits)) == {
+    assert {file: value for _, file, value in v1.plan(limits)} == {
         "memory.limit_in_bytes": "100", "memory.memsw.limit_in_bytes": "200", "cpu.shares": "1024",
         "cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000", "pids.max": "max"}  # fmt: skip
     assert dict(v2.plan(limits)) == {"memory.max": "100", "memory.swap.max": "100", "cpu.weight": "39",
