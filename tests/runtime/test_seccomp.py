@@ -51,7 +51,7 @@ def test_the_default_profile(machine):
     for name in ("read", "openat", "execve", "chroot", "capset", "setuid", "mknodat", "seccomp", "statx"):
         assert verdict(name) == seccomp.ALLOW, name
     for name in ("io_uring_setup", "userfaultfd", "keyctl", "add_key", "bpf", "perf_event_open", "mount", "unshare",
-    for name in ("read", "openat", "execve", "chroot", "capset", "setuid", "mknodat", "seccomp", "statx"):
+        "setns", "reboot", "init_module", "kexec_load", "open_by_handle_at", "pivot_root", "acct"):  # fmt: skip
         assert verdict(name) == ERRNO_EPERM, name
     assert verdict("clone3") == seccomp.ERRNO | 38
     assert verdict("clone", 17) == seccomp.ALLOW and verdict("clone", 17 | 0x10000000) == ERRNO_EPERM
