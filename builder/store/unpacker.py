@@ -87,12 +87,12 @@ class Unpacker:
         try:
             while len(path) > _PATH_STEP:
                 cut = path.rindex(b"/", 0, _PATH_STEP)
-                step = openat2(fd, path[:cut], _OPEN_DIRECTORY, resolve=flags)
+                step = open_inside(fd, path[:cut], _OPEN_DIRECTORY, flags)
                 if fd != self._root:
                     os.close(fd)
                 # Deeper pieces have another root, where a link would mean something else.
                 fd, path, flags = step, path[cut + 1 :], RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
-            return openat2(fd, path, _OPEN_DIRECTORY, resolve=flags)
+            return open_inside(fd, path, _OPEN_DIRECTORY, flags)
         finally:
             if fd != self._root:
                 os.close(fd)
@@ -391,6 +391,16 @@ def remove_tree(parent: int, name: bytes) -> None:
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=parent)
+
+
+def open_inside(root: int, path: bytes, flags: int, resolve: int) -> int:
+    """openat2, again while a rename somewhere on the host makes the kernel unsure of ".." (EAGAIN)."""
+    for _ in range(1000):
+        try:
+            return openat2(root, path, flags, resolve=resolve)
+        except BlockingIOError:
+            continue
+    return openat2(root, path, flags, resolve=resolve)
 
 
 def initial_namespace() -> bool:
