@@ -143,6 +143,7 @@ def spawn(spec: Spec, stdin: int, stdout: int, stderr: int, *, hook: bool) -> Ch
         views = group.views()
         parent = os.getpid()
         try:
+            _join_pid_namespace(spec.namespaces.pid)
             pid, pidfd = kernel.clone3(_clone_flags(spec.namespaces, v2=not views), group.birth_fd())
         except OSError as err:
             raise ContainerError(
@@ -156,6 +157,8 @@ def spawn(spec: Spec, stdin: int, stdout: int, stderr: int, *, hook: bool) -> Ch
     except BaseException:
         group.remove()
         raise
+    if spec.namespaces.pid.startswith("/"):
+        _join_pid_namespace("/proc/self/ns/pid")
     theirs.close()
     for fd in entries:
         os.close(fd)
@@ -178,6 +181,16 @@ def _clone_flags(namespaces: Namespaces, *, v2: bool) -> int:
     if namespaces.uid_maps:
         flags |= kernel.CLONE_NEWUSER
     return flags
+
+
+def _join_pid_namespace(path: str) -> None:
+    """The pid namespace counts for children only, so it is joined before the fork, and left after it."""
+    if path.startswith("/"):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            kernel.setns(fd, kernel.CLONE_NEWPID)
+        finally:
+            os.close(fd)
 
 
 def run_child(run: Callable[[], NoReturn], sock: socket) -> NoReturn:
@@ -311,7 +324,7 @@ def join_namespaces(namespaces: Namespaces, parent: int) -> None:
     """Join the existing namespaces that were given as paths."""
     for name, flag in _FLAGS.items():
         value = getattr(namespaces, name)
-        if value.startswith("/"):
+        if value.startswith("/") and name != "pid":
             fd = os.open(value, os.O_RDONLY | os.O_CLOEXEC)
             kernel.setns(fd, flag)
             os.close(fd)

@@ -142,3 +142,17 @@ time.sleep(1000)
         ["find", "/sys/fs/cgroup", "-name", f"test-killed-{os.getpid()}"], capture_output=True, text=True, check=False
     )
     assert found.stdout == ""
+
+
+def test_the_namespaces_of_another_container(box):
+    first = box.launcher.start(box.spec("sleep", "100"), stdout=2, stderr=2)
+
+    def join(spec: Spec) -> Spec:
+        paths = {name: f"/proc/{first.pid}/ns/{kind}" for name, kind in (("pid", "pid"), ("network", "net"))}
+        return replace(spec, namespaces=replace(spec.namespaces, **paths), sysctls=())
+
+    inside = box.on().shell("readlink /proc/self/ns/net; ps | grep -c '[s]leep 100'", join)
+    assert inside.split() == [os.readlink(f"/proc/{first.pid}/ns/net"), "1"]
+    assert "sleep 100" not in box.shell("ps")
+    first.kill(signal.SIGKILL)
+    first.wait(10)
