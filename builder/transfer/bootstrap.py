@@ -20,6 +20,7 @@ from builder.transfer import mirrors
 if TYPE_CHECKING:
     from builder.oci.digests import Digest
     from builder.store import Store
+    from builder.store.snapshots import Active
     from runtime.container import Launcher
 
 
@@ -101,7 +102,32 @@ def bootstrap(
     """
     if request.name in ("busybox", "busybox:latest"):
         return _busybox(store, request, emit, etc_apt)
-    raise Unsupported(f"cannot bootstrap {request.name!r}", hint="busybox is what can be made so far")
+    name, _, suite = request.name.partition(":")
+    if name != "debian" or launcher is None:
+        raise Unsupported(f"cannot bootstrap {request.name!r}", hint="busybox and debian[:suite] can be made")
+    from builder.transfer import debian
+
+    machine = os.uname().machine
+    source = _source(request, etc_apt)
+    if suite and suite != "latest":
+        source = mirrors.Source(source.uri, suite, source.keyring)
+    active = store.snapshots.prepare(())
+    try:
+        with store.scratch() as scratch:
+            emit(Progress(f"reading {source.uri} {source.suite}"))
+            architecture = _ARCHITECTURES.get(machine, machine)
+            mirror = mirrors.Mirror(source, architecture, request.proxies, mirrors.keyrings(etc_apt, source), scratch)
+            packages = debian.chosen(mirror.packages, request.include)
+            emit(Progress(f"fetching {len(packages)} packages", 0, sum(one.size for one in packages)))
+            debian.unpack(mirror, packages, active.upper)
+            emit(Progress("configuring packages"))
+            debian.configure(launcher, active, source)
+    except BaseException:
+        store.snapshots.discard(active)
+        raise
+    tags = (request.tag,) if request.tag else (f"debian:{source.suite}", *(() if suite else ("debian:latest",)))
+    config = ContainerConfig(env=(PATH,), cmd=("bash",))
+    return _kept(store, request, active, config, tags, mirror.verified, len(packages))
 
 
 def _busybox(store: Store, request: Request, emit: Callable[[Progress], object], etc_apt: Path) -> Bootstrapped:
@@ -116,6 +142,24 @@ def _busybox(store: Store, request: Request, emit: Callable[[Progress], object],
                 binary, verified = _fetched(request, scratch, _ARCHITECTURES.get(machine, machine), etc_apt)
             emit(Progress("making the root file system"))
             _lay_out(active.upper, binary)
+    except BaseException:
+        store.snapshots.discard(active)
+        raise
+    config = ContainerConfig(env=(PATH,), cmd=("sh",))
+    return _kept(store, request, active, config, (request.tag or "busybox:latest",), verified, 1)
+
+
+def _kept(
+    store: Store,
+    request: Request,
+    active: Active,
+    container: ContainerConfig,
+    tags: tuple[str, ...],
+    verified: bool,  # noqa: FBT001
+    packages: int,
+) -> Bootstrapped:
+    """The image of the one layer *active*."""
+    try:
         change = changesets.write(active.upper)
         layer = store.snapshots.commit(
             active,
@@ -128,14 +172,13 @@ def _busybox(store: Store, request: Request, emit: Callable[[Progress], object],
     except BaseException:
         store.snapshots.discard(active)
         raise
-    config = mutate.empty(platforms.host(machine))
     created = request.created.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    config = mutate.append(config, change.diff_id, History(created=created, created_by="lamina bootstrap busybox"))
-    config = mutate.with_config(config, ContainerConfig(env=(PATH,), cmd=("sh",)))
-    image_id = store.images.put(config, [layer.id], origin="bootstrap")
-    reference = Reference.parse(request.tag or "busybox:latest").tagged()
-    store.images.tag(reference, image_id)
-    return Bootstrapped(image_id, (reference.familiar(),), verified, 1)
+    history = History(created=created, created_by=f"lamina bootstrap {request.name}")
+    config = mutate.append(mutate.empty(platforms.host(os.uname().machine)), change.diff_id, history)
+    image_id = store.images.put(mutate.with_config(config, container), [layer.id], origin="bootstrap")
+    references = [Reference.parse(tag).tagged() for tag in tags]
+    store.images.tag_all(references, image_id)
+    return Bootstrapped(image_id, tuple(one.familiar() for one in references), verified, packages)
 
 
 _CANDIDATES = (Path("/bin/busybox"), Path("/usr/bin/busybox"))
