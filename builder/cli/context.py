@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine
@@ -85,7 +85,7 @@ class Cli:
         sys.stdout.flush()
         return sys.stdout.buffer
 
-    def raw_in(self) -> IO[bytes]:
+    def raw_in(self) -> BinaryIO:
         """stdin for bytes."""
         return sys.stdin.buffer
 

@@ -80,6 +80,10 @@ class Values:
         self._flags = flags
         self._given: dict[str, str | int | bool | list[str]] = {}
 
+    def names(self) -> frozenset[str]:
+        """The names of all flags that the command has."""
+        return frozenset(self._flags)
+
     def given(self, name: str) -> bool:
         """Whether the flag was on the command line at all."""
         return name in self._given

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from builder.engine.options.limits import Ulimit
 from builder.errors import ContextError
@@ -58,7 +58,7 @@ def problems() -> tuple[type[Exception], ...]:
     return (EngineError, DockerfileError, ContainerError)
 
 
-def build(engine: Engine, wish: BuildWish, *, stdin: IO[bytes] | None, emit: Emit) -> BuildResult:
+def build(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, emit: Emit) -> BuildResult:
     """Build and tag. Raises what `problems` names, KeyboardInterrupt, OSError."""
     from builder.pipeline import build as pipeline
 
@@ -69,7 +69,7 @@ def build(engine: Engine, wish: BuildWish, *, stdin: IO[bytes] | None, emit: Emi
         )
 
 
-def _request(engine: Engine, wish: BuildWish, stdin: IO[bytes] | None, undo: ExitStack) -> BuildRequest:
+def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: ExitStack) -> BuildRequest:
     from builder.oci import platforms
     from builder.oci.references import Reference
     from builder.pipeline import context as contexts

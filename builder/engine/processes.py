@@ -21,7 +21,7 @@ def listing(engine: Engine, name: str) -> tuple[list[str], list[list[str]]]:
     container = containers.find(engine, name)
     if not containers.state(engine, container).pid:
         raise WrongState(f"container {container.id} is not running")
-    rows = [row for pid in sorted(processes(container.id)) if (row := _row(pid)) is not None]
+    rows = [row for pid in sorted(processes(containers.state(engine, container).pid)) if (row := _row(pid)) is not None]
     return HEADER, rows
 
 

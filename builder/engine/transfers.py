@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +52,7 @@ def import_image(
         created=engine.clock(),
         reference=reference or None,
         message=message,
-        platform=platforms.parse(platform) if platform else platforms.host(),
+        platform=platforms.parse(platform) if platform else platforms.host(os.uname().machine),
         edit=(lambda config: apply(config, changes)) if changes else None,
     )
 

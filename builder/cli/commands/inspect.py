@@ -1,0 +1,125 @@
+"""inspect, and its forms for one kind of thing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from builder.cli.flags import Command, Flag, UsageError, Values, switch
+
+if TYPE_CHECKING:
+    from builder.cli.context import Cli
+
+Show = Callable[["Cli", str, bool], Any]
+
+
+def container(cli: Cli, name: str, size: bool) -> Any:  # noqa: FBT001  one signature for all kinds
+    """A container's document."""
+    from builder.engine import containers, wire
+
+    return wire.container(cli.engine, containers.find(cli.engine, name), size=size)
+
+
+def image(cli: Cli, name: str, size: bool) -> Any:  # noqa: FBT001
+    """An image's document."""
+    from builder.engine import images, wire
+
+    return wire.image(cli.engine, images.find(cli.engine, name))
+
+
+def volume(cli: Cli, name: str, size: bool) -> Any:  # noqa: FBT001
+    """A volume's document."""
+    from builder.engine import wire
+
+    return wire.volume(cli.engine.volumes.get(name))
+
+
+def network(cli: Cli, name: str, size: bool) -> Any:  # noqa: FBT001
+    """A network's document."""
+    from builder.engine import wire
+
+    return wire.network(cli.engine, cli.engine.networks.get(name))
+
+
+KINDS: dict[str, Show] = {"container": container, "image": image, "network": network, "volume": volume}
+
+
+def inspect(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Whatever has the name: container, image, network, volume, in this order."""
+    wanted = values.text("type")
+    if wanted and wanted not in KINDS:
+        raise UsageError(f'"{wanted}" is not a valid value for --type')
+    return show(cli, values, arguments, [KINDS[wanted]] if wanted else list(KINDS.values()))
+
+
+def of(kind: str) -> Callable[[Cli, Values, list[str]], int]:
+    """The command that looks for one kind only."""
+    return lambda cli, values, arguments: show(cli, values, arguments, [KINDS[kind]])
+
+
+def show(cli: Cli, values: Values, names: list[str], kinds: list[Show]) -> int:
+    """Print the documents of `names`, and what could not be found; 1 when something was not."""
+    from builder.cli import app, gotemplate
+    from builder.errors import EngineError, InvalidReference, NotFound
+    from runtime.errors import ContainerError
+
+    format = values.text("format")
+    template = gotemplate.Template(format) if format not in ("", "json") else None
+    size = "size" in values.names() and values.on("size")
+    found, code = [], 0
+    for name in names:
+        error: Exception | None = None
+        for kind in kinds:
+            try:
+                found.append(kind(cli, name, size))
+                break
+            except (NotFound, InvalidReference, ContainerError) as err:
+                error = error or err
+            except EngineError:
+                raise
+        else:
+            code = 1
+            if len(kinds) > 1:
+                cli.say(f"Error: No such object: {name}")
+            elif error is not None:
+                cli.say(app.message(error))
+    if template is not None:
+        for document in found:
+            cli.out(template.render(document))
+    elif format == "json":
+        for document in found:
+            cli.out(gotemplate.to_json(document))
+    else:
+        cli.out(json.dumps(found, indent=4, ensure_ascii=False) if found else "[]")
+    return code
+
+
+_FORMAT = Flag("format", "Format output using a custom template: 'json' or a Go template", short="f")
+_SIZE = switch("size", "Display total file sizes if the type is container", short="s")
+
+
+def _one(kind: str) -> Command:
+    flags = (_FORMAT, _SIZE) if kind == "container" else (_FORMAT,)
+    word = kind.upper()
+    return Command(
+        f"[OPTIONS] {word} [{word}...]",
+        f"Display detailed information on one or more {kind}s",
+        of(kind),
+        flags=flags,
+        arguments=(1, None),
+        complete=kind,
+    )
+
+
+COMMANDS = {
+    "inspect": Command(
+        "[OPTIONS] NAME|ID [NAME|ID...]",
+        "Return low-level information on lamina objects",
+        inspect,
+        flags=(_FORMAT, _SIZE, Flag("type", "Only inspect objects of the given type", complete=" ".join(KINDS))),
+        arguments=(1, None),
+        complete="container image",
+    ),
+    **{kind: _one(kind) for kind in KINDS},
+}
