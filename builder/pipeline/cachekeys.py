@@ -1,8 +1,8 @@
 """Cache keys: named leaves of a step, the keys made of them, and which leaf changed when a key misses.
 
-A step has a *definition key* (its leaves and the definition key of its parent: known before anything runs, so a whole plan
-is looked up at once) and a *content key* (its leaves and what its parent contains, without times). The second finds a
-result when the parent was made again but is the same: early cut-off. Values of variables appear as digests only.
+A step has a *definition key* (its leaves and the definition key of its parent: known before anything runs, so that a
+whole plan is looked up at once) and a *content key* (its leaves and what its parent contains, without times). The second
+finds a result when the parent was made again but is the same: early cut-off. Values of variables are digests only.
 
 Pure: what the leaves of files and sources are is found out by the caller.
 """
@@ -103,7 +103,7 @@ def _copy_leaves(keyword: str, spec: CopySpec) -> tuple[Leaf, ...]:
 
 
 def mount_text(mount: RunMount) -> str:
-    """A mount as a leaf. What a cache, secret or agent holds is no part of any key; what a bind shows is another leaf."""
+    """A mount as a leaf. What a cache, secret or agent holds is in no key; what a bind shows is another leaf."""
     fields = (mount.type, mount.target, mount.source, mount.id, str(mount.readonly), mount.sharing, str(mount.size))
     return ",".join((*fields, str(mount.mode), str(mount.uid), str(mount.gid), mount.env or ""))
 

@@ -225,13 +225,49 @@ def _fraction(value: int, unit: int) -> str:
 
 # Names and numbers of Linux, not of the machine that builds: SIGRTMIN is 34 where glibc keeps two for itself.
 _SIGNALS = frozenset(
-    "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP"
-    " TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX".split()
+    [
+        "ABRT",
+        "ALRM",
+        "BUS",
+        "CHLD",
+        "CLD",
+        "CONT",
+        "FPE",
+        "HUP",
+        "ILL",
+        "INT",
+        "IO",
+        "IOT",
+        "KILL",
+        "PIPE",
+        "POLL",
+        "PROF",
+        "PWR",
+        "QUIT",
+        "SEGV",
+        "STKFLT",
+        "STOP",
+        "SYS",
+        "TERM",
+        "TRAP",
+        "TSTP",
+        "TTIN",
+        "TTOU",
+        "URG",
+        "USR1",
+        "USR2",
+        "VTALRM",
+        "WINCH",
+        "XCPU",
+        "XFSZ",
+        "RTMIN",
+        "RTMAX",
+    ]
 )
 
 
 def is_signal(text: str) -> bool:
-    """Whether Docker takes *text* as a signal: a number from 1 to 64, or a name with or without SIG, RTMIN+n, RTMAX-n."""
+    """Whether Docker takes *text* as a signal: a number from 1 to 64, or a name (SIG is optional, RTMIN+n too)."""
     if text.isascii() and text.isdigit():
         return 0 < int(text[:4]) <= 64
     name = text.upper().removeprefix("SIG")

@@ -2,9 +2,9 @@
 
     dockerfile ──▶ which stages does the target need ──▶ walk each, dependencies first (`walk`) ──▶ Plan
 
-Instructions that make files become steps; the others change the stage's settings and leave a line of history. A step that
-is the same as one of another stage (same work on the same parent) is that step. The whole image config is known at the
-end, before anything has run.
+Instructions that make files become steps; the others change the stage's settings and leave a line of history. A step
+that is the same as one of another stage (same work on the same parent) is that step. The whole image config is known at
+the end, before anything has run.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from builder.errors import EngineError, InvalidInput
 from builder.pipeline import scope
+from builder.pipeline.mounts import mount_source
 from builder.pipeline.steps import Base, BaseStep, CopyStep, FilesOf, RunStep, StepSpec
 from parser import graph, words
 from parser import instructions as ast
 from parser.errors import DockerfileError, did_you_mean
-from parser.mounts import mount_source
 
 if TYPE_CHECKING:
     from builder.oci.configs import History, ImageConfig
@@ -220,7 +220,7 @@ class Planner:
     # images and other sources
 
     def named_context(self, name: str) -> object | None:
-        """What --build-context gives under *name*: an open tree, or the text of an image reference; None for nothing."""
+        """What --build-context gives under *name*: an open tree, or an image reference as text; None for nothing."""
         if not name or name == "scratch":
             return None
         return self.request.contexts.get(name) or self.request.contexts.get(name.removesuffix(":latest"))
@@ -258,7 +258,7 @@ class Planner:
         replaced = self.named_context(stage.name)
         name = replaced if isinstance(replaced, str) else self.base_name(stage)
         given = self.named_context(name)
-        if name == "scratch" or (given or replaced) is not None and not isinstance(given or replaced, str):
+        if name == "scratch" or ((given or replaced) is not None and not isinstance(given or replaced, str)):
             return None
         return self.image(name, self.platform_of(stage), stage.from_.span)
 

@@ -6,7 +6,7 @@ history and settings without a "$" in them. `plan` calls this for each stage tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.pipeline import scope
@@ -15,7 +15,6 @@ from builder.pipeline.plan import HistoryLine
 from builder.pipeline.steps import AddStep, Base, CopyStep, FilesOf, RunStep, StepSpec, Work, WorkdirStep
 from parser import instructions as ast
 from parser import words
-from parser.errors import DockerfileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
