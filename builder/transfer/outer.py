@@ -8,6 +8,7 @@ never needed. What cannot seek or is packed is spooled to the store's own disk f
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
 import tempfile
@@ -125,14 +126,13 @@ def open_archive(stream: Readable, store: Store, limits: Limits | None) -> Itera
 
 def _seekable(stream: Readable, store: Store, bounds: Limits, undo: ExitStack) -> BinaryIO:
     """*stream* itself if it is an unpacked file, else an unnamed copy of what is in it."""
-    seekable = getattr(stream, "seekable", None)
     source = Peekable(stream)
-    if seekable is not None and seekable() and hasattr(stream, "fileno"):
-        start = stream.tell()  # type: ignore[attr-defined]
+    if isinstance(stream, io.BufferedReader) and stream.seekable():
+        start = stream.tell()
         head = source.peek(6)
-        stream.seek(start)  # type: ignore[attr-defined]
+        stream.seek(start)
         if not compression(head):
-            return stream  # type: ignore[return-value]
+            return stream
         source = Peekable(stream)
     directory = undo.enter_context(store.scratch())
     spool: BinaryIO = undo.enter_context(tempfile.TemporaryFile(dir=directory))  # type: ignore[assignment]
