@@ -135,7 +135,7 @@ def _seekable(stream: Readable, store: Store, bounds: Limits, undo: ExitStack) -
             return stream
         source = Peekable(stream)
     directory = undo.enter_context(store.scratch())
-    spool: BinaryIO = undo.enter_context(tempfile.TemporaryFile(dir=directory))  # type: ignore[assignment]
+    spool: BinaryIO = undo.enter_context(tempfile.TemporaryFile(dir=directory))  # noqa: SIM115
     packed = unpack(source, window_log=bounds.window_log, ratio=bounds.ratio)
     total = 0
     while data := packed.read(1 << 20):
