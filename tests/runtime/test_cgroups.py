@@ -1,0 +1,48 @@
+"""Control groups on the version that this host mounts: limits, members, freezing, and orphans."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+import pytest
+
+from runtime import cgroups
+from runtime.spec import Resources
+
+pytestmark = pytest.mark.root
+
+
+def start_in(group: cgroups.Cgroup) -> int:
+    entries = group.entry_fds()
+    ready, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        for fd in entries:
+            os.write(fd, b"0")
+        os.write(tell, b"x")
+        os.execv("/bin/sleep", ["sleep", "1000"])
+    for fd in entries:
+        os.close(fd)
+    os.read(ready, 1)
+    os.close(ready)
+    os.close(tell)
+    return pid
+
+
+def test_the_life_of_a_group():
+    group = cgroups.create(f"test-{uuid.uuid4().hex}")
+    try:
+        group.limit(Resources(memory=64 << 20, pids_limit=10, cpu_shares=512, cpuset_cpus="0"))
+        pid = start_in(group)
+        assert group.processes() == (pid,)
+        other = cgroups.of_process(pid)
+        other.freeze()
+        other.thaw()
+        other.limit(Resources(memory=32 << 20))
+        group.kill()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
+        assert group.usage()[2] > 0 and not group.oom_killed()
+    finally:
+        group.remove()
+    assert group.processes() == ()
