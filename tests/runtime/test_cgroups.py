@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from runtime import cgroups
+from runtime.cgroups.v1 import Group
 from runtime.spec import Resources
 
 pytestmark = pytest.mark.root
@@ -20,13 +21,12 @@ def start_in(group: cgroups.Cgroup) -> int:
     if pid == 0:
         for fd in entries:
             os.write(fd, b"0")
-        os.write(tell, b"x")
         os.execv("/bin/sleep", ["sleep", "1000"])
     for fd in entries:
         os.close(fd)
-    os.read(ready, 1)
-    os.close(ready)
     os.close(tell)
+    os.read(ready, 1)  # the end of file: executed, so that the child holds none of our descriptors (and locks) any more
+    os.close(ready)
     return pid
 
 
@@ -46,3 +46,20 @@ def test_the_life_of_a_group():
     finally:
         group.remove()
     assert group.processes() == ()
+
+
+def test_a_group_with_an_owner_is_not_reaped_and_an_orphan_is():
+    group = cgroups.create(f"test-{uuid.uuid4().hex}")
+    if not isinstance(group, Group):
+        group.remove()
+        pytest.skip("this host has cgroup version 2")
+    directories = list(group.directories.values())
+    pid = start_in(group)
+    cgroups.reap()
+    assert group.processes() == (pid,) and all(map(os.path.isdir, directories))
+    for fd in group._locks:
+        os.close(fd)
+    cgroups.reap()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
+    cgroups.reap()
+    assert not any(map(os.path.isdir, directories))
