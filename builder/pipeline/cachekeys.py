@@ -1,7 +1,7 @@
 """Cache keys: named leaves of a step, the keys made of them, and which leaf changed when a key misses.
 
 A step has a *definition key* (its leaves and the definition key of its parent: known before anything runs, so that a
-whole plan is looked up at once) and a *content key* (its leaves and what its parent contains, without times). The second
+whole plan is looked up at once) and a *content key* (its leaves and what its parent contains, no times). The second
 finds a result when the parent was made again but is the same: early cut-off. Values of variables are digests only.
 
 Pure: what the leaves of files and sources are is found out by the caller.

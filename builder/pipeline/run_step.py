@@ -1,0 +1,232 @@
+"""RUN: a step's container from its values, its output as it comes, its end as a result or an error.
+
+The container is `runtime.defaults.build_spec` with what the step says. Files of stages and contexts come in as overlays
+whose writes are lost, resolved inside their root by init; caches are directories of the store behind a lock; secrets are
+files in memory. Nothing of them reaches the layer.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from builder.errors import BuildError, StepFailed
+from runtime.spec import Mount, Namespaces, Process, Rlimit, Rootfs
+
+if TYPE_CHECKING:
+    from builder.pipeline.request import BuildRequest, Secret
+    from builder.pipeline.steps import RunStep
+    from builder.store import Store
+    from builder.store.snapshots import Active
+    from parser.mounts import RunMount
+    from runtime.container import Exit, Launcher
+    from runtime.spec import Spec
+
+READ_SIZE = 64 << 10
+LOCALHOST = "127.0.0.1\tlocalhost buildsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+Lowers = Callable[[int], "tuple[str, ...] | None"]
+"""Position of a mount (from 0) → the directories whose files it shows, topmost first; None for an empty one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnvironment:
+    """What a RUN needs beside its step: where mounts get their files, and what goes into /etc/resolv.conf."""
+
+    request: BuildRequest
+    store: Store
+    launcher: Launcher
+    lowers: Lowers
+    resolv_conf: str | None = None
+    attach: Callable[[str, int], None] | None = None
+    """Network name and pid → wires the network of a container whose network is none of host and none."""
+
+
+def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[[int, bytes], None]) -> Exit:
+    """Run *step* in *active*; *output* gets (stream, bytes) as they come. Returns how it ended, with code 0.
+
+    Raises StepFailed, BuildError (a required secret is missing), ContainerError. An exception from *output* or a
+    KeyboardInterrupt kills the container first."""
+    with ExitStack() as undo:
+        spec = _spec(step, active, around, undo)
+        attach = around.attach
+        bridged = attach is not None and step.network not in ("host", "none")
+
+        def network(pid: int) -> None:
+            assert attach is not None
+            attach(step.network, pid)
+
+        ends: dict[int, int] = {}
+        writers: list[int] = []
+        for stream in (1, 2):
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            undo.callback(os.close, reader)
+            ends[reader] = stream
+            writers.append(writer)
+        try:
+            running = around.launcher.start(
+                spec, stdout=writers[0], stderr=writers[1], network=network if bridged else None
+            )
+        finally:
+            for writer in writers:
+                os.close(writer)
+        undo.callback(running.close)
+        _forward(ends, output)
+        ended = running.wait()
+    if ended.error is not None:
+        raise ended.error
+    if ended.code != 0:
+        hint = None
+        if ended.oom_killed:
+            hint = "it was killed for using more memory than allowed: raise --memory"
+        elif ended.signal == signal.SIGKILL:
+            hint = "it was killed from outside, perhaps because the machine ran out of memory"
+        raise StepFailed("RUN", ended.code, command=" ".join(step.argv), hint=hint)
+    return ended
+
+
+def _forward(ends: dict[int, int], output: Callable[[int, bytes], None]) -> None:
+    """Read both pipes until their ends; a process left behind by RUN dies with the container and cannot hold them."""
+    with selectors.DefaultSelector() as selector:
+        for reader in ends:
+            selector.register(reader, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select():
+                data = os.read(key.fd, READ_SIZE)
+                if data:
+                    output(ends[key.fd], data)
+                else:
+                    selector.unregister(key.fd)
+
+
+def _spec(step: RunStep, active: Active, around: RunEnvironment, undo: ExitStack) -> Spec:
+    from runtime import defaults
+
+    request = around.request
+    env = dict(step.env)
+    for name, value in step.proxies:
+        env.setdefault(name, value)
+    mounts: list[Mount] = []
+    for position, mount in enumerate(step.mounts):
+        mounts.extend(_mounts(mount, position, around, env, undo))
+    if step.script is not None:
+        name, text = step.script
+        data = text.encode("utf-8", "surrogateescape")
+        mounts.append(Mount("file", "", f"/dev/pipes/{name}", ("mode=0755", "ro"), data=data))
+    process = Process(
+        argv=step.argv,
+        env=tuple(f"{name}={value}" for name, value in env.items()),
+        cwd=step.workdir,
+        user=step.user,
+        rlimits=tuple(Rlimit(limit.name, limit.soft, limit.hard) for limit in request.ulimits),
+    )
+    rootfs = Rootfs(tuple(map(str, active.lowers)), str(active.upper), str(active.work), volatile=True)
+    network = "host" if step.network == "host" else "none"
+    spec = defaults.build_spec(active.key, rootfs, process, namespaces=Namespaces(network=network))
+    if step.insecure:
+        spec = defaults.privileged(spec)
+    if request.resources is not None:
+        limits = request.resources
+        spec = replace(spec, resources=replace(limits, pids_limit=limits.pids_limit or spec.resources.pids_limit))
+    return replace(
+        spec,
+        hostname=request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", spec.hostname),
+        mounts=tuple(mounts),
+        hosts=_hosts(request),
+        resolv_conf=around.resolv_conf,
+        shm_size=request.shm_size or spec.shm_size,
+        cgroup_parent=request.cgroup_parent,
+    )
+
+
+def _hosts(request: BuildRequest) -> str:
+    hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME")
+    lines = [LOCALHOST if hostname is None else LOCALHOST.replace("buildsandbox", hostname)]
+    for entry in request.add_hosts:
+        name, _, address = entry.partition("=" if "=" in entry else ":")
+        lines.append(f"{address.strip('[]')}\t{name}\n")
+    return "".join(lines)
+
+
+def _mounts(
+    mount: RunMount, position: int, around: RunEnvironment, env: dict[str, str], undo: ExitStack
+) -> list[Mount]:
+    readonly = ("ro",) if mount.readonly else ()
+    if mount.type == "tmpfs":
+        size = (f"size={mount.size}",) if mount.size else ()
+        return [Mount("tmpfs", "", mount.target, (*size, *readonly))]
+    if mount.type == "secret":
+        return _secret(mount, around, env)
+    if mount.type == "ssh":
+        return _ssh(mount, around, env)
+    if mount.type == "cache":
+        return [_cache(mount, around, undo)]
+    lowers = around.lowers(position) or (str(around.store.layout.directory("empty")),)
+    rootfs = Rootfs(lowers, readonly=mount.readonly)
+    return [Mount("overlay", "", mount.target, readonly, subpath=mount.source.strip("/"), rootfs=rootfs)]
+
+
+def _secret(mount: RunMount, around: RunEnvironment, env: dict[str, str]) -> list[Mount]:
+    secret = next((one for one in around.request.secrets if one.id == mount.id), None)
+    if secret is None:
+        if mount.required:
+            raise BuildError(f"secret {mount.id}: not found", hint=f"give it with --secret id={mount.id},src=FILE")
+        return []
+    data = _secret_bytes(secret)
+    if mount.env is not None:
+        env[mount.env] = data.decode("utf-8", "surrogateescape")
+    if not mount.target:
+        return []
+    mode = 0o400 if mount.mode is None else mount.mode
+    options = (f"mode={mode:04o}", f"uid={mount.uid or 0}", f"gid={mount.gid or 0}", "ro")
+    return [Mount("file", "", mount.target, options, data=data)]
+
+
+def _secret_bytes(secret: Secret) -> bytes:
+    if secret.value is not None:
+        return secret.value
+    assert secret.path is not None
+    try:
+        return secret.path.read_bytes()
+    except OSError as err:
+        raise BuildError(f"secret {secret.id}: cannot read {secret.path}: {err.strerror}") from err
+
+
+def _ssh(mount: RunMount, around: RunEnvironment, env: dict[str, str]) -> list[Mount]:
+    agent = next((one for one in around.request.ssh if one.id == mount.id), None)
+    if agent is None:
+        if mount.required:
+            raise BuildError(f"no SSH key {mount.id!r} forwarded from the client", hint="give an agent with --ssh")
+        return []
+    env.setdefault("SSH_AUTH_SOCK", mount.target)
+    return [Mount("bind", str(agent.socket), mount.target)]
+
+
+def _cache(mount: RunMount, around: RunEnvironment, undo: ExitStack) -> Mount:
+    """The directory of a cache mount; its name is a digest, so an id can say nothing about paths."""
+    import hashlib
+
+    caches = around.store.layout.directory("caches")
+    name = hashlib.sha256(f"{mount.id}\0{mount.from_}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    if mount.sharing == "locked":
+        undo.enter_context(around.store.locks.hold(f"cache {name}"))
+    elif mount.sharing == "private":
+        number = 0
+        while not undo.enter_context(around.store.locks.attempt(f"cache {name} {number}")):
+            number += 1
+        name = f"{name}-{number}" if number else name
+    path = caches / name
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        pass
+    else:
+        path.chmod(0o755 if mount.mode is None else mount.mode)
+        os.chown(path, mount.uid or 0, mount.gid or 0)
+    options = ("ro",) if mount.readonly else ()
+    return Mount("bind", str(path), mount.target, options, subpath=mount.source.strip("/"))
