@@ -1,0 +1,84 @@
+"""Prune: what is not used goes. Each verb says what went; bytes are what the files took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.engine import containers, images, rootfs
+
+if TYPE_CHECKING:
+    from builder.engine.session import Engine
+    from builder.store.containers import Container
+    from builder.store.images import Listed
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """The names or ids that went, and the bytes that were freed."""
+
+    names: tuple[str, ...]
+    freed: int
+
+
+def prune_containers(engine: Engine, select: Callable[[Container], bool]) -> Pruned:
+    """Remove containers that do not run."""
+    gone, freed = [], 0
+    for container in containers.listed(engine):
+        if not containers.is_running(engine, container) and select(container):
+            freed += rootfs.upper_size(engine, container)
+            containers.remove(engine, container.id)
+            gone.append(container.id)
+    return Pruned(tuple(gone), freed)
+
+
+def prune_images(engine: Engine, select: Callable[[Listed], bool], *, everything: bool) -> Pruned:
+    """Remove dangling images, with `everything` all that no container has."""
+    from builder.store.images import Deleted
+
+    used = {container.image for container in containers.listed(engine)}
+    gone: list[str] = []
+    freed = 0
+    for image in images.list_images(engine):
+        if image.id in used or not (everything or image.dangling) or not select(image):
+            continue
+        size = image.size or 0
+        for removal in engine.store.images.remove(image.id, force=True):
+            gone.append(
+                f"deleted: {removal.id}"
+                if isinstance(removal, Deleted)
+                else f"untagged: {removal.reference.familiar()}"
+            )
+        freed += size
+    engine.store.collect()
+    return Pruned(tuple(gone), freed)
+
+
+def prune_volumes(engine: Engine, *, everything: bool) -> Pruned:
+    """Remove anonymous volumes that no container has, with `everything` named ones too."""
+    gone = engine.volumes.prune(in_use=lambda name: containers.volume_users(engine, name), everything=everything)
+    return Pruned(tuple(name for name, _ in gone), sum(size for _, size in gone))
+
+
+def prune_networks(engine: Engine) -> Pruned:
+    """Remove networks that no container asked for."""
+    wanted = {
+        attachment.network
+        for container in containers.listed(engine)
+        for attachment in containers.definition(container).request.network.attachments
+    }
+    gone = []
+    for network in engine.networks.list():
+        if network.user_defined and network.name not in wanted and network.id not in wanted:
+            engine.networks.remove(network.name)
+            gone.append(network.name)
+    return Pruned(tuple(gone), 0)
+
+
+def prune_cache(engine: Engine, *, keep: int = 0) -> Pruned:
+    """Remove build cache beyond `keep` bytes."""
+    before = sum(layer.size or 0 for layer in engine.store.snapshots.list())
+    engine.store.collect(cache_budget=keep)
+    after = sum(layer.size or 0 for layer in engine.store.snapshots.list())
+    return Pruned((), max(before - after, 0))
