@@ -1,7 +1,7 @@
 """RUN: a step's container from its values, its output as it comes, its end as a result or an error.
 
 The container is `runtime.defaults.build_spec` with what the step says. Files of stages and contexts come in as overlays
-whose writes are lost, resolved inside their root by init; caches are directories of the store behind a lock; secrets are
+The container is `runtime.defaults.build_spec` and what the step says. Files of stages and contexts come in as overlays
 files in memory. Nothing of them reaches the layer.
 """
 
