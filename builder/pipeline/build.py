@@ -5,14 +5,27 @@ Nothing is visible before the end: a failed, interrupted or killed build leaves 
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from builder.pipeline import progress
+from builder.pipeline.executor import Executor
+from builder.pipeline.plan import COMMENT, Plan, make_plan
 from builder.pipeline.progress import Emit, silent
 from builder.pipeline.request import BuildRequest, BuildResult
+from builder.pipeline.steps import Base
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.oci.configs import History, ImageConfig
+    from builder.oci.platforms import Platform
     from builder.store import Store
+    from builder.store.snapshots import LayerID
+    from parser.instructions import Dockerfile
     from runtime.container import Launcher
 
 
@@ -26,10 +39,92 @@ def build(
 ) -> BuildResult:
     """Build *request* into *store* and return what was made.
 
-    *launcher* is called at most once, at the first step that must run, so that a cached build starts no process. The
-    caller owns the launcher and closes it. *clock* gives unix seconds.
+    *launcher* is called at most at the first step that must run, so that a cached build starts no process. The caller
+    owns the launcher and closes it. *clock* gives unix seconds.
 
-    Raises DockerfileError (text, words, unknown stage), StepFailed (a step, with exit code and excerpt), ImageNotFound,
-    other EngineErrors, and KeyboardInterrupt after everything has been stopped and recorded.
+    Raises DockerfileError (text, words, unknown stage), StepFailed (a step, with its exit code), ImageNotFound, other
+    EngineErrors, and KeyboardInterrupt after everything has been stopped and recorded.
     """
-    raise NotImplementedError
+    from builder.oci.references import Reference
+
+    references = [Reference.parse(tag).tagged() for tag in request.tags]
+    made = plan(request, store)
+    facts = {"target": made.target, "context": request.description, "dockerfile": request.dockerfile_name}
+    number = store.records.start_build(dockerfile=request.dockerfile, facts=facts)
+    try:
+        steps = tuple((step.number, step.name) for step in made.steps)
+        emit(progress.BuildStarted(number, clock(), made.target, steps))
+        for text, line in made.warnings:
+            emit(progress.BuildWarning(text, line))
+        with Executor(made, request, store, launcher, build=number, clock=clock, emit=emit) as executor:
+            layers = executor.run()
+        config = image_config(made, store, layers)
+        image = store.images.put(config, layers)
+        for reference in references:
+            store.images.tag(reference, image)
+    except BaseException as err:
+        status = "cancelled" if isinstance(err, KeyboardInterrupt) else "failed"
+        store.records.finish_build(number, status, error=str(err) or type(err).__name__)
+        raise
+    store.records.finish_build(number, "done", image=image)
+    tags = tuple(reference.familiar() for reference in references)
+    emit(progress.BuildDone(clock(), image, tags))
+    warnings = tuple(text for text, _ in made.warnings)
+    return BuildResult(image, number, tags, executor.cached, executor.ran, warnings)
+
+
+def plan(request: BuildRequest, store: Store) -> Plan:
+    """The plan of *request* with the images of *store*: what `build` would do. Raises DockerfileError, ImageNotFound."""
+    from builder.oci import platforms
+
+    def bases(reference: str, platform: Platform | None) -> Base:
+        image = store.images.get(store.images.resolve(reference))
+        contents = tuple(store.snapshots.get(layer).content_digest for layer in image.layers)
+        return Base(image.id, reference, image.config, tuple(image.layers), contents)
+
+    return make_plan(parsed(request, store), request, bases, host=platforms.host(os.uname().machine))
+
+
+def parsed(request: BuildRequest, store: Store) -> Dockerfile:
+    """The Dockerfile as instructions, from the store when this very text was parsed before. Raises DockerfileError."""
+    import parser
+    from parser import serialize
+    from parser.source import Source
+
+    key = hashlib.sha256(parser.VERSION.encode() + b"\0" + request.dockerfile).hexdigest()
+    known = store.files.get_parsed(key)
+    if known is not None:
+        try:
+            return serialize.loads(known, Source.of(request.dockerfile, name=request.dockerfile_name))
+        except ValueError:
+            pass  # from another version of the program: parse again
+    dockerfile = parser.parse(request.dockerfile, name=request.dockerfile_name)
+    store.files.put_parsed(key, serialize.dumps(dockerfile))
+    return dockerfile
+
+
+def image_config(made: Plan, store: Store, layers: Sequence[LayerID]) -> ImageConfig:
+    """The config of the image: the plan's, with the digests of *layers* and the times at which they were made.
+
+    A line of history without a layer takes the time of the layer before it (the first new layer's at the start), so that
+    a build which finds everything in the cache gives the very same image.
+    """
+    from builder.oci import times
+    from builder.oci.configs import History
+
+    found = [store.snapshots.get(layer) for layer in layers]
+    new = iter(found[len(made.base.layers) if made.base else 0 :])
+    created = [None if line.step is None or line.inherited else times.text(next(new).created) for line in made.history]
+    inherited = [line.inherited.created for line in made.history if line.inherited and line.inherited.created]
+    latest = next((text for text in created if text is not None), inherited[-1] if inherited else None)
+    history: list[History] = []
+    for line, moment in zip(made.history, created, strict=True):
+        if line.inherited is not None:
+            history.append(line.inherited)
+            continue
+        latest = moment or latest
+        history.append(
+            History(created=latest, created_by=line.created_by, comment=COMMENT, empty_layer=line.step is None)
+        )
+    diff_ids = tuple(layer.diff_id for layer in found if layer.diff_id is not None)
+    return replace(made.template, diff_ids=diff_ids, history=tuple(history), created=latest)
