@@ -145,6 +145,9 @@ def _command(cli: Cli, path: list[str], entry: Entry, rest: list[str]) -> int:
     known = {flag.name for flag in command.flags}
     wanted = command.flags if "help" in known else (*command.flags, f.switch("help", "Print usage", hidden=True))
     called = " ".join(["lamina", *path])
+    if path == ["__complete"]:
+        # what is typed so far may well start with an option
+        return command.run(cli, f.parse((), [], stop_at_argument=True)[0], rest)
     try:
         values, arguments = f.parse(wanted, rest, stop_at_argument=command.stop_at_argument)
         if values.on("help"):

@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.engine.options.limits import Ulimit
-from builder.errors import ContextError
+from builder.errors import ContextError, Unsupported
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine
@@ -67,6 +67,20 @@ def build(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, emit: Emit
         return pipeline.build(
             request, engine.store, engine.launcher, clock=lambda: engine.clock().timestamp(), emit=emit
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A line of `plan`: `cache` is hit, miss or unknown."""
+
+    name: str
+    cache: str
+    why: str
+
+
+def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[PlannedStep, ...]:
+    """What `build` would do, without doing it. Raises as `build`."""
+    raise Unsupported("plan: the pipeline does not tell its plan yet", hint="lamina build shows the reasons as it runs")
 
 
 def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: ExitStack) -> BuildRequest:

@@ -1,6 +1,6 @@
 """cp with a file or directory of the host on the other side: docker's rules for what the copy is called.
 
-A source that ends in `/.` means its contents. A target that is a directory takes the source under its own name; one that
+A source that ends in `/.` means its contents. A target directory takes the source under its own name; one that
 does not exist gives the copy its name.
 """
 

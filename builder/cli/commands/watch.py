@@ -202,6 +202,51 @@ def top(cli: Cli, values: Values, arguments: list[str]) -> int:
     return 0
 
 
+def stats(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """What containers use; again every second on a terminal, once with --no-stream or on a pipe."""
+    import time
+
+    from builder.cli.tables import Table
+    from builder.engine import containers, statistics
+
+    def chosen() -> list[Container]:
+        if arguments:
+            return [containers.find(cli.engine, name) for name in arguments]
+        everything = containers.listed(cli.engine)
+        return [each for each in everything if values.on("all") or containers.is_running(cli.engine, each)]
+
+    before = {each.id: (time.monotonic(), statistics.sample(cli.engine, each)) for each in chosen()}
+    while True:
+        time.sleep(1.0)
+        rows: list[Row] = []
+        for each in chosen():
+            then, old = before.get(each.id, (time.monotonic() - 1.0, statistics.Sample()))
+            now, new = time.monotonic(), statistics.sample(cli.engine, each)
+            before[each.id] = (now, new)
+            percent = max(new.cpu_us - old.cpu_us, 0) / 10_000 / (now - then)
+            share = 100 * new.memory / new.limit if new.limit else 0.0
+            rows.append(
+                {
+                    "Container": each.id[:12],
+                    "ID": each.id if values.on("no-trunc") else each.id[:12],
+                    "Name": each.name,
+                    "CPUPerc": f"{percent:.2f}%",
+                    "MemUsage": f"{units.binary_size(new.memory)} / {units.binary_size(new.limit)}",
+                    "MemPerc": f"{share:.2f}%",
+                    "NetIO": "--",
+                    "BlockIO": f"{units.size(new.read)} / {units.size(new.written)}",
+                    "PIDs": str(new.processes),
+                }
+            )
+        if cli.terminal_out() and not values.on("no-stream"):
+            cli.out("\x1b[H\x1b[2J")
+        headers = {"ID": "CONTAINER ID", "Name": "NAME", "CPUPerc": "CPU %", "MemUsage": "MEM USAGE / LIMIT"}
+        headers |= {"MemPerc": "MEM %", "NetIO": "NET I/O", "BlockIO": "BLOCK I/O", "PIDs": "PIDS"}
+        Table(list(headers), headers | {"Container": "CONTAINER"}).show(rows, cli.out, format=values.text("format"))
+        if values.on("no-stream") or not cli.terminal_out():
+            return 0
+
+
 _PS = (
     switch("all", "Show all containers (default shows just running)", short="a"),
     many("filter", "Filter output based on conditions provided", short="f", word="filter"),
@@ -233,6 +278,18 @@ COMMANDS = {
         "List port mappings or a specific mapping for the container",
         port,
         arguments=(1, 2),
+        complete="container",
+    ),
+    "stats": Command(
+        "[OPTIONS] [CONTAINER...]",
+        "Display a live stream of container(s) resource usage statistics",
+        stats,
+        flags=(
+            switch("all", "Show all containers (default shows just running)", short="a"),
+            Flag("format", "Format output using a custom template"),
+            switch("no-stream", "Disable streaming stats and only pull the first result"),
+            switch("no-trunc", "Do not truncate output"),
+        ),
         complete="container",
     ),
     "top": Command(
