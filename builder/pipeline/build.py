@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from builder.pipeline import progress
 from builder.pipeline.executor import Executor
-from builder.pipeline.plan import COMMENT, Plan, make_plan
+from builder.pipeline.plan import Plan, make_plan
 from builder.pipeline.progress import Emit, silent
 from builder.pipeline.request import BuildRequest, BuildResult
 from builder.pipeline.steps import Base
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from builder.store.snapshots import LayerID
     from parser.instructions import Dockerfile
     from runtime.container import Launcher
+
+COMMENT = "buildkit.dockerfile.v0"
+"""The comment of history lines; tools tell by it that "created_by" is an instruction."""
 
 
 def build(
@@ -60,8 +63,7 @@ def build(
             layers = executor.run()
         config = image_config(made, store, layers)
         image = store.images.put(config, layers)
-        for reference in references:
-            store.images.tag(reference, image)
+        store.images.tag_all(references, image)
     except BaseException as err:
         status = "cancelled" if isinstance(err, KeyboardInterrupt) else "failed"
         store.records.finish_build(number, status, error=str(err) or type(err).__name__)
@@ -74,7 +76,7 @@ def build(
 
 
 def plan(request: BuildRequest, store: Store) -> Plan:
-    """The plan of *request* with the images of *store*: what `build` would do. Raises DockerfileError, ImageNotFound."""
+    """The plan of *request* with the images of *store*: what `build` would do. Raises as `make_plan`."""
     from builder.oci import platforms
 
     def bases(reference: str, platform: Platform | None) -> Base:
@@ -106,7 +108,7 @@ def parsed(request: BuildRequest, store: Store) -> Dockerfile:
 def image_config(made: Plan, store: Store, layers: Sequence[LayerID]) -> ImageConfig:
     """The config of the image: the plan's, with the digests of *layers* and the times at which they were made.
 
-    A line of history without a layer takes the time of the layer before it (the first new layer's at the start), so that
+    A line of history without a layer takes the time of the layer before it (the first new layer's at the start), so
     a build which finds everything in the cache gives the very same image.
     """
     from builder.oci import times

@@ -17,7 +17,7 @@ from parser import instructions as ast
 from parser import words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from builder.oci.configs import ImageConfig
     from builder.oci.platforms import Platform
@@ -270,7 +270,7 @@ class _Walk:
         )
 
     def inline(self, heredoc: Heredoc) -> bytes:
-        text = words.expand_text(heredoc.text, self.scope.env) if heredoc.expand else heredoc.text
+        text = expand_document(heredoc.text, self.scope.env) if heredoc.expand else heredoc.text
         return text.encode("utf-8", "surrogateescape")
 
     def copy_history(self, line: ast.Copy | ast.Add, spec: CopySpec) -> str:
@@ -400,6 +400,13 @@ def settings_of(config: ImageConfig) -> Settings:
     settings.author = config.author
     settings.args_escaped = start.args_escaped
     return settings
+
+
+def expand_document(text: str, env: Mapping[str, str]) -> str:
+    """A heredoc's text with variables replaced and quotes kept. The escape character here is always a backslash."""
+    # Quotes mean nothing in a document: they pass through the word lexer as characters that no text has.
+    hidden = text.replace("'", "\ue000").replace('"', "\ue001")
+    return words.expand(hidden, env).replace("\ue000", "'").replace("\ue001", '"')
 
 
 def is_heredoc_only(script: str) -> bool:
