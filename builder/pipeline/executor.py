@@ -2,7 +2,7 @@
 
 First every step is looked up under its definition key. A hit counts only when it was made on the layers that the
 steps below give now; otherwise the step may still be found by what its parent contains (early cut-off). What the target
-does not need is neither looked at nor made: a COPY that hits needs nothing of the stage it copies from. Layers are hashed
+does not need is neither looked at nor made: a COPY that hits needs nothing of its source. Layers are hashed
 in threads beside the next steps. Two builds that want the same step take its key's lock: the second finds the result.
 """
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from builder.oci.platforms import Platform
-    from builder.pipeline.context import Tree
+    from builder.pipeline.trees import Tree
     from runtime.spec import Resources
 
 
