@@ -41,7 +41,11 @@ def parse_keys(text: str) -> bytes:
     for word in text.split(",") if text else ():
         if len(word) == 1 and word.isascii():
             keys += word.encode()
-        elif word.startswith("ctrl-") and len(word) == 6 and (word[5].isascii() and (word[5].isalpha() or word[5] in "@[\\]^_")):
+        elif (
+            word.startswith("ctrl-")
+            and len(word) == 6
+            and (word[5].isascii() and (word[5].isalpha() or word[5] in "@[\\]^_"))
+        ):
             keys.append(ord(word[5].upper()) & 0x1F)
         else:
             raise InvalidInput(f"invalid detach keys ({text}): unknown character: '{word}'")

@@ -11,13 +11,16 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from builder.engine import containers, specs
+from builder.engine import autoremove, containers, specs
 from builder.errors import WrongState
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from builder.engine.session import Engine
     from builder.store.containers import Container
     from runtime.container import Running
+    from runtime.supervised import Config
     from runtime.supervisor_client import Session
 
 
@@ -49,10 +52,27 @@ def start(
         return supervisor_client.attach(containers.directory(engine, container)) if attach else None
     directory = containers.directory(engine, container)
     config = specs.supervised(engine, container, console_size=console_size)
+    if not attach and containers.definition(container).request.auto_remove:
+        config = replace(config, at_exit=autoremove.argv(engine.root, container.id))
+    _write_config(directory, config)
+    return supervisor_client.start(directory, attach=attach)
+
+
+def leave(engine: Engine, container: Container) -> None:
+    """Whoever was attached goes, the container stays: from now on it removes itself, if it was made with `--rm`."""
+    from runtime import supervisor_client
+
+    if containers.definition(container).request.auto_remove:
+        directory = containers.directory(engine, container)
+        config = specs.supervised(engine, container)
+        _write_config(directory, replace(config, at_exit=autoremove.argv(engine.root, container.id)))
+        supervisor_client.update(directory)
+
+
+def _write_config(directory: Path, config: Config) -> None:
     temporary = directory / "config.json.new"
     temporary.write_text(json.dumps(config.to_dict(), separators=(",", ":")), encoding="utf-8")
     temporary.replace(directory / "config.json")
-    return supervisor_client.start(directory, attach=attach)
 
 
 def attach(engine: Engine, name: str) -> Session:

@@ -74,6 +74,7 @@ def run(cli: Cli, values: Values, arguments: list[str]) -> int:
         return 0
     code = _stay(cli, container, request, session, sig_proxy=values.on("sig-proxy"), keys=keys)
     if code is None:
+        lifecycle.leave(cli.engine, container)
         return 0
     if request.auto_remove:
         containers.remove(cli.engine, container.id, force=True, volumes=True)
