@@ -184,7 +184,9 @@ def exec_(engine: Engine, name: str, request: ExecRequest, *, stdin: int | None,
 
 def log_path(engine: Engine, container: Container) -> str:
     """Where the container's output is kept."""
-    return os.fspath(containers.directory(engine, container) / "container.log")
+    from runtime.logs import FILE_NAME
+
+    return os.fspath(containers.directory(engine, container) / FILE_NAME)
 
 
 def _running(engine: Engine, name: str, prefix: str) -> Container:

@@ -56,7 +56,6 @@ def container(engine: Engine, found: Container, *, size: bool = False) -> Json:
     """A container, as GET /containers/{name}/json."""
     definition = containers.definition(found)
     state = containers.state(engine, found)
-    directory = containers.directory(engine, found)
     snapshot = rootfs.active(engine, found)
     document: Json = {
         "Id": found.id,
@@ -68,7 +67,7 @@ def container(engine: Engine, found: Container, *, size: bool = False) -> Json:
         "ResolvConfPath": "",
         "HostnamePath": "",
         "HostsPath": "",
-        "LogPath": str(directory / "container.log"),
+        "LogPath": lifecycle.log_path(engine, found),
         "Name": "/" + found.name,
         "RestartCount": state.restart_count,
         "Driver": "overlay2",

@@ -1,0 +1,31 @@
+"""Lists in docker's layouts."""
+
+import pytest
+
+from builder.cli.tables import Row, Table
+
+TABLE = Table(("ID", "Names"), {"ID": "CONTAINER ID", "Names": "NAMES", "Labels": "LABELS"})
+ROWS: list[Row] = [
+    {"ID": "a1", "Names": "x", "Labels": "", "Label": lambda key: key + "!"},
+    {"ID": "b2", "Names": "longer", "Labels": "k=v", "Label": lambda key: ""},
+]
+
+
+def shown(format: str) -> list[str]:
+    lines: list[str] = []
+    TABLE.show(ROWS, lines.append, format=format)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("format", "lines"),
+    [
+        ("", ["CONTAINER ID   NAMES", "a1             x", "b2             longer"]),
+        ("table {{.Names}}\\t{{.ID}}", ["NAMES     CONTAINER ID", "x         a1", "longer    b2"]),
+        ("{{.ID}}/{{.Names}}", ["a1/x", "b2/longer"]),
+        ('{{.Label "k"}}', ["k!", ""]),
+        ("json", ['{"ID":"a1","Labels":"","Names":"x"}', '{"ID":"b2","Labels":"k=v","Names":"longer"}']),
+    ],
+)
+def test_formats(format: str, lines: list[str]) -> None:
+    assert shown(format) == lines
