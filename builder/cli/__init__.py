@@ -14,9 +14,9 @@ import sys
 def main() -> int:
     """The console script.  Gives the exit code."""
     if sys.argv[1:] in (["--version"], ["-v"]):
-        from builder import __version__
+        from builder import VERSION
 
-        sys.stdout.write(f"lamina version {__version__}\n")
+        sys.stdout.write(f"lamina version {VERSION}\n")
         return 0
     from builder.cli import app
 

@@ -71,9 +71,9 @@ def _run(cli: Cli, arguments: list[str], words: list[str]) -> int:
     cli.debug = cli.debug or values.on("debug")
     cli.choose_root(values.text("root"))
     if values.on("version"):
-        from builder import __version__
+        from builder import VERSION
 
-        cli.out(f"lamina version {__version__}")
+        cli.out(f"lamina version {VERSION}")
         return 0
     if values.given("host"):
         raise f.UsageError("-H, --host: lamina has no daemon to connect to; leave it out")

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 def version(cli: Cli, values: Values, arguments: list[str]) -> int:
     """What this is."""
-    from builder import __version__
+    from builder import VERSION
 
     kernel = os.uname()
     facts = {
-        "Version": __version__,
+        "Version": VERSION,
         "ApiVersion": "",
         "PythonVersion": sys.version.split()[0],
         "Os": "linux",
@@ -37,7 +37,7 @@ def version(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 def info(cli: Cli, values: Values, arguments: list[str]) -> int:
     """The store and this host."""
-    from builder import __version__
+    from builder import VERSION
     from builder.engine import containers, images
 
     states = [containers.state(cli.engine, each).status for each in containers.listed(cli.engine)]
@@ -48,7 +48,7 @@ def info(cli: Cli, values: Values, arguments: list[str]) -> int:
         "ContainersPaused": states.count("paused"),  # type: ignore[arg-type]
         "ContainersStopped": sum(status not in ("running", "paused", "restarting") for status in states),
         "Images": len(images.list_images(cli.engine)),
-        "ServerVersion": __version__,
+        "ServerVersion": VERSION,
         "Driver": "overlay",
         "LoggingDriver": "json-file",
         "CgroupVersion": "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1",

@@ -45,9 +45,9 @@ def small_root() -> bytes:
 
 
 def test_the_version_is_the_projects(lamina: Lamina) -> None:
-    assert lamina.ok("--version") == f"lamina version {builder.__version__}\n"
+    assert lamina.ok("--version") == f"lamina version {builder.VERSION}\n"
     project = Path(__file__).parents[3].joinpath("pyproject.toml").read_text()
-    assert f'version = "{builder.__version__}"' in project
+    assert f'version = "{builder.VERSION}"' in project
     assert not lamina.root.exists()
 
 
