@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from builder.engine import containers, images, rootfs
+from builder.engine import containers, images, lifecycle, rootfs
 from builder.engine.options.mounts import MountType
 
 if TYPE_CHECKING:
