@@ -20,22 +20,32 @@ __all__ = ["DockerfileError", "did_you_mean", "nearest"]
 class DockerfileError(Exception):
     """A Dockerfile, or a part of one, that cannot be used.
 
-    `message` is docker's text for it, `span` the place, `hint` a correction, `source` the file. `str()` gives
+    `message` is docker's text for it, `span` the place, `hint` a correction, `source` the file; `word`
+    the part of the line that is wrong, where the place is still to be found. `str()` gives
     "Dockerfile:3:1: unknown instruction: RUNN (did you mean RUN?)".
     """
 
     def __init__(
-        self, message: str, span: Span | None = None, *, hint: str | None = None, source: Source | None = None
+        self,
+        message: str,
+        span: Span | None = None,
+        *,
+        hint: str | None = None,
+        source: Source | None = None,
+        word: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.span = span
         self.hint = hint
         self.source = source
+        self.word = word
 
     def at(self, span: Span, source: Source | None = None) -> DockerfileError:
         """The same error with a place; a place that is known already, being nearer, stays."""
-        return DockerfileError(self.message, self.span or span, hint=self.hint, source=self.source or source)
+        return DockerfileError(
+            self.message, self.span or span, hint=self.hint, source=self.source or source, word=self.word
+        )
 
     def excerpt(self, *, context: int = 2) -> str:
         """The lines of the file around the error, docker's way; empty when the place is not known."""
@@ -51,15 +61,17 @@ class DockerfileError(Exception):
         return f"{name}:{self.span.start.line}:{self.span.start.column}: {text}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.message, self.span, self.hint, self.source)
+        return _rebuild, (self.message, self.span, self.hint, self.source, self.word)
 
 
-def _rebuild(message: str, span: Span | None, hint: str | None, source: Source | None) -> DockerfileError:
-    return DockerfileError(message, span, hint=hint, source=source)
+def _rebuild(
+    message: str, span: Span | None, hint: str | None, source: Source | None, word: str | None
+) -> DockerfileError:
+    return DockerfileError(message, span, hint=hint, source=source, word=word)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that a typing error away from `word`, or None. Case is ignored in the comparison."""
+    """The known word that is a typing error or two away from `word`, or None. Case is ignored in the comparison."""
     lowered = word.lower()
     best: tuple[int, str] | None = None
     for candidate in known:

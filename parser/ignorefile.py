@@ -11,7 +11,7 @@ State = tuple[bool, ...]
 
 
 def read(text: str | bytes) -> tuple[str, ...]:
-    """The patterns of an ignore file in order, cleaned; "!" first where a pattern takes back. Raises DockerfileError."""
+    """The patterns of an ignore file in order, cleaned; with "!" first where one takes back."""
     raise NotImplementedError
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from parser.source import Span
 
-__all__ = ["Flag", "Heredoc", "Statement"]
+__all__ = ["Flag", "Heredoc", "Parts", "Statement", "dump", "quote"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,17 @@ class Heredoc:
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """What the text of one line alone says: see `Statement`, which adds where it stands and what belongs to it."""
+
+    keyword: str
+    flags: tuple[Flag, ...] = ()
+    args: tuple[str, ...] = ()
+    json: bool = False
+    inner: Parts | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """One instruction as written.
 
@@ -56,7 +67,7 @@ class Statement:
               LABEL; words for FROM, EXPOSE, ARG, COPY, ADD, VOLUME; one text for the rest; strings of a JSON array
     json      the arguments were a JSON array of strings
     heredocs  of this line, in order
-    inner     what stands after ONBUILD
+    inner     what stands after ONBUILD; only its keyword, flags and arguments
     comments  the comment lines right above, without "#"
     gap       an empty line stands inside a continuation (docker warns)
     """
@@ -68,6 +79,48 @@ class Statement:
     args: tuple[str, ...] = ()
     json: bool = False
     heredocs: tuple[Heredoc, ...] = ()
-    inner: Statement | None = None
+    inner: Parts | None = None
     comments: tuple[str, ...] = ()
     gap: bool = False
+
+
+def dump(statement: Statement | Parts) -> str:
+    """The statement as docker's parser prints its tree: `run ["--mount=x"] "text"`; without outer parentheses."""
+    words = [statement.keyword.lower()]
+    if statement.flags:
+        words.append("[" + " ".join(quote(str(flag)) for flag in statement.flags) + "]")
+    words += map(quote, statement.args)
+    if statement.inner is not None:
+        words.append(f"({dump(statement.inner)})")
+    return " ".join(words).strip()
+
+
+_ESCAPES = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    "\\": "\\\\",
+    '"': '\\"',
+}
+
+
+def quote(text: str) -> str:
+    """`text` between double quotes, as Go's %q writes it."""
+    return '"' + "".join(_quoted(character) for character in text) + '"'
+
+
+def _quoted(character: str) -> str:
+    if (escaped := _ESCAPES.get(character)) is not None:
+        return escaped
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"  # a byte that was no UTF-8
+    if character.isprintable():
+        return character
+    if code < 0x20 or code == 0x7F:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
