@@ -1,10 +1,14 @@
-"""Stages of a Dockerfile and what they depend on."""
+"""Stages of a Dockerfile, and what a name in FROM, `--from=` or `--target` means among them.
+
+Stage names do not heed case. FROM sees the stages above it, COPY and mounts see all of them: that a later one may not
+be used is for the caller to refuse, since only the caller knows which stages the target needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from parser.errors import DockerfileError
 from parser.instructions import Arg, Dockerfile, From, Instruction
 
 __all__ = ["Stage", "StageGraph", "stages"]
@@ -12,13 +16,12 @@ __all__ = ["Stage", "StageGraph", "stages"]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: its FROM and the instructions up to the next. `name` is "" when it has none."""
+    """One stage: its FROM and the instructions up to the next. `name` is "" when it has none, else lower case."""
 
     index: int
     name: str
     from_: From
     instructions: tuple[Instruction, ...]
-    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +33,59 @@ class StageGraph:
     stages: tuple[Stage, ...]
 
     def find(self, target: str) -> Stage | None:
-        """The stage by name (case ignored, the last of that name) or by index as text; None when there is none."""
-        raise NotImplementedError
+        """The stage called `target` (the last of that name), else the one with that index; None when there is none."""
+        found = _named(self.stages, target)
+        if found is None and target.isdecimal() and int(target) < len(self.stages):
+            found = self.stages[int(target)]
+        return found
 
     def base_stage(self, stage: Stage, base: str) -> Stage | None:
         """The earlier stage that `FROM base` of `stage` means (`base` expanded), or None for an image."""
-        raise NotImplementedError
+        return _named(self.stages[: stage.index], base)
 
     def source_stage(self, stage: Stage, name: str) -> Stage | None:
-        """The stage that `--from=name` (or a mount's from=) in `stage` means, by index or name; None for an image."""
-        raise NotImplementedError
+        """The stage that `--from=name` (or a mount's from=) in `stage` means, by index or name; None for an image.
 
-    def dependencies(self, stage: Stage, expand_base: Callable[[Stage], str]) -> tuple[Stage, ...]:
-        """The stages that `stage` needs directly, in order of first use."""
-        raise NotImplementedError
-
-    def needed(self, target: Stage, expand_base: Callable[[Stage], str]) -> tuple[Stage, ...]:
-        """Every stage that building `target` needs, itself included, dependencies first. Raises for a cycle."""
-        raise NotImplementedError
+        Raises DockerfileError for an index that no stage has.
+        """
+        digits = name.removeprefix("+").removeprefix("-")
+        if digits.isascii() and digits.isdecimal():
+            if not 0 <= int(name) < len(self.stages):
+                raise DockerfileError(
+                    f"invalid stage index {int(name)}", hint=f"the stages are 0 to {len(self.stages) - 1}"
+                )
+            return self.stages[int(name)]
+        # Where a name is given twice, the one above is meant; without one above it is the last, to be refused.
+        return _named(self.stages[: stage.index], name) or _named(self.stages, name)
 
 
 def stages(dockerfile: Dockerfile) -> StageGraph:
     """Cut a Dockerfile into stages. Raises DockerfileError when an instruction stands before the first FROM."""
-    raise NotImplementedError
+    global_args: list[Arg] = []
+    starts: list[int] = []
+    for position, instruction in enumerate(dockerfile.instructions):
+        if isinstance(instruction, From):
+            starts.append(position)
+        elif not starts:
+            if not isinstance(instruction, Arg):
+                raise DockerfileError(
+                    "no build stage in current context",
+                    instruction.span,
+                    hint=f"{instruction.keyword.upper()} needs a FROM above it; only ARG may come first",
+                    source=dockerfile.source,
+                )
+            global_args.append(instruction)
+    found = []
+    for index, start in enumerate(starts):
+        end = starts[index + 1] if index + 1 < len(starts) else len(dockerfile.instructions)
+        first = dockerfile.instructions[start]
+        assert isinstance(first, From)
+        found.append(Stage(index, first.alias or "", first, dockerfile.instructions[start + 1 : end]))
+    return StageGraph(dockerfile, tuple(global_args), tuple(found))
+
+
+def _named(among: tuple[Stage, ...], name: str) -> Stage | None:
+    wanted = name.lower()
+    if not wanted:
+        return None
+    return next((stage for stage in reversed(among) if stage.name == wanted), None)

@@ -42,7 +42,7 @@ from parser.instructions import (
 from parser.mounts import check_early
 from parser.syntax import Heredoc, Statement, quote
 
-__all__ = ["interpret", "KEYWORDS"]
+__all__ = ["KEYWORDS", "interpret"]
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*")
 _ONBUILD = re.compile(rf"[{SPACES}]*onbuild[{SPACES}]*", re.IGNORECASE)
