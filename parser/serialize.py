@@ -71,13 +71,13 @@ def loads(data: bytes, source: Source) -> Dockerfile:
         raise ValueError("these bytes are no parsed Dockerfile") from err
 
 
-def _flat(value: object) -> object:
+def _flat(value: object) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_flat, value))
     number = _NUMBERS.get(type(value))
     if number is None:
         return value
-    return [number, *(_flat(getattr(value, name)) for name in type(value).__match_args__)]  # type: ignore[attr-defined]
+    return [number, *(_flat(getattr(value, name)) for name in type(value).__match_args__)]
 
 
 def _value(flat: Any) -> Any:

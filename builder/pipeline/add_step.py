@@ -1,19 +1,26 @@
 """ADD: COPY's two halves, and sources that are archives, URLs or git repositories.
 
-Remote sources are fetched by :func:`select` into a scratch directory (their content is part of the key, as BuildKit's is).
+Remote sources are fetched by `select` into a scratch directory: their content is part of the key, as BuildKit's is.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.pipeline.copy_step import CopySpec, Selection
+from builder.errors import BuildError, DigestMismatch
+from builder.pipeline import remote
+from builder.pipeline.copy_step import CopySpec, Selection, check, local_parts
+from builder.pipeline.ignore import Filter
+from builder.pipeline.scanning import Part, scan
+from builder.pipeline.trees import Tree
 
 if TYPE_CHECKING:
-    from builder.pipeline.context import Tree
     from builder.pipeline.filehash import DigestCache
 
 
@@ -38,8 +45,63 @@ def select(
 ) -> Selection:
     """As ``copy_step.select``; remote sources are fetched. Hand the result to ``copy_step.materialise``.
 
-    *secrets*: HTTP_AUTH_TOKEN_<host>, HTTP_AUTH_HEADER_<host>, GIT_AUTH_TOKEN(.host), GIT_AUTH_HEADER(.host) when given with --secret.
+    *secrets*: HTTP_AUTH_TOKEN_<host>, HTTP_AUTH_HEADER_<host>, GIT_AUTH_TOKEN[.host], GIT_AUTH_HEADER[.host] where
+    they were given with --secret.
 
-    Raises: CopyError, RemoteError.
+    Raises: as ``copy_step.select``; DownloadFailed, DigestMismatch.
     """
-    raise NotImplementedError
+    check(spec.copy)
+    now = time.time_ns()
+    parts: list[Part] = []
+    labels: list[str] = []
+    with ExitStack() as owned:
+        for source in spec.copy.sources:
+            git = remote.git_source(source)
+            if git is not None:
+                parts += _git(spec, git, scratch(), secrets or {}, owned, labels)
+            elif remote.is_url(source):
+                parts += _url(spec, source, scratch(), secrets or {}, owned)
+            else:
+                if spec.checksum is not None:
+                    raise BuildError("checksum can't be specified for non-HTTP(S) and non-Git sources")
+                parts += local_parts(replace(spec.copy, sources=(source,)), tree)
+        copy = replace(spec.copy, unpack=spec.unpack is not False)
+        return Selection(
+            copy, parts, cache=cache, scratch=scratch, now=now, owned=owned.pop_all(), label=" ".join(labels)
+        )
+
+
+def _url(spec: AddSpec, url: str, directory: Path, secrets: Mapping[str, bytes], owned: ExitStack) -> list[Part]:
+    if not remote.filename(url) and spec.copy.dest.endswith("/"):
+        raise BuildError(
+            f"cannot determine filename from url: {url}", hint="give a destination without a slash at the end"
+        )
+    path, digest = remote.download(url, directory, headers=remote.authorization(url, secrets))
+    if spec.checksum is not None and spec.checksum != digest:
+        raise DigestMismatch(f"downloaded {path.name}", spec.checksum, digest)
+    tree = _owned_tree(directory, url, owned)
+    return [replace(part, may_unpack=spec.unpack is True) for part in scan(tree, path.name, Filter())]
+
+
+def _git(
+    spec: AddSpec,
+    source: remote.GitSource,
+    directory: Path,
+    secrets: Mapping[str, bytes],
+    owned: ExitStack,
+    labels: list[str],
+) -> list[Part]:
+    if spec.checksum is not None:
+        if source.checksum and source.checksum != spec.checksum:
+            raise BuildError(f"--checksum={spec.checksum} and the URL's {source.checksum} differ")
+        source = replace(source, checksum=spec.checksum)
+    source = replace(source, keep_git_dir=source.keep_git_dir or spec.keep_git_dir)
+    labels.append(remote.fetch_git(source, directory, secrets=secrets))
+    tree = _owned_tree(directory, source.url, owned)
+    return list(scan(tree, source.subdir or "/", Filter()))
+
+
+def _owned_tree(directory: Path, label: str, owned: ExitStack) -> Tree:
+    tree = Tree(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), label, keeps_owner=False)
+    owned.callback(tree.close)
+    return tree

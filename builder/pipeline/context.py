@@ -1,44 +1,41 @@
-"""Where the files of COPY and ADD come from: the build context, named contexts, other stages and images.
+"""Where the files of COPY and ADD come from: the build context and named contexts, as the user types them.
 
-All of them end as a :class:`Tree`: an open directory with the rules for reading it. A local directory is read in place,
-and only what a step asks for is read; nothing is sent or copied anywhere first. Archives and git repositories are unpacked into a scratch
-directory, which then is a directory like any other.
+All of them end as a `Tree`: an open directory with the rules for reading it. A local directory is read in place, and
+only what a step asks for is read; nothing is sent or copied anywhere first. Archives and git repositories are unpacked
+into a scratch directory, which then is a directory like any other.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from builder.errors import ContextError, DockerfileNotFound
+from builder.pipeline.trees import Tree, open_directory
+from runtime.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+
 if TYPE_CHECKING:
     from parser.ignorefile import Matcher
-    from types import TracebackType
 
+__all__ = [
+    "Context",
+    "ImageSource",
+    "LayoutSource",
+    "StageSource",
+    "Tree",
+    "open_context",
+    "open_named",
+    "rootfs_tree",
+]
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tree:
-    """An open directory that COPY reads from. Owns the descriptor ``fd``: use as a context manager or ``close()``."""
-
-    fd: int
-    label: str
-    """For messages: "context", "stage build", "image busybox"."""
-    keeps_owner: bool
-    """False for a local directory, whose files become 0:0; True for stages, images and unpacked archives."""
-    matcher: Matcher | None = None
-    """The .dockerignore rules that hide files, or None."""
-    path: Path | None = None
-    """The directory's path on the host, for messages and ``context ls``; None for stages and images."""
-
-    def close(self) -> None:
-        """Close the descriptor. Once only."""
-
-    def __enter__(self) -> Tree:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+LARGEST_DOCKERFILE = 64 << 20
+LARGEST_IGNOREFILE = 4 << 20
+_HEAD = 1 << 20
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +52,7 @@ class Context:
 
     def close(self) -> None:
         """Close the tree."""
+        self.tree.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +91,293 @@ def open_context(
 
     *scratch* gives a new empty directory for things that must be unpacked; the caller removes it after the build.
 
-    Raises: ContextError.
+    Raises: ContextError, DockerfileNotFound, DownloadFailed, ArchiveInvalid.
     """
-    raise NotImplementedError
+    from builder.pipeline import remote
+
+    if source == "-" and dockerfile == "-":
+        raise ContextError("invalid argument: can't use stdin for both build context and dockerfile")
+    git = remote.git_source(source)
+    if git is not None:
+        keep = (build_args or {}).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "0") not in ("", "0", "false")
+        return _inside(_git_tree(git, scratch(), keep_git_dir=keep), dockerfile, stdin)
+    if remote.is_url(source):
+        path, _ = remote.download(source, scratch())
+        with open(path, "rb") as file:
+            return _from_stream(file, source, dockerfile, scratch)
+    if source == "-":
+        if stdin is None:
+            raise ContextError("nothing stands on standard input", hint="give a directory, or redirect a file or a tar")
+        return _from_stream(stdin, "standard input", dockerfile, scratch)
+    return _local(source, dockerfile, stdin, cwd, scratch)
 
 
-def open_named(name: str, value: str, *, scratch: Callable[[], Path], cwd: Path) -> Tree | ImageSource | LayoutSource | StageSource:
-    """What ``--build-context name=value`` means. Raises: ContextError."""
-    raise NotImplementedError
+def open_named(
+    name: str, value: str, *, scratch: Callable[[], Path], cwd: Path
+) -> Tree | ImageSource | LayoutSource | StageSource:
+    """What ``--build-context name=value`` means. Raises as `open_context`."""
+    from builder.pipeline import remote
+
+    label = f"context {name}"
+    if value.startswith("docker-image://"):
+        return ImageSource(value.removeprefix("docker-image://"))
+    if value.startswith("oci-layout://"):
+        text, _, digest = value.removeprefix("oci-layout://").partition("@")
+        place, colon, tag = text.rpartition(":")
+        if not colon or "/" in tag:
+            place, tag = text, ""
+        return LayoutSource(cwd / place, tag or None, digest or None)
+    if value.startswith("target:"):
+        return StageSource(value.removeprefix("target:"))
+    git = remote.git_source(value)
+    if git is not None:
+        return _git_tree(git, scratch(), keep_git_dir=False, label=label)
+    if remote.is_url(value):
+        path, _ = remote.download(value, scratch())
+        with open(path, "rb") as file:
+            return _unpacked(file, scratch(), label)
+    directory = cwd / value
+    try:
+        fd = os.open(directory, _DIRECTORY)
+    except OSError as err:
+        raise ContextError(f"failed to get build context {name}: {directory}: {err.strerror}") from err
+    try:
+        matcher, _ = _ignore(fd, None)
+    except BaseException:
+        os.close(fd)
+        raise
+    return Tree(fd, label, keeps_owner=False, matcher=matcher, path=directory)
 
 
 def rootfs_tree(fd: int, label: str) -> Tree:
     """A stage's or image's file system (descriptor of ``runtime.rootfs.open_rootfs``) as a source; takes *fd* over."""
-    return Tree(fd, label, keeps_owner=True)
+    return Tree(fd, label, keeps_owner=True, overlay=True)
+
+
+# the kinds of contexts
+
+
+def _local(
+    source: str, dockerfile: str | None, stdin: BinaryIO | None, cwd: Path, scratch: Callable[[], Path]
+) -> Context:
+    directory = cwd / source
+    try:
+        fd = os.open(directory, _DIRECTORY)
+    except FileNotFoundError as err:
+        raise ContextError(
+            f'unable to prepare context: path "{source}" not found',
+            hint="the context is the directory with the files to copy",
+        ) from err
+    except NotADirectoryError as err:
+        raise ContextError(f"unable to prepare context: context must be a directory: {source}") from err
+    except OSError as err:
+        raise ContextError(f"unable to prepare context: {source}: {err.strerror}") from err
+    try:
+        text, name, beside = _local_dockerfile(fd, dockerfile, stdin, cwd, scratch)
+        matcher, ignore_name = _ignore(fd, beside)
+    except BaseException:
+        os.close(fd)
+        raise
+    return Context(Tree(fd, "context", keeps_owner=False, matcher=matcher, path=directory), text, name, ignore_name)
+
+
+def _local_dockerfile(
+    fd: int, dockerfile: str | None, stdin: BinaryIO | None, cwd: Path, scratch: Callable[[], Path]
+) -> tuple[bytes, str, Path | None]:
+    """(text, name, path on the host) of a local context's Dockerfile."""
+    from builder.pipeline import remote
+
+    if dockerfile == "-":
+        if stdin is None:
+            raise ContextError("nothing stands on standard input", hint="redirect the Dockerfile: -f - < Dockerfile")
+        return _bounded(stdin, "-"), "Dockerfile", None
+    if dockerfile is not None and remote.is_url(dockerfile):
+        path, _ = remote.download(dockerfile, scratch())
+        return _read_path(path, dockerfile), "Dockerfile", None
+    if dockerfile is not None:
+        return _read_path(cwd / dockerfile, dockerfile), dockerfile, cwd / dockerfile
+    for name in ("Dockerfile", "dockerfile"):
+        place = Path(f"/proc/self/fd/{fd}/{name}")
+        if place.exists() or place.is_symlink():
+            return _read_path(place, name), name, place
+    raise DockerfileNotFound("Dockerfile")
+
+
+def _from_stream(stream: BinaryIO, label: str, dockerfile: str | None, scratch: Callable[[], Path]) -> Context:
+    """A tar is a context; anything else is a Dockerfile without one."""
+    from builder.store.apply import is_archive
+
+    head = stream.read(_HEAD)
+    if not head.strip():
+        raise ContextError(f"{label} is empty: a Dockerfile or a tar was expected")
+    whole = _Prefixed(head, stream)
+    if is_archive(head) or _packed(head):
+        return _inside(_unpacked(whole, scratch(), "context"), dockerfile, None)
+    text = _bounded(whole, label)
+    empty = os.open(scratch(), _DIRECTORY)
+    return Context(Tree(empty, "context", keeps_owner=False), text, "Dockerfile")
+
+
+def _inside(tree: Tree, dockerfile: str | None, stdin: BinaryIO | None) -> Context:
+    """A context that came whole: its Dockerfile is looked for inside of it, and nothing in it leads outside."""
+    try:
+        if dockerfile == "-":
+            if stdin is None:
+                raise ContextError("nothing stands on standard input")
+            text, name = _bounded(stdin, "-"), "Dockerfile"
+        else:
+            name = dockerfile or "Dockerfile"
+            found = _read_inside(tree.fd, name, LARGEST_DOCKERFILE)
+            if found is None and dockerfile is None:
+                found = _read_inside(tree.fd, "dockerfile", LARGEST_DOCKERFILE)
+            if found is None:
+                raise DockerfileNotFound(name)
+            text = found
+        matcher, ignore_name = _ignore(tree.fd, None, name)
+    except BaseException:
+        tree.close()
+        raise
+    return Context(
+        Tree(tree.fd, tree.label, keeps_owner=tree.keeps_owner, matcher=matcher, path=tree.path),
+        text,
+        name,
+        ignore_name,
+    )
+
+
+def _unpacked(stream: BinaryIO | _Prefixed, directory: Path, label: str) -> Tree:
+    from builder.store.apply import extract_archive
+
+    fd = os.open(directory, _DIRECTORY)
+    try:
+        extract_archive(stream, fd, "/")
+    except BaseException:
+        os.close(fd)
+        raise
+    return Tree(fd, label, keeps_owner=True, path=directory)
+
+
+def _git_tree(source: object, directory: Path, *, keep_git_dir: bool, label: str = "context") -> Tree:
+    from dataclasses import replace
+
+    from builder.pipeline import remote
+
+    assert isinstance(source, remote.GitSource)
+    if keep_git_dir:
+        source = replace(source, keep_git_dir=True)
+    remote.fetch_git(source, directory)
+    top = os.open(directory, _DIRECTORY)
+    if not source.subdir.strip("/"):
+        return Tree(top, label, keeps_owner=False, path=directory)
+    try:
+        fd = open_directory(top, source.subdir.strip("/"))
+    except OSError as err:
+        raise ContextError(f"the repository has no directory {source.subdir}: {err.strerror}") from err
+    finally:
+        os.close(top)
+    return Tree(fd, label, keeps_owner=False, path=directory / source.subdir.strip("/"))
+
+
+# reading
+
+
+def _ignore(fd: int, beside: Path | None, inside: str | None = None) -> tuple[Matcher | None, str | None]:
+    """(rules, name) of the ignore file that holds: the Dockerfile's own, else the context's."""
+    found: bytes | None = None
+    name = ".dockerignore"
+    if beside is not None:
+        own = beside.with_name(beside.name + ".dockerignore")
+        try:
+            found = _read_path(own, own.name, LARGEST_IGNOREFILE)
+            name = own.name
+        except DockerfileNotFound:
+            pass
+    elif inside is not None:
+        found = _read_inside(fd, f"{inside}.dockerignore", LARGEST_IGNOREFILE)
+        if found is not None:
+            name = f"{inside}.dockerignore"
+    if found is None:
+        found = _read_inside(fd, ".dockerignore", LARGEST_IGNOREFILE)
+    if found is None:
+        return None, None
+    from parser.errors import DockerfileError
+    from parser.ignorefile import Matcher, read
+
+    patterns = read(found)
+    try:
+        return (Matcher(patterns) if patterns else None), name
+    except DockerfileError as err:
+        raise ContextError(f"error reading {name}: {err.message}", hint=err.hint) from err
+
+
+def _read_path(path: Path, name: str, largest: int = LARGEST_DOCKERFILE) -> bytes:
+    """A file of the host, which the user named."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as err:
+        raise DockerfileNotFound(name) from err
+    except OSError as err:
+        raise ContextError(f"failed to read dockerfile: open {name}: {err.strerror}") from err
+    return _read_fd(fd, name, largest)
+
+
+def _read_inside(root: int, name: str, largest: int) -> bytes | None:
+    """A file of a directory, its links followed inside; None when there is none."""
+    try:
+        fd = openat2(
+            root,
+            name,
+            os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC,
+            resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as err:
+        raise ContextError(f"cannot read {name} of the context: {err.strerror}") from err
+    return _read_fd(fd, name, largest)
+
+
+def _read_fd(fd: int, name: str, largest: int) -> bytes:
+    with os.fdopen(fd, "rb") as file:
+        kind = os.fstat(fd).st_mode
+        if not stat.S_ISREG(kind):
+            what = "is a directory" if stat.S_ISDIR(kind) else "not a regular file"
+            raise ContextError(f"failed to read dockerfile: read {name}: {what}")
+        data = file.read(largest + 1)
+    if len(data) > largest:
+        raise ContextError(f"{name} is larger than {largest >> 20} MiB")
+    return data
+
+
+def _bounded(stream: BinaryIO | _Prefixed, name: str) -> bytes:
+    pieces = []
+    size = 0
+    while block := stream.read(_HEAD):
+        pieces.append(block)
+        size += len(block)
+        if size > LARGEST_DOCKERFILE:
+            raise ContextError(f"the Dockerfile of {name} is larger than {LARGEST_DOCKERFILE >> 20} MiB")
+    return b"".join(pieces)
+
+
+def _packed(head: bytes) -> bool:
+    """Whether the bytes begin as gzip, bzip2, xz or zstd do: no Dockerfile begins so."""
+    return head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"))
+
+
+class _Prefixed:
+    """A stream whose first bytes were read already."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head = head
+        self._rest = rest
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to *size* bytes; all of them when negative."""
+        if size < 0:
+            data, self._head = self._head + self._rest.read(), b""
+        elif self._head:
+            data, self._head = self._head[:size], self._head[size:]
+        else:
+            data = self._rest.read(size)
+        return data

@@ -132,7 +132,9 @@ class Selection:
     def __enter__(self) -> Selection:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def manifest(self) -> bytes:
@@ -414,17 +416,10 @@ def _note_archives(selection: Selection) -> None:
     from builder.store.apply import is_archive
 
     for part in selection.parts:
-        if part.shape is Shape.FILE and _is_file(part.blocks[0].entries[0]):
-            fd = _open_source(part)
-            try:
-                if is_archive(os.pread(fd, _HEAD, 0)):
+        if part.may_unpack and part.shape is Shape.FILE and _is_file(part.blocks[0].entries[0]):
+            with os.fdopen(_open_source(part), "rb") as stream:
+                if is_archive(stream):
                     part.shape = Shape.ARCHIVE
-            finally:
-                os.close(fd)
-
-
-_HEAD = 1 << 20
-"""Bytes by which an archive is known: a packed one must show the first header of its tar in them."""
 
 
 def _open_source(part: Part) -> int:
@@ -458,7 +453,7 @@ def _resolve_destination(spec: CopySpec, root: int | None, write: int) -> tuple[
     try:
         real = resolve(root, path)
         status = real.status
-        if status is None and root is None or (status is None and not must):
+        if (status is None and root is None) or (status is None and not must):
             status = resolve(write, "/".join(real.parts)).status
     except NotADirectoryError as err:
         raise BuildError(f"mkdir {err.filename}: not a directory") from None
@@ -467,7 +462,9 @@ def _resolve_destination(spec: CopySpec, root: int | None, write: int) -> tuple[
     return real.parts, must or (status is not None and stat.S_ISDIR(status.st_mode))
 
 
-def _place(part: Part, spec: CopySpec, target: placing.Target, root: int | None, earlier: placing.Earlier | None) -> None:
+def _place(
+    part: Part, spec: CopySpec, target: placing.Target, root: int | None, earlier: placing.Earlier | None
+) -> None:
     from builder.pipeline import placing
 
     parts, into = _resolve_destination(spec, root, target.write)

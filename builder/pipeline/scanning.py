@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from builder.errors import BuildError, ContextError, SourceNotFound
 from builder.pipeline import globs
@@ -86,6 +86,8 @@ class Part:
     """Parents before children. A FILE or ARCHIVE has one block with one entry."""
     spool: str | None = None
     """Where the content of spooled files is: a directory, laid out as the part is."""
+    may_unpack: bool = True
+    """ADD unpacks it when it is an archive."""
 
 
 def scan(tree: Tree, source: str, filters: Filter, *, parents: bool = False) -> Iterator[Part]:
@@ -110,12 +112,14 @@ def fingerprint(parts: list[Part]) -> tuple[bytes, int]:
     hasher = hashlib.sha256(b"lamina selection 1\n")
     newest = 0
     for part in parts:
-        hasher.update(marshal.dumps((part.shape.value, part.name, part.tree.keeps_owner, len(part.blocks)), 2))
+        hasher.update(
+            marshal.dumps((part.shape.value, part.name, part.tree.keeps_owner, part.may_unpack, len(part.blocks)), 2)
+        )
         for block in part.blocks:
             # Version 2 of marshal writes equal values as equal bytes; later ones depend on reference counts. Lists of
             # NamedTuples are none of its types, so the tuples are written plain.
-            plain = [tuple(entry) for entry in block.entries]
-            meta = tuple(block.meta) if block.meta is not None else None
+            plain: list[Any] = [tuple(entry) for entry in block.entries]
+            meta: Any = tuple(block.meta) if block.meta is not None else None
             hasher.update(marshal.dumps((block.path, block.rel, meta, block.xattrs, plain), 2))
             if plain:
                 newest = max(newest, max([entry[6] for entry in plain]))
@@ -143,7 +147,11 @@ def _matches(tree: Tree, fixed: str, pattern: str, filters: Filter) -> Iterator[
             child_rel = f"{rel}/{name}" if rel else name
             child = _join(path, name)
             verdict = filters.look(child, child_rel, place) if filters.hide is not None else None
-            if verdict is not None and not verdict.wanted and not (entry.is_dir(follow_symlinks=False) and verdict.descend):
+            if (
+                verdict is not None
+                and not verdict.wanted
+                and not (entry.is_dir(follow_symlinks=False) and verdict.descend)
+            ):
                 continue
             if compiled.fullmatch(child_rel):
                 if verdict is None or verdict.wanted or _has_wanted(tree, child, filters):

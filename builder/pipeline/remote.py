@@ -1,0 +1,229 @@
+"""What comes from elsewhere for a context or an ADD: files over http(s), and git repositories by the git program.
+
+Nothing here trusts the other side: downloads are counted and digested while they stream, credentials go to the host
+that they were given for and to no other, git gets no option from a URL and runs no hook or helper.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from builder.errors import ContextError, DownloadFailed, InvalidInput, Unsupported
+
+if TYPE_CHECKING:
+    from urllib.request import OpenerDirector
+
+_TIMEOUT = 60
+"""Seconds without a byte until a server is given up."""
+_BLOCK = 1 << 20
+_SCP = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:(?!/?\d+/)\S+")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class GitSource:
+    """A git repository as a URL names it: `url#ref:subdir`, or `url?ref=…&subdir=…`."""
+
+    url: str
+    ref: str = ""
+    subdir: str = ""
+    checksum: str = ""
+    """A commit or the beginning of one, which the ref must be."""
+    keep_git_dir: bool = False
+
+
+def is_url(text: str) -> bool:
+    """Whether *text* is an http or https URL."""
+    return text.startswith(("http://", "https://"))
+
+
+def git_source(text: str) -> GitSource | None:
+    """What *text* means as a git repository; None when it is none.
+
+    Raises: InvalidInput for a ref, subdirectory or query that cannot be meant.
+    """
+    scp = _SCP.fullmatch(text.partition("#")[0]) is not None
+    if not scp and not text.startswith(("http://", "https://", "git://", "ssh://")):
+        return None
+    base, _, fragment = text.partition("#")
+    base, _, query = base.partition("?")
+    if text.startswith(("http://", "https://")) and not base.endswith(".git"):
+        return None
+    ref, _, subdir = fragment.partition(":")
+    found = GitSource(base, ref, subdir)
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in ("ref", "branch", "tag"):
+            found = replace(found, ref=value)
+        elif name == "subdir":
+            found = replace(found, subdir=value)
+        elif name in ("commit", "checksum"):
+            found = replace(found, checksum=value)
+        elif name == "keep-git-dir":
+            found = replace(found, keep_git_dir=value not in ("0", "false"))
+        else:
+            raise InvalidInput(f"unexpected query {name!r} in {_shown(text)}")
+    for part in (found.ref, found.subdir, found.url):
+        if part.startswith("-") or "\0" in part or "\n" in part:
+            raise InvalidInput(f"invalid git source {_shown(text)}: a part of it looks like an option")
+    if ".." in found.subdir.split("/"):
+        raise InvalidInput(f"invalid git source {_shown(text)}: the subdirectory leaves the repository")
+    return found
+
+
+def download(url: str, directory: Path, *, headers: Mapping[str, str] | None = None) -> tuple[Path, str]:
+    """Fetch *url* into *directory*: (the file, "sha256:…").
+
+    The file has mode 0600, the name that ends the URL's path ("" gives "index"), and the server's Last-Modified as its
+    time (the epoch without one). Raises: DownloadFailed, OSError.
+    """
+    import urllib.error
+    import urllib.request
+    from email.utils import parsedate_to_datetime
+    from http.client import HTTPException
+
+    request = urllib.request.Request(url, headers={"User-Agent": "lamina", **(headers or {})})
+    path = directory / (filename(url) or "index")
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with _opener().open(request, timeout=_TIMEOUT) as reply, open(path, "xb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            expected = reply.headers.get("Content-Length")
+            while block := reply.read(_BLOCK):
+                digest.update(block)
+                file.write(block)
+                size += len(block)
+            modified = reply.headers.get("Last-Modified")
+    except urllib.error.HTTPError as err:
+        err.close()
+        raise DownloadFailed(f"failed to load {_shown(url)}: invalid response status {err.code} {err.reason}") from err
+    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as err:
+        reason = getattr(err, "reason", None) or err
+        raise DownloadFailed(f"failed to load {_shown(url)}: {reason}") from err
+    if expected is not None and expected.isdecimal() and int(expected) != size:
+        raise DownloadFailed(f"failed to load {_shown(url)}: the connection ended after {size} of {expected} bytes")
+    try:
+        seconds = int(parsedate_to_datetime(modified).timestamp()) if modified else 0
+    except ValueError:
+        seconds = 0
+    os.utime(path, (seconds, seconds))
+    return path, f"sha256:{digest.hexdigest()}"
+
+
+def filename(url: str) -> str:
+    """The last part of the URL's path; "" when it ends with a slash or has none."""
+    name = unquote(urlsplit(url).path).rpartition("/")[2]
+    return "" if name in (".", "..") or "\0" in name else name
+
+
+def authorization(url: str, secrets: Mapping[str, bytes]) -> dict[str, str]:
+    """The header that `--secret id=HTTP_AUTH_TOKEN_<host>` or `HTTP_AUTH_HEADER_<host>` gives for *url*."""
+    host = urlsplit(url).hostname or ""
+    header = secrets.get(f"HTTP_AUTH_HEADER_{host}")
+    token = secrets.get(f"HTTP_AUTH_TOKEN_{host}")
+    if header is not None:
+        return {"Authorization": header.decode("latin-1").strip()}
+    return {} if token is None else {"Authorization": f"Bearer {token.decode('latin-1').strip()}"}
+
+
+def fetch_git(source: GitSource, directory: Path, *, secrets: Mapping[str, bytes] | None = None) -> str:
+    """Check *source* out into the empty *directory*; returns the commit.
+
+    Raises: Unsupported (no git program), ContextError (cannot be fetched, no such ref, another commit than the
+    checksum says).
+    """
+    if shutil.which("git") is None:
+        raise Unsupported(f"the git program is needed for {_shown(source.url)}", hint="install git")
+    run = _Git(directory, source, secrets or {})
+    run("init", "--quiet", "--template=", ".")
+    wanted = source.ref or source.checksum or "HEAD"
+    depth = () if source.checksum and not _COMMIT.fullmatch(source.checksum) else ("--depth=1",)
+    run("fetch", "--quiet", "--no-tags", *depth, "--", source.url, wanted)
+    run("checkout", "--quiet", "--detach", "FETCH_HEAD")
+    run("submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
+    commit = run("rev-parse", "HEAD").strip()
+    if source.checksum and not commit.startswith(source.checksum):
+        raise ContextError(f"expected checksum to match {source.checksum}, got {commit}")
+    if not source.keep_git_dir:
+        shutil.rmtree(directory / ".git")
+    return commit
+
+
+class _Git:
+    """Calls of git in one directory, deaf to the user's and the system's configuration."""
+
+    def __init__(self, directory: Path, source: GitSource, secrets: Mapping[str, bytes]) -> None:
+        self._directory = directory
+        self._shown = _shown(source.url)
+        host = urlsplit(source.url).hostname or ""
+        options = {"core.hooksPath": "/dev/null", "protocol.file.allow": "never", "protocol.ext.allow": "never"}
+        header = secrets.get(f"GIT_AUTH_HEADER.{host}") or secrets.get("GIT_AUTH_HEADER")
+        token = secrets.get(f"GIT_AUTH_TOKEN.{host}") or secrets.get("GIT_AUTH_TOKEN")
+        if token is not None and header is None:
+            import base64
+
+            header = b"basic " + base64.b64encode(b"x-access-token:" + token.strip())
+        if header is not None and is_url(source.url):
+            origin = urlsplit(source.url)
+            options[f"http.{origin.scheme}://{origin.netloc}/.extraheader"] = (
+                f"Authorization: {header.decode('latin-1')}"
+            )
+        # By environment: what stands in an argument is for every user of the machine to read.
+        self._environment = {
+            **os.environ,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
+            "GIT_CONFIG_COUNT": str(len(options)),
+            **{f"GIT_CONFIG_KEY_{number}": name for number, name in enumerate(options)},
+            **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(options.values())},
+        }
+
+    def __call__(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=self._directory,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"git {arguments[0]} ended with {done.returncode}"]
+            raise ContextError(f"failed to fetch {self._shown}: {said[-1]}")
+        return done.stdout
+
+
+def _opener() -> OpenerDirector:
+    """urllib's, which sends Authorization on to another host; this one does not."""
+    import urllib.request
+    from email.message import Message
+    from typing import IO
+
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        def redirect_request(
+            self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+        ) -> urllib.request.Request | None:
+            following = super().redirect_request(req, fp, code, msg, headers, newurl)
+            if following is not None and urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
+                following.remove_header("Authorization")
+            return following
+
+    return urllib.request.build_opener(Redirects)
+
+
+def _shown(url: str) -> str:
+    """*url* without a password, for messages and records."""
+    return re.sub(r"//[^/@]*@", "//", url)
