@@ -220,6 +220,7 @@ def _cache(mount: RunMount, around: RunEnvironment, undo: ExitStack) -> Mount:
         while not undo.enter_context(around.store.locks.attempt(f"cache {name} {number}")):
             number += 1
         name = f"{name}-{number}" if number else name
+    around.store.lease().protect("cache", [name])
     path = caches / name
     try:
         path.mkdir(mode=0o700)

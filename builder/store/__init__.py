@@ -10,7 +10,8 @@
     images      images and references; removal   docker's rules for rmi
     buildcache  records of steps; files   digests of outside files, parsed Dockerfiles
     records     history of builds; containers   names and rows
-    collect     what nothing needs goes; fsck   is everything as promised?
+    sweep       what the dead left goes; collect   what nothing needs goes
+    fsck        is everything as promised?; validate   is this image whole?
     changesets, apply, recipes, tarstream   layers as tars
 
 What it promises: a blob or layer appears whole or not at all. A directory without its row is garbage, a row without its
@@ -78,11 +79,12 @@ class Store:
 
     def close(self) -> None:
         """Give back what was leased and close the database. Idempotent."""
-        with self._guard:
+        try:
             if self._leased is not None:
-                self._leased.release()
+                self._give_back(self._leased)
                 self._leased = None
-        self.database.close()
+        finally:
+            self.database.close()
 
     def __enter__(self) -> Store:
         return self
@@ -133,9 +135,28 @@ class Store:
     def lease(self) -> Lease:
         """The lease of this open store, taken with its first use: what the parts below use is protected by it."""
         with self._guard:
-            if self._leased is None:
-                self._leased = self.leases.acquire(self._note)
-            return self._leased
+            if self._leased is not None:
+                return self._leased
+            lease = self._leased = self.leases.acquire(self._note)
+            dead = self.leases.any_dead()
+        if dead:
+            from builder.store.sweep import sweep
+
+            sweep(self)
+        return lease
+
+    def _give_back(self, lease: Lease) -> None:
+        """Remove what an error left of our own, then end the lease."""
+        from builder.store import trees
+
+        tmp = self.layout.directory("tmp")
+        mine = self.database.rows("SELECT key FROM actives WHERE lease = ?", (lease.id,))
+        for (key,) in mine:
+            self.snapshots.discard_key(key)
+        for name in os.listdir(tmp):
+            if name.startswith(f"{lease.id}."):
+                trees.remove(tmp / name)
+        lease.release()
 
     @cached_property
     def locks(self) -> Locks:
@@ -197,11 +218,11 @@ class Store:
 
         return Containers(self.database, self.layout.directory("containers"), self.clock)
 
-    def collect(self, *, cache_budget: int | None = None, dangling: bool = False) -> Collected:
+    def collect(self, *, cache_budget: int | None = None, dangling: bool = False, dry_run: bool = False) -> Collected:
         """Remove what nothing needs (see `collect`); safe beside running builds."""
         from builder.store.collect import collect
 
-        return collect(self, cache_budget=cache_budget, dangling=dangling)
+        return collect(self, cache_budget=cache_budget, dangling=dangling, dry_run=dry_run)
 
     def fsck(self, *, repair: bool = False, full: bool = False) -> tuple[Problem, ...]:
         """What is not as promised (see `fsck`); with `repair` it is put right."""

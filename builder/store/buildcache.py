@@ -1,9 +1,9 @@
 """The build cache: what a step gave, under the key of everything that went into it.
 
-A record keeps its named leaves, so that a miss can say which of them changed, and two keys: `key` is made of definitions
-(the parent's key), `content_key` of the parent's content, so that a step whose parent ran again with the same result
-still hits. Records come only from builds in this store, never from an image's history (CVE-2024-24557). Losing one
-costs a rebuild.
+A record keeps its named leaves, so that a miss can say which of them changed, and two keys: `key` is made of
+definitions (the parent's key), `content_key` of the parent's content, so that a step whose parent ran again with the
+same result still hits. Records come only from builds in this store, never from an image's history (CVE-2024-24557).
+Losing one costs a rebuild.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class BuildCache:
         self._clock = clock
 
     def lookup(self, key: str) -> CacheRecord | None:
-        """The record under `key`, its layer there and leased; None is a miss. A record whose layer has gone goes too."""
+        """The record under `key`, its layer there and leased; None is a miss. A record without its layer goes."""
         return self._hit(self._database.row(f"SELECT {_COLUMNS} FROM cache_records WHERE key = ?", (key,)))
 
     def peek(self, key: str) -> CacheRecord | None:

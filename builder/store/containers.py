@@ -23,13 +23,26 @@ if TYPE_CHECKING:
     from builder.store.database import Database, Row
 
 _NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]+"
-_ADJECTIVES = ["airy", "amber", "ample", "apt", "avid", "bold", "brave", "breezy", "bright", "brisk", "calm", "candid", "cheerful", "clear", "clever", "cosy", "crisp", "curious", "daring", "deft", "dapper", "eager", "earnest", "easy", "fair", "fancy", "fine", "fleet", "fond", "frank", "fresh", "gentle", "glad", "golden", "grand", "happy", "hardy", "honest", "jolly", "keen", "kind", "lively", "lucid", "lucky", "mellow", "merry", "mild", "modest", "neat", "nimble", "noble", "patient", "plucky", "polite", "proud", "quick", "quiet", "ready", "robust", "rosy", "sage", "sharp", "silent", "sleek", "smart", "snug", "sober", "spry", "steady", "sunny", "swift", "tidy", "tough", "trusty", "upbeat", "vivid", "warm", "wise", "witty", "zesty"]
-_SURNAMES = ["abbe", "abel", "ampere", "banach", "bernoulli", "bessel", "bohr", "boole", "born", "bose", "cantor", "carnot", "cauchy", "chandra", "church", "coulomb", "dedekind", "dirac", "dijkstra", "doppler", "euler", "erdos", "faraday", "fermat", "fermi", "feynman", "fourier", "franklin", "galileo", "galois", "gauss", "germain", "godel", "hamilton", "hilbert", "hooke", "hopper", "huygens", "jacobi", "joule", "kepler", "kirchhoff", "knuth", "kolmogorov", "lagrange", "lamarr", "laplace", "leibniz", "lovelace", "mach", "maxwell", "meitner", "mendel", "minsky", "moebius", "napier", "newton", "noether", "ohm", "pascal", "pauli", "perlman", "planck", "poincare", "ramanujan", "riemann", "ritchie", "rutherford", "shannon", "sommerfeld", "tesla", "turing", "volta", "watt", "weyl", "wiener", "wilson", "wozniak", "wu", "yalow"]
+_ADJECTIVES = """
+    airy amber ample apt avid bold brave breezy bright brisk calm candid cheerful clear clever cosy crisp curious
+    daring deft dapper eager earnest easy fair fancy fine fleet fond frank fresh gentle glad golden grand happy
+    hardy honest jolly keen kind lively lucid lucky mellow merry mild modest neat nimble noble patient plucky
+    polite proud quick quiet ready robust rosy sage sharp silent sleek smart snug sober spry steady sunny swift
+    tidy tough trusty upbeat vivid warm wise witty zesty
+"""
+_SURNAMES = """
+    abbe abel ampere banach bernoulli bessel bohr boole born bose cantor carnot cauchy chandra church coulomb
+    dedekind dirac dijkstra doppler euler erdos faraday fermat fermi feynman fourier franklin galileo galois gauss
+    germain godel hamilton hilbert hooke hopper huygens jacobi joule kepler kirchhoff knuth kolmogorov lagrange
+    lamarr laplace leibniz lovelace mach maxwell meitner mendel minsky moebius napier newton noether ohm pascal
+    pauli perlman planck poincare ramanujan riemann ritchie rutherford shannon sommerfeld tesla turing volta watt
+    weyl wiener wilson wozniak wu yalow
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container: `id` 64 hex digits, `image` an image id, `layer` the key of its active snapshot, `created` in ns."""
+    """One container: `id` 64 hex digits, `image` an image id, `layer` the key of its snapshot, `created` in ns."""
 
     id: str
     name: str
@@ -64,10 +77,11 @@ class Containers:
             created=self._clock(),
             config=config,
         )
-        with disk_errors("make the container's directory"):
-            self.directory(container.id).mkdir(mode=0o700)
         try:
             with self._database.write(durable=True):
+                # Inside of the transaction, so that nobody meets the directory before its row.
+                with disk_errors("make the container's directory"):
+                    self.directory(container.id).mkdir(mode=0o700)
                 if name is None:
                     container = replace(container, name=self._new_name())
                 try:
@@ -144,9 +158,10 @@ class Containers:
 
     def _new_name(self) -> str:
         """adjective_surname that is free; with a number after some tries. Inside of the transaction that uses it."""
+        adjectives, surnames = _ADJECTIVES.split(), _SURNAMES.split()
         for attempt in range(1000):
             first, second, digit = os.urandom(3)
-            name = f"{_ADJECTIVES[first % len(_ADJECTIVES)]}_{_SURNAMES[second % len(_SURNAMES)]}"
+            name = f"{adjectives[first % len(adjectives)]}_{surnames[second % len(surnames)]}"
             if attempt > 5:
                 name += str(digit)
             if self._database.row("SELECT 1 FROM containers WHERE name = ?", (name,)) is None:

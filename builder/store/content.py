@@ -133,6 +133,14 @@ class Content:
                 self._database.run("DELETE FROM blobs WHERE digest = ?", (digest,))
         return whole
 
+    def peek(self, digest: digests.Digest) -> bool:
+        """As `exists`, but changes nothing."""
+        row = self._database.row("SELECT size FROM blobs WHERE digest = ?", (digest,))
+        try:
+            return row is not None and bool(os.stat(self.path(digest)).st_size == row[0])
+        except FileNotFoundError:
+            return False
+
     def path(self, digest: digests.Digest) -> Path:
         """Where the blob is, if it is there. Raises InvalidDigest for what is no digest."""
         return self._directory / digests.parse(digest).replace(":", "-")

@@ -15,6 +15,8 @@ NAMES = (
     "layer-renamed",
     "layer-row",
     "digests-row",
+    "discard-row",
+    "failed-renamed",
     "failed-row",
     "flat-merged",
     "flat-renamed",
@@ -25,6 +27,7 @@ NAMES = (
     "reference-row",
     "container-row",
     "remove-rows",
+    "sweep-rows",
     "collect-rows",
     "collect-half",
 )

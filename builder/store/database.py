@@ -1,7 +1,7 @@
 """The store's SQLite database: connections, transactions, schema version, errors in our words.
 
-Two connections: one that can only read, and one for writing which is opened with the first write, so that a command that
-only looks never takes a lock (and works on a read-only disk). The reader is closed last; being read-only it cannot
+Two connections: one that can only read, and one for writing which is opened with the first write, so that a command
+that only looks never takes a lock (and works on a read-only disk). The reader is closed last; being read-only it cannot
 checkpoint, which keeps the fsyncs of a checkpoint out of the end of every command. The log is folded into the database
 by every CHECKPOINT-th page of commits instead.
 
@@ -30,7 +30,7 @@ from builder.store.schema import APPLICATION_ID, MIGRATIONS
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 Row = tuple[Any, ...]
@@ -52,6 +52,7 @@ class Database:
         self._guard = threading.RLock()
         self._depth = 0
         self._durable = False
+        self._afterwards: list[Callable[[], object]] = []
         self._writer: sqlite3.Connection | None = None
         with self._translated():
             if not path.exists() or self._version_on_disk() < len(migrations):
@@ -111,10 +112,19 @@ class Database:
                 yield
                 with self._translated():
                     writer.execute("COMMIT")
+                afterwards, self._afterwards = self._afterwards, []
+                for call in afterwards:
+                    call()
             finally:
                 self._depth, self._durable = 0, False
+                self._afterwards.clear()
                 if writer.in_transaction:
                     writer.execute("ROLLBACK")
+
+    def after_commit(self, call: Callable[[], object]) -> None:
+        """Call it when the transaction of `write` that we are in has been committed; never if it fails."""
+        assert self._depth, "only a transaction can be committed"
+        self._afterwards.append(call)
 
     def check(self) -> list[str]:
         """What SQLite's own check finds wrong; empty when nothing is."""
@@ -129,7 +139,8 @@ class Database:
     def _connect(self, *, readonly: bool) -> sqlite3.Connection:
         import sqlite3
 
-        # Characters with a meaning in a URI are the only ones that must be escaped; the rest of a path is taken as it is.
+        # Characters with a meaning in a URI are the only ones that must be escaped; the rest of a path is taken as it
+        # is.
         escaped = str(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         mode = "rwc"
         if readonly:

@@ -1,7 +1,8 @@
 """What was found out about files outside of the store, so that nobody reads them twice. All of it may be lost.
 
-Digests of file contents by (device, inode, size, mtime ns, ctime ns), digests of whole COPY selections by the fingerprint
-of their stats, and parsed Dockerfiles by digest of their text and version of the parser. Digests are 32 raw bytes.
+Digests of file contents by (device, inode, size, mtime ns, ctime ns), digests of whole COPY selections by the
+fingerprint of their stats, and parsed Dockerfiles by digest of their text and version of the parser. Digests are 32 raw
+bytes.
 """
 
 from __future__ import annotations

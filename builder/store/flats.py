@@ -3,8 +3,8 @@
 The kernel takes 500 lower directories. A stack deeper than MAX_LOWERS is cut at a multiple of STRIDE so that between
 TAIL and MAX_LOWERS layers stay single; what is below is merged once and shared by every stack with the same layers
 there. The next flat is made from the one before and the STRIDE layers between, so a build of n steps copies the base
-n / STRIDE times. A flat is a cache: its key is computed from its layers, and losing it costs a merge. It is never synced,
-so one of an earlier boot counts as lost.
+n / STRIDE times. A flat is a cache: its key is computed from its layers, and losing it costs a merge. It is never
+synced, so one of an earlier boot counts as lost.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from builder.errors import LayerNotFound, disk_errors
 from builder.oci import digests
 from builder.store import trees
 from builder.store.crash import crashpoint
-from builder.store.leases import boot_id
+from builder.store.leases import FLAT, boot_id
 from builder.store.locks import Locks
 
 if TYPE_CHECKING:
@@ -87,9 +87,12 @@ class Flats:
             return False
         if not path.is_dir():
             return False
-        now = self._clock()
+        now, lease = self._clock(), self._lease()
         with self._database.write():
-            return self._database.run("UPDATE flats SET last_used = ? WHERE key = ?", (now, key)) == 1
+            if self._database.run("UPDATE flats SET last_used = ? WHERE key = ?", (now, key)) != 1:
+                return False
+            lease.protect(FLAT, [key])
+        return path.is_dir()
 
     def _make(self, key: str, path: Path, layer_ids: tuple[LayerID, ...]) -> None:
         below = layer_ids[: len(layer_ids) - STRIDE]
@@ -108,6 +111,8 @@ class Flats:
                 trees.remove(temporary)
                 raise
             crashpoint("flat-merged")
+            # Leased before it has its name, so that a sweep beside us lets the directory without a row be.
+            self._lease().protect(FLAT, [key])
             trees.remove(path)
             os.rename(temporary, path)
         crashpoint("flat-renamed")

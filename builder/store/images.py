@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.errors import AmbiguousId, ImageNotFound, InvalidImage, InvalidReference
+from builder.errors import AmbiguousId, ImageNotFound, InvalidReference
 from builder.oci import digests
 from builder.oci.references import Reference, is_id
 from builder.store.crash import crashpoint
@@ -137,7 +137,7 @@ class Images:
         return image_id
 
     def get(self, image_id: Digest) -> Image:
-        """The image with this id. Raises ImageNotFound, StoreCorrupt's cousin InvalidDocument if its config is damaged."""
+        """The image with this id. Raises ImageNotFound, InvalidDocument (its config is damaged)."""
         from builder.oci.configs import ImageConfig
 
         row = self._database.row("SELECT config, created, origin, parent FROM images WHERE id = ?", (image_id,))
@@ -236,7 +236,8 @@ class Images:
     # --- references ---
 
     def tag(self, reference: Reference, target: Digest) -> Digest | None:
-        """Let `reference` (":latest" is added if need be) name the image or index `target`; returns what it named before.
+        """Let `reference` (":latest" is added if need be) name the image or index `target`; returns what it named
+        before.
 
         Atomic and durable: a reader sees the old image or the new one. Raises ImageNotFound.
         """
@@ -286,7 +287,8 @@ class Images:
         return tuple(Reference.parse(row[0]) for row in rows)
 
     def resolve(self, text: str, *, platform: Platform | None = None) -> Digest:
-        """The id of the image that `text` means: a full id, a reference, or the start of an id, looked up in this order.
+        """The id of the image that `text` means: a full id, a reference, or the start of an id, looked up in this
+        order.
 
         `platform` chooses from an index (without it: the first image that is here). Raises ImageNotFound, AmbiguousId,
         InvalidReference.
@@ -310,7 +312,7 @@ class Images:
         return found
 
     def lookup(self, reference: Reference, *, platform: Platform | None = None) -> Digest | None:
-        """The id of the image that a reference names, or None. A digest may be a manifest's, an index's or an image's."""
+        """The id of the image that a reference names, or None. A digest is a manifest's, an index's or an image's."""
         target = self._target(str(reference.tagged()))
         if target is None and reference.digest is not None:
             target = self._by_digest(reference)
@@ -344,26 +346,21 @@ class Images:
     # --- helpers ---
 
     def _check(self, image_id: Digest, config: ImageConfig, layers: Sequence[LayerID]) -> None:
-        if len(config.diff_ids) != len(layers):
-            raise InvalidImage(image_id, f"{len(config.diff_ids)} diff_ids for {len(layers)} layers")
-        for position, (layer_id, diff_id) in enumerate(zip(layers, config.diff_ids, strict=True)):
-            found = self._snapshots.get(layer_id).diff_id
-            if found is None:
-                raise InvalidImage(image_id, f"layer {position} has not been hashed")
-            if found != diff_id:
-                raise InvalidImage(image_id, f"layer {position} has diff_id {found}, the config says {diff_id}")
-        with_layer = sum(not entry.empty_layer for entry in config.history)
-        if config.history and with_layer != len(layers):
-            raise InvalidImage(image_id, f"history tells of {with_layer} layers, there are {len(layers)}")
+        from builder.oci import validate
+
+        found = tuple(self._snapshots.get(layer_id).diff_id for layer_id in layers)
+        validate.layers(image_id, config, found)
 
     def _is_whole(self, image_id: Digest) -> bool:
-        row = self._database.row(
-            "SELECT (SELECT count(*) FROM image_layers WHERE image = ?1),"
-            " (SELECT count(*) FROM image_layers p JOIN layers l ON l.id = p.layer WHERE p.image = ?1 AND l.boot IS NULL)"
-            " FROM images WHERE id = ?1",
+        """Whether the image is here with all its layers, on the disk and not only in the rows."""
+        if self._database.row("SELECT 1 FROM images WHERE id = ?", (image_id,)) is None:
+            return False
+        rows = self._database.rows(
+            "SELECT p.layer, l.id IS NOT NULL AND l.boot IS NULL FROM image_layers p"
+            " LEFT JOIN layers l ON l.id = p.layer WHERE p.image = ?",
             (image_id,),
         )
-        return row is not None and bool(row[0] == row[1])
+        return all(synced and self._snapshots.path(layer).is_dir() for layer, synced in rows)
 
     def _exists(self, target: str) -> bool:
         sql = "SELECT 1 FROM images WHERE id = ?1 UNION ALL SELECT 1 FROM indexes WHERE digest = ?1"
@@ -386,10 +383,8 @@ class Images:
     def _by_digest(self, reference: Reference) -> Digest | None:
         """name@digest without a row of that name: the repository must have the image, by id or by a manifest of it."""
         row = self._database.row("SELECT image FROM manifests WHERE digest = ?", (reference.digest,))
-        image = row[0] if row is not None else reference.digest
-        if not any(known.name == reference.name for known in self.references(image)):
-            return None
-        return digests.Digest(image)
+        image = digests.Digest(str(row[0] if row is not None else reference.digest))
+        return image if any(known.name == reference.name for known in self.references(image)) else None
 
     def _by_prefix(self, text: str) -> Digest | None:
         start = "sha256:" + text.removeprefix("sha256:")

@@ -8,6 +8,7 @@ so one of them comes first: what `protect` found is kept until the lease ends.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 LAYER = "layer"
 IMAGE = "image"
 BLOB = "blob"
+FLAT = "flat"
+CACHE = "cache"
 
 
 class Lease:
@@ -49,7 +52,8 @@ class Lease:
                 "INSERT OR IGNORE INTO lease_items (lease, kind, name) VALUES (?, ?, ?)",
                 [(self.id, kind, name) for kind, name in new],
             )
-        self._known.update(new)
+            # Only what is committed is protected: an outer transaction may still fail.
+            self._database.after_commit(lambda: self._known.update(new))
 
     def protects(self, kind: str, name: str) -> bool:
         """Whether this lease keeps it already."""
@@ -81,15 +85,9 @@ class Leases:
         """A new lease of this process; `note` says what for ("build app:latest"). Raises StoreError."""
         lease_id = os.urandom(8).hex()
         path = f"{self._directory}/{lease_id}"
-        with disk_errors("take a lease"):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # Locked before there is a row: who sees the row must find the lock.
+        descriptor = _locked_file(path)
         try:
-            # Locked before there is a row: who sees the row must find the lock.
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as err:
-                if isinstance(err, BlockingIOError):
-                    raise
             pid = os.getpid()
             with self._database.write():
                 self._database.run(
@@ -110,6 +108,10 @@ class Leases:
             if self._is_live(*row)
         )
 
+    def any_dead(self) -> bool:
+        """Whether some process died and left its lease."""
+        return any(not self._is_live(*row) for row in self._database.rows("SELECT id, boot, pid, started FROM leases"))
+
     def sweep(self) -> int:
         """Forget the leases of dead processes, inside of a write transaction; returns how many."""
         live = self.live()
@@ -127,6 +129,24 @@ class Leases:
         if held is not None:
             return held
         return boot == boot_id() and start_time(pid) == started
+
+
+def _locked_file(path: str) -> int:
+    """A new file with a lock on it; where the file system has no locks, the file alone must do."""
+    with disk_errors("take a lease"):
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as err:
+                if err.errno not in {errno.ENOLCK, errno.ENOTSUP}:
+                    os.close(descriptor)
+                    raise
+                return descriptor
+            # A sweep may have met the file between the two calls and taken it for one that a dead process left.
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+            os.close(descriptor)
 
 
 def boot_id() -> str:

@@ -1,8 +1,8 @@
 """The history of builds: every build, its steps with keys, reasons, times and costs, and what they printed.
 
-Whole from the first build on, so that `explain`, `report` and `blame` can read it later. Rows hold what is searched for;
-everything else is `facts`, a JSON object that the pipeline fills. Output is a file of frames while a step runs, packed
-when it ends; a build whose process died stays "running" in its row and is shown as interrupted.
+Whole from the first build on, so that `explain`, `report` and `blame` can read it later. Rows hold what is searched
+for; everything else is `facts`, a JSON object that the pipeline fills. Output is a file of frames while a step runs,
+packed when it ends; a build whose process died stays "running" in its row and is shown as interrupted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PLAIN = b"P"
 
 @dataclass(frozen=True, slots=True)
 class BuildRecord:
-    """One build. Times in ns since the epoch; `status` running, done, failed, cancelled or interrupted; `facts` JSON."""
+    """One build. Times in ns since the epoch; `status` running, done, failed, cancelled, interrupted; `facts` JSON."""
 
     id: str
     started: int
@@ -141,12 +141,12 @@ class Records:
 
     def start_build(self, *, dockerfile: bytes = b"", facts: Mapping[str, object] | None = None) -> str:
         """A new build, now running; returns its id (24 hex digits that sort by time)."""
-        now = self._clock()
+        now, lease = self._clock(), self._lease()
         build = f"{now // 1_000_000:012x}{os.urandom(6).hex()}"
         with self._database.write():
             self._database.run(
                 "INSERT INTO builds (id, started, status, lease, facts, dockerfile) VALUES (?, ?, ?, ?, ?, ?)",
-                (build, now, RUNNING, self._lease().id, json.dumps(facts or {}), dockerfile),
+                (build, now, RUNNING, lease.id, json.dumps(facts or {}), dockerfile),
             )
         return build
 
@@ -195,7 +195,8 @@ class Records:
         with self._database.write():
             merged = {**self.get(build).facts, **(facts or {})}
             self._database.run(
-                "UPDATE builds SET status = ?, finished = ?, image = ?, error = ?, lease = NULL, facts = ? WHERE id = ?",
+                "UPDATE builds SET status = ?, finished = ?, image = ?, error = ?, lease = NULL, facts = ?"
+                " WHERE id = ?",
                 (status, self._clock(), image, error, json.dumps(merged), build),
             )
 
@@ -214,7 +215,7 @@ class Records:
     def steps(self, build: str) -> tuple[StepRecord, ...]:
         """The steps of a build by number."""
         rows = self._database.rows(f"SELECT {_STEP} FROM steps WHERE build = ? ORDER BY number", (build,))
-        return tuple(StepRecord(*row[:-1], facts=json.loads(row[-1])) for row in rows)
+        return tuple(_step(row) for row in rows)
 
     def remove(self, build: str) -> None:
         """Forget a build, its steps and logs. Idempotent."""
@@ -256,6 +257,11 @@ class Records:
 
 _BUILD = "id, started, status, finished, image, error, lease, facts, dockerfile"
 _STEP = "build, number, name, status, key, step, layer, started, finished, exit_code, facts"
+
+
+def _step(row: Row) -> StepRecord:
+    build, number, name, status, key, step, layer, started, finished, exit_code, facts = row
+    return StepRecord(build, number, name, status, key, step, layer, started, finished, exit_code, json.loads(facts))
 
 
 def _frames(body: bytes) -> Iterator[LogChunk]:

@@ -175,9 +175,9 @@ CREATE TABLE leases (
     note TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE lease_items (
-    lease TEXT NOT NULL REFERENCES leases (id) ON DELETE CASCADE,
     kind TEXT NOT NULL,
     name TEXT NOT NULL,
+    lease TEXT NOT NULL REFERENCES leases (id) ON DELETE CASCADE,
     PRIMARY KEY (kind, name, lease)
 ) WITHOUT ROWID;
 CREATE INDEX lease_items_by_lease ON lease_items (lease)

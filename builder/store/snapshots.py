@@ -2,12 +2,12 @@
 
 An *active* snapshot is a writable upper directory on top of parent layers; it has a key and belongs to the lease of its
 process or to a container. Committed, its directory is renamed into place and becomes a *layer* under the same name,
-random hex, so that a collection which meets the directory before its row still finds whose it is. A layer's digests come
-later (`set_digests`): they are computed beside the next step. Nothing here mounts anything.
+random hex, so that a collection which meets the directory before its row still finds whose it is. A layer's digests
+come later (`set_digests`): they are computed beside the next step. Nothing here mounts anything.
 
-Durability: a layer's row carries the boot in which it was written until `sync` has run, which the first image that needs
-the layer does. After a crash of the machine, layers that were not synced are treated as missing; the death of a process
-loses none.
+Durability: a layer's row carries the boot in which it was written until `sync` has run, which the first image that
+needs the layer does. After a crash of the machine, layers that were not synced are treated as missing; the death of a
+process loses none.
 """
 
 from __future__ import annotations
@@ -114,11 +114,15 @@ class Snapshots:
             )
         crashpoint("active-row")
         active = self._active(key, tuple(parents), lowers)
-        with disk_errors("make a layer"):
-            os.mkdir(active.upper.parent, 0o700)
-            os.mkdir(active.upper, 0o755)
-            os.mkdir(active.work, 0o700)
-            _root_like(active.upper, base or (lowers[0] if parents else None))
+        try:
+            with disk_errors("make a layer"):
+                os.mkdir(active.upper.parent, 0o700)
+                os.mkdir(active.upper, 0o755)
+                os.mkdir(active.work, 0o700)
+                _root_like(active.upper, base or (lowers[0] if parents else None))
+        except BaseException:
+            self.discard(active)
+            raise
         crashpoint("active-directory")
         return active
 
@@ -155,16 +159,23 @@ class Snapshots:
             os.rename(active.upper, target)
         crashpoint("layer-renamed")
         now = self._clock()
-        with self._database.write():
-            self._database.run(
-                "INSERT INTO layers (id, diff_id, content_digest, size, tar_size, files, recipe, boot, created, last_used)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (layer_id, diff_id, content_digest, size, tar_size, files, recipe, self._boot, now, now),
-            )
-            self._database.run("DELETE FROM actives WHERE key = ?", (active.key,))
-            lease.protect(LAYER, [layer_id])
+        try:
+            rest = self._aside(active.upper.parent)
+            with self._database.write():
+                self._database.run(
+                    "INSERT INTO layers"
+                    " (id, diff_id, content_digest, size, tar_size, files, recipe, boot, created, last_used)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (layer_id, diff_id, content_digest, size, tar_size, files, recipe, self._boot, now, now),
+                )
+                self._database.run("DELETE FROM actives WHERE key = ?", (active.key,))
+                lease.protect(LAYER, [layer_id])
+        except BaseException:
+            active.upper.parent.mkdir(0o700, exist_ok=True)
+            os.rename(target, active.upper)
+            raise
         crashpoint("layer-row")
-        trees.remove(active.upper.parent)
+        trees.remove(rest)
         return Layer(
             id=layer_id,
             path=target,
@@ -190,9 +201,16 @@ class Snapshots:
 
     def discard(self, active: Active) -> None:
         """Forget an active snapshot and remove its directory. Idempotent."""
+        self.discard_key(active.key)
+
+    def discard_key(self, key: str) -> None:
+        """As `discard`, by the key alone."""
+        # Out of sight first: what is in tmp/ is ours until we end, and garbage after that.
+        moved = self._aside(self._actives / _checked(key))
         with self._database.write():
-            self._database.run("DELETE FROM actives WHERE key = ?", (active.key,))
-        trees.remove(self._actives / active.key)
+            self._database.run("DELETE FROM actives WHERE key = ?", (key,))
+        crashpoint("discard-row")
+        trees.remove(moved)
 
     def set_digests(
         self,
@@ -213,7 +231,7 @@ class Snapshots:
         crashpoint("digests-row")
 
     def sync(self) -> None:
-        """Bring all layers of this boot to the disk with one syncfs; images do it, a build may do it beside its work."""
+        """Bring all layers of this boot to the disk with one syncfs; putting an image does it, a build may before."""
         rows = self._database.rows("SELECT id FROM layers WHERE boot = ?", (self._boot,))
         if not rows:
             return
@@ -226,7 +244,9 @@ class Snapshots:
     # --- layers ---
 
     def get(self, layer_id: LayerID) -> Layer:
-        """The layer `layer_id`. Raises LayerNotFound; a row whose directory has gone (or never reached the disk) goes too."""
+        """The layer `layer_id`. Raises LayerNotFound; a row whose directory has gone (or never reached the disk) goes
+        too.
+        """
         row = self._database.row(f"SELECT {_COLUMNS} FROM layers WHERE id = ?", (layer_id,))
         if row is None:
             raise LayerNotFound(layer_id)
@@ -234,6 +254,11 @@ class Snapshots:
             self.forget(layer_id)
             raise LayerNotFound(layer_id)
         return self._layer(row)
+
+    def peek(self, layer_id: LayerID) -> Layer | None:
+        """As `get`, but changes nothing: None for a layer that is not there."""
+        row = self._database.row(f"SELECT {_COLUMNS} FROM layers WHERE id = ?", (layer_id,))
+        return None if row is None or not self._is_there(row) else self._layer(row)
 
     def use(self, layer_ids: Sequence[LayerID]) -> None:
         """Keep these layers from collection while this process lives. Raises LayerNotFound."""
@@ -300,12 +325,17 @@ class Snapshots:
         failed = Failed(active.key, target, build, step, active.parents, now, now + ttl)
         with disk_errors("keep the failed step"):
             os.rename(active.upper, target)
-        with self._database.write():
-            self._database.run(
-                "INSERT INTO failed (key, build, step, parents, created, expires) VALUES (?, ?, ?, ?, ?, ?)",
-                (active.key, build, step, json.dumps(list(active.parents)), now, now + ttl),
-            )
-            self._database.run("DELETE FROM actives WHERE key = ?", (active.key,))
+        crashpoint("failed-renamed")
+        try:
+            with self._database.write():
+                self._database.run(
+                    "INSERT INTO failed (key, build, step, parents, created, expires) VALUES (?, ?, ?, ?, ?, ?)",
+                    (active.key, build, step, json.dumps(list(active.parents)), now, now + ttl),
+                )
+                self._database.run("DELETE FROM actives WHERE key = ?", (active.key,))
+        except BaseException:
+            trees.remove(target)
+            raise
         crashpoint("failed-row")
         trees.remove(active.upper.parent)
         return failed
@@ -328,6 +358,16 @@ class Snapshots:
         trees.remove(self._failed / _checked(key))
 
     # --- helpers ---
+
+    def _aside(self, path: Path) -> Path:
+        """Rename a directory into tmp/, as ours; missing is fine."""
+        target = self._layout.directory("tmp") / f"{self._lease().id}.{os.urandom(4).hex()}"
+        with disk_errors("remove a layer"):
+            try:
+                os.rename(path, target)
+            except FileNotFoundError:
+                pass
+        return target
 
     def _active(self, key: str, parents: tuple[LayerID, ...], lowers: tuple[Path, ...]) -> Active:
         directory = self._actives / _checked(key)

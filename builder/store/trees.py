@@ -10,35 +10,78 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PREFIXES = ("trusted.overlay.", "user.overlay.")
 _CHUNK = 1 << 26
 
 
 def remove(path: str | os.PathLike[str]) -> None:
-    """Remove a tree, or a file, or nothing; directories without permissions are opened up first."""
+    """Remove a tree, or a file, or nothing; directories without permissions are opened up first.
+
+    What somebody else removes at the same time is fine.
+    """
     path = os.fspath(path)
     try:
         entries = _scan(path)
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        os.unlink(path)
+        _gone(os.unlink, path)
         return
     waiting = [(path, entries)]
     # Depth first without recursion: layers may be thousands of levels deep.
     while waiting:
         directory, entries = waiting[-1]
         if not entries:
-            os.rmdir(directory)
+            _gone(os.rmdir, directory)
             waiting.pop()
             continue
         name, is_directory = entries.pop()
         child = f"{directory}/{name}"
-        if is_directory:
+        if not is_directory:
+            _gone(os.unlink, child)
+            continue
+        try:
             waiting.append((child, _scan(child)))
-        else:
-            os.unlink(child)
+        except FileNotFoundError:
+            continue
+
+
+def size(path: str | os.PathLike[str]) -> int:
+    """Bytes of the regular files in a tree (or of a file), hard links counted once; 0 when there is none."""
+    path = os.fspath(path)
+    try:
+        top = os.lstat(path)
+    except FileNotFoundError:
+        return 0
+    if not stat.S_ISDIR(top.st_mode):
+        return top.st_size
+    total, seen, waiting = 0, set(), [path]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        status = entry.stat(follow_symlinks=False)
+                        if status.st_nlink == 1 or status.st_ino not in seen:
+                            seen.add(status.st_ino)
+                            total += status.st_size
+        except FileNotFoundError:
+            continue  # it has gone meanwhile
+    return total
+
+
+def _gone(remove_it: Callable[[str], None], path: str) -> None:
+    try:
+        remove_it(path)
+    except FileNotFoundError:
+        pass
 
 
 def copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:

@@ -1,0 +1,236 @@
+"""Collection: what nothing needs is removed. Mark from what is needed, sweep the rest, one write transaction for both.
+
+Needed are the layers of images, of containers, of what living processes lease and work on, of kept failed steps, and of
+cache records within the budget; the blobs and flat directories that these need; and what belongs to the former. Whoever
+wants to use something leases it in a write transaction, so it comes before ours (and we see the lease) or after (and it
+sees that the thing has gone).
+
+Directories are moved to tmp/ inside of the transaction and removed after it. On a full disk the transaction cannot be
+written; then the directories are removed all the same (a row without its directory is a miss) and it is tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.errors import DiskFull
+from builder.store import flats, trees
+from builder.store.crash import crashpoint
+from builder.store.leases import BLOB, CACHE, FLAT, IMAGE, LAYER
+from builder.store.sweep import LOCK, Garbage, find_garbage, flat_layers, forget_dead, move_away, remove_moved
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from builder.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that went (or would go): `kind` as in KINDS, `size` in bytes (0: not a file), `reason` for people."""
+
+    kind: str
+    name: str
+    reason: str
+    size: int = 0
+
+
+KINDS = ("image", "cache record", "layer", "flat", "blob", "failed step", "cache mount", "garbage")
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection took; with `dry_run` what it would have taken."""
+
+    items: tuple[Item, ...]
+    dry_run: bool = False
+
+    @property
+    def freed(self) -> int:
+        """Bytes of all that went."""
+        return sum(item.size for item in self.items)
+
+    def of(self, kind: str) -> tuple[Item, ...]:
+        """The items of one kind."""
+        return tuple(item for item in self.items if item.kind == kind)
+
+
+class _Undo(Exception):
+    """Ends the transaction of a dry run."""
+
+
+def collect(
+    store: Store, *, cache_budget: int | None = None, dangling: bool = False, dry_run: bool = False
+) -> Collected:
+    """Remove what nothing needs; with `dry_run` only say what and why.
+
+    `cache_budget` bytes of layers may be kept for cache records alone, the records used last first; None keeps all
+    records, 0 forgets all that no living process uses, and everything else that only saves time. `dangling` takes
+    images without a name that no container or image needs. Raises StoreErrors.
+    """
+    with store.locks.hold(LOCK):
+        for last in (False, True):
+            found = _Collection(store, cache_budget)
+            moved: tuple[Path, ...] = ()
+            try:
+                with store.database.write():
+                    found.mark_and_sweep(dangling=dangling)
+                    if dry_run:
+                        raise _Undo
+                    moved = move_away(store, found.directories)
+                crashpoint("collect-rows")
+            except _Undo:
+                break
+            except DiskFull:
+                if last or not moved:
+                    raise
+                continue
+            finally:
+                remove_moved(moved)
+            break
+    return Collected(tuple(found.items), dry_run)
+
+
+class _Collection:
+    """The work of one transaction: what went so far, and the directories that are to follow."""
+
+    def __init__(self, store: Store, budget: int | None) -> None:
+        self.items: list[Item] = []
+        self.directories: list[Garbage] = []
+        self._store = store
+        self._database = store.database
+        self._budget = budget
+
+    def mark_and_sweep(self, *, dangling: bool) -> None:
+        """Everything, in the order in which one thing frees the next."""
+        forget_dead(self._store)
+        if self._budget == 0:
+            self._failed_steps()
+        if dangling:
+            self._dangling_images()
+        stacks = self._stacks()
+        held = {layer for stack in stacks for layer in stack}
+        held.update(self._leased(LAYER))
+        held.update(row[0] for row in self._database.rows("SELECT layer FROM image_layers"))
+        self._cache_records(held)
+        held.update(row[0] for row in self._database.rows("SELECT layer FROM cache_records WHERE layer IS NOT NULL"))
+        self._layers(held)
+        self._flats(stacks)
+        self._blobs()
+        if self._budget == 0:
+            self._cache_mounts()
+            for table in ("file_digests", "selections", "parsed"):
+                self._database.run(f"DELETE FROM {table}")
+        known = {each.path for each in self.directories}
+        for garbage in find_garbage(self._store):
+            if garbage.path not in known:
+                self._take("garbage", f"{garbage.area}/{garbage.path.name}", garbage.reason, garbage)
+
+    def _take(self, kind: str, name: str, reason: str, garbage: Garbage, size: int | None = None) -> None:
+        self.items.append(Item(kind, name, reason, trees.size(garbage.path) if size is None else size))
+        self.directories.append(garbage)
+
+    def _leased(self, kind: str) -> set[str]:
+        return {str(row[0]) for row in self._database.rows("SELECT name FROM lease_items WHERE kind = ?", (kind,))}
+
+    def _stacks(self) -> list[list[str]]:
+        """Stacks of layers that may be mounted: of containers and running steps, and of kept failed steps."""
+        rows = self._database.rows("SELECT parents FROM actives UNION ALL SELECT parents FROM failed")
+        return [json.loads(row[0]) for row in rows]
+
+    def _failed_steps(self) -> None:
+        directory = self._store.layout.directory("failed")
+        for (key,) in self._database.rows("SELECT key FROM failed"):
+            self._take("failed step", key, "nothing is to be kept for looking back", _garbage(directory, key))
+        self._database.run("DELETE FROM failed")
+
+    def _dangling_images(self) -> None:
+        images = self._store.images
+        leased = self._leased(IMAGE)
+        while True:
+            gone = 0
+            for image in images.list():
+                used = self._database.row("SELECT 1 FROM containers WHERE image = ?", (image.id,))
+                if image.references or used or image.id in leased or images.children(image.id):
+                    continue
+                self._database.run("DELETE FROM index_images WHERE image = ?", (image.id,))
+                gone += self._database.run("DELETE FROM images WHERE id = ?", (image.id,))
+                self.items.append(Item("image", image.id, "it has no name, and no container or image needs it"))
+            # The parent of one that went may be free now.
+            if not gone:
+                return
+
+    def _cache_records(self, held: set[str]) -> None:
+        """Forget records until what only they hold fits the budget; those whose layer has gone in any case."""
+        self._database.run("DELETE FROM cache_records WHERE layer NOT IN (SELECT id FROM layers)")
+        if self._budget is None:
+            return
+        leased = self._leased(LAYER)
+        kept, counted, full = 0, set(held), False
+        rows = self._database.rows("SELECT key, layer, text FROM cache_records ORDER BY last_used DESC, created, key")
+        for key, layer, text in rows:
+            if layer in leased:
+                continue
+            cost = 0 if layer is None or layer in counted else self._size(layer)
+            full = full or self._budget == 0 or kept + cost > self._budget
+            if not full:
+                kept += cost
+                counted.add(layer)
+                continue
+            if layer is not None and layer in counted and self._budget:
+                continue
+            self._database.run("DELETE FROM cache_records WHERE key = ?", (key,))
+            self.items.append(Item("cache record", key, f"beyond the {self._budget} bytes to keep: {text[:100]}"))
+
+    def _size(self, layer: str) -> int:
+        row = self._database.row("SELECT size FROM layers WHERE id = ?", (layer,))
+        if row is None or row[0] is None:
+            return trees.size(self._store.layout.directory("layers") / layer)
+        return int(row[0])
+
+    def _layers(self, held: set[str]) -> None:
+        directory = self._store.layout.directory("layers")
+        for (layer,) in self._database.rows("SELECT id FROM layers ORDER BY created, id"):
+            if layer not in held:
+                reason = "no image, container, running process or cache record needs it"
+                self._take("layer", layer, reason, _garbage(directory, layer), self._size(layer))
+                self._database.run("DELETE FROM layers WHERE id = ?", (layer,))
+
+    def _cache_mounts(self) -> None:
+        held = self._leased(CACHE)
+        directory = self._store.layout.directory("caches")
+        for name in sorted(os.listdir(directory)):
+            if name not in held:
+                self._take("cache mount", name, "no running step has it", _garbage(directory, name))
+
+    def _flats(self, stacks: Sequence[Sequence[str]]) -> None:
+        held = self._leased(FLAT) | {key for stack in stacks for key in flats.keys(stack)}
+        layers = {row[0] for row in self._database.rows("SELECT id FROM layers")}
+        directory = self._store.layout.directory("flat")
+        for key, parts in flat_layers(self._store).items():
+            if key in held or (self._budget is None and layers.issuperset(parts)):
+                continue
+            self._database.run("DELETE FROM flats WHERE key = ?", (key,))
+            self._take("flat", key, "nothing is mounted with it", _garbage(directory, key))
+
+    def _blobs(self) -> None:
+        held = self._leased(BLOB)
+        held.update(row[0] for row in self._database.rows("SELECT recipe FROM layers WHERE recipe IS NOT NULL"))
+        for (result,) in self._database.rows("SELECT result FROM cache_records WHERE result LIKE '%sha256:%'"):
+            # The pipeline's text is its own; a digest in it may be a blob's.
+            held.update(re.findall(r"sha256:[0-9a-f]{64}", result))
+        directory = self._store.layout.directory("content")
+        for digest, size in self._database.rows("SELECT digest, size FROM blobs"):
+            if digest not in held:
+                self._database.run("DELETE FROM blobs WHERE digest = ?", (digest,))
+                name = digest.replace(":", "-")
+                self._take("blob", digest, "no layer or cache record needs it", _garbage(directory, name), size)
+
+
+def _garbage(directory: Path, name: str) -> Garbage:
+    return Garbage(os.path.basename(directory), directory / name, "")
