@@ -22,6 +22,10 @@ from runtime.errors import ContainerError, LauncherDied, from_wire
 from runtime.linux import mounts
 from runtime.spec import Process, Resources, Spec, to_plain
 
+# Run by helpers: no ``-m``, whose machinery takes longer to import than most of what it would start.
+_HELPER = "import sys; sys.path.append(sys.argv.pop(1)); __import__(sys.argv.pop(1), fromlist='-').main()"
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -107,10 +111,18 @@ class Launcher:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def warm(self) -> None:
-        """Start the launcher process now, without waiting for it, if it does not run yet."""
+    def warm(self, like: Spec | None = None) -> None:
+        """Start the launcher process now, without waiting for it, if it does not run yet.
+
+        *like*: get ready for containers of this kind; what counts of it is in ``boot.shape``.
+        """
         with self._lock:
-            self._start()
+            main = self._start()
+            if like is not None:
+                try:
+                    sync.send(main, ("prepare", like.to_dict()))
+                except OSError:
+                    return  # whoever starts a container will be told
 
     def start(
         self,
@@ -218,10 +230,12 @@ class Launcher:
 def spawn_helper(
     module: str, arguments: Sequence[str], fds: Mapping[int, int], *, env: Mapping[str, str] | None = None
 ) -> int:
-    """Start one of our own modules in a clean interpreter and a session of its own; the pid.
+    """Start the ``main`` of one of our own modules in a clean interpreter and a session of its own; the pid.
 
-    *fds*: number in the helper → our descriptor. The interpreter is executed through a read-only mount of its own that
-    is attached nowhere: a container that gets hold of /proc/PID/exe cannot write to it (CVE-2019-5736).
+    No environment, no site-packages: the module sees the standard library and ``runtime`` only, and its *arguments* as
+    ``sys.argv[1:]``. *fds*: number in the helper → our descriptor. The interpreter is executed through a read-only
+    mount of its own that is attached nowhere: a container that gets hold of /proc/PID/exe cannot write to it
+    (CVE-2019-5736).
     """
     tree = -1
     path = sys.executable
@@ -235,7 +249,7 @@ def spawn_helper(
     try:
         return os.posix_spawn(
             path,
-            [sys.executable, "-I", "-m", module, *arguments],
+            [sys.executable, "-I", "-S", "-c", _HELPER, _OURS, module, *arguments],
             env or {},
             file_actions=actions,
             setsid=True,

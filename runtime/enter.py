@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from _socket import AF_UNIX, SOCK_STREAM, socket, socketpair
 
-from runtime import become, cgroups, init, seccomp, users
+from runtime import become, boot, cgroups, init, seccomp, users
+from runtime.console import open_terminal, take_terminal
 from runtime.errors import ContainerError
 from runtime.linux import process as kernel
 
@@ -28,13 +29,16 @@ _ALL = (
 class Entered(init.Child):
     """A process in somebody else's container: its group is not ours to remove or to ask for figures."""
 
-    def finish(self) -> tuple[int, tuple[int, int, int, int | None, int | None, int | None], bool]:
+    def collect(self) -> tuple[int, tuple[int, int, int, int | None, int | None, int | None], bool]:
         """See Child: figures from rusage alone."""
         _, status, rusage = os.wait4(self.pid, 0)
-        self.sock.close()
-        os.close(self.pidfd)
         user, system = int(rusage.ru_utime * 1e6), int(rusage.ru_stime * 1e6)
         return status, (user, system, rusage.ru_maxrss * 1024, None, None, None), False
+
+    def release(self) -> None:
+        """See Child."""
+        self.sock.close()
+        os.close(self.pidfd)
 
 
 def spawn(
@@ -60,7 +64,7 @@ def spawn(
         kernel.setns(target, kernel.CLONE_NEWPID)
         child, pidfd = kernel.clone3(0)
         if child == 0:
-            init.run_child(lambda: _main(target, process, theirs, (stdin, stdout, stderr), entries, program), theirs)
+            boot.guarded(lambda: _main(target, process, theirs, (stdin, stdout, stderr), entries, program), theirs)
         kernel.setns(own, kernel.CLONE_NEWPID)
     except OSError as err:
         ours.close()
@@ -85,14 +89,14 @@ def _main(
         kernel.setns(target, kernel.CLONE_NEWUSER | _ALL)
     except OSError:
         kernel.setns(target, _ALL)  # EINVAL: it is our own user namespace
-    init.isolate(sock, stdio, entries)
+    boot.isolate(sock, entries, stdio)
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     who = users.resolve(root, process.user, process.additional_groups)
     become.enter_directory(root, process.cwd, make=False)
     if process.terminal:
-        console = init.open_terminal(root, sock)
+        console = open_terminal(root, sock)
     os.close(root)
     become.set_rlimits(process.rlimits)
     if console >= 0:
-        init.take_terminal(console, process.console_size, who.uid)
+        take_terminal(console, process.console_size, who.uid)
     become.execute(process, who, program, lambda: None)

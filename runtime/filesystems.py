@@ -30,13 +30,20 @@ _LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/pr
 
 
 class Builder:
-    """Mounts on one new root. *root*: its mount descriptor; *scratch*: a directory in memory for files."""
+    """Mounts on one new root. *root*: a descriptor of it, at first of a base that stands in for it until ``move_to``;
+    *place*: a directory in memory, its ``files`` are ours; *replaced*: destinations at which ours are not wanted."""
 
-    def __init__(self, spec: Spec, root: int, scratch: str, made: targets.Made) -> None:
-        self.spec, self.root, self.scratch, self.made = spec, root, scratch, made
-        self.replaced = {clean(mount.destination) for mount in spec.mounts}
+    def __init__(self, spec: Spec, root: int, place: str, replaced: set[str]) -> None:
+        self.spec, self.root, self.place, self.early_replaced = spec, root, place, replaced
+        self.scratch = f"{place}/files"
+        self.made = targets.Made()
         self.proc = -1
         self._files = 0
+
+    @property
+    def replaced(self) -> set[str]:
+        """Destinations of the user's mounts."""
+        return {clean(mount.destination) for mount in self.spec.mounts}
 
     def attach(self, mount: int, path: str, *, directory: bool) -> None:
         """Attach a detached mount on *path* in the root, which is made when missing; closes *mount*."""
@@ -65,12 +72,9 @@ class Builder:
         try:
             try:
                 os.mkdir(name, 0o755, dir_fd=self.root)
-                new = True
             except FileExistsError:
-                new = False
+                pass
             target = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.root)
-            if new:
-                self.made.add(f"/{name}", target, directory=True)
             mounts.move_mount(mount, target)
             os.close(target)
         except OSError as err:
@@ -80,6 +84,17 @@ class Builder:
         finally:
             os.close(mount)
         return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.root)
+
+    def move_to(self, root: int) -> None:
+        """From here on work on *root*: what was mounted on the base moves there with all that is mounted in it."""
+        base, self.root = self.root, root
+        for name in ("proc", "dev", "sys"):
+            try:
+                mount = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)
+            except FileNotFoundError:
+                continue  # the user mounts his own
+            os.close(self.attach_plain(mount, name))
+        os.close(base)
 
     def mount_proc(self) -> None:
         """A fresh /proc; kept open, so that what is written to it later goes to it and nothing else."""
@@ -104,7 +119,7 @@ class Builder:
 
     def mount_dev(self) -> None:
         """A fresh /dev: no node and no link of the image's is in the way or in use (CVE-2025-31133)."""
-        if "/dev" in self.replaced:
+        if "/dev" in self.early_replaced:
             return
         tree = rootfs.tmpfs(size="65536k", attributes=MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_STRICTATIME)
         dev = self.attach_plain(tree, "dev")
@@ -116,20 +131,30 @@ class Builder:
             for name, mount in self._below_dev():
                 os.mkdir(name, 0o755, dir_fd=dev)
                 self._attach_in(mount, dev, name)
-            if self.spec.process.terminal:
+        finally:
+            os.close(dev)
+
+    def finish_dev(self) -> None:
+        """What of /dev only the whole spec decides: the place of the console, more devices."""
+        spec = self.spec
+        if "/dev" in self.replaced or not (spec.process.terminal or spec.devices or spec.privileged):
+            return
+        dev = os.open("dev", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.root)
+        try:
+            if spec.process.terminal:
                 os.close(os.open("console", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dev))
-            for device in self.spec.devices:
+            for device in spec.devices:
                 self._device(dev, device.path, device.kind, device.mode, device.major, device.minor)
                 if device.path.startswith("/dev/") and (device.uid or device.gid):
                     os.chown(device.path[5:], device.uid, device.gid, dir_fd=dev, follow_symlinks=False)
-            if self.spec.privileged:
+            if spec.privileged:
                 self._host_devices(dev)
         finally:
             os.close(dev)
 
     def _below_dev(self) -> list[tuple[str, int]]:
         found = []
-        if "/dev/pts" not in self.replaced:
+        if "/dev/pts" not in self.early_replaced:
             options = ("newinstance", "ptmxmode=0666", "mode=0620")
             try:
                 mount = rootfs.fresh("devpts", (*options, "gid=5"), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
@@ -137,12 +162,12 @@ class Builder:
                 mount = rootfs.fresh("devpts", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
             found.append(("pts", mount))
         host_ipc = self.spec.namespaces.ipc == "host"
-        if "/dev/shm" not in self.replaced:
+        if "/dev/shm" not in self.early_replaced:
             if host_ipc and os.path.isdir("/dev/shm"):
                 found.append(("shm", rootfs.bind("/dev/shm", recursive=True)))
             else:
                 found.append(("shm", rootfs.tmpfs(mode="1777", size=str(self.spec.shm_size), attributes=_SAFE)))
-        if "/dev/mqueue" not in self.replaced:
+        if "/dev/mqueue" not in self.early_replaced:
             try:
                 found.append(("mqueue", rootfs.fresh("mqueue", (), _SAFE)))
             except OSError as err:
@@ -199,7 +224,7 @@ class Builder:
 
     def mount_sys(self, views: tuple[tuple[str, str], ...]) -> None:
         """A fresh /sys, read-only, with the container's own control groups."""
-        if "/sys" in self.replaced:
+        if "/sys" in self.early_replaced:
             return
         readonly = 0 if self.spec.privileged else MOUNT_ATTR_RDONLY
         try:
@@ -211,7 +236,7 @@ class Builder:
             mount = rootfs.bind("/sys", recursive=True, readonly=True, attributes=_SAFE)
         sys = self.attach_plain(mount, "sys")
         try:
-            if "/sys/fs/cgroup" in self.replaced:
+            if "/sys/fs/cgroup" in self.early_replaced:
                 return
             try:
                 target = targets.find(sys, "fs/cgroup")
@@ -329,8 +354,8 @@ class Builder:
             # With a false /proc everything that is written there goes astray (CVE-2019-19921).
             raise MountFailed(f'"{mount.destination}" cannot be mounted because it is inside /proc')
 
-    def hide(self, null: int) -> None:
-        """Mask and write-protect paths of /proc and /sys. *null*: our own /dev/null."""
+    def hide(self, null: int, readonly: list[str], masked: list[str]) -> None:
+        """Write-protect and mask paths of the root. *null*: our own /dev/null."""
         empty = rootfs.tmpfs(attributes=MOUNT_ATTR_RDONLY)
 
         def mask(path: str) -> None:
@@ -355,9 +380,9 @@ class Builder:
             os.close(tree)
             os.close(target)
 
-        for path in self.spec.readonly_paths:
+        for path in readonly:
             targets.each(self.root, path, protect)
-        for path in self.spec.masked_paths:
+        for path in masked:
             targets.each(self.root, path, mask)
         os.close(empty)
 

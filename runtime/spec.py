@@ -41,8 +41,8 @@ class Mount:
       ``bind``     *source* is a host path (directory or file). Options: ro rw, bind rbind (default), nosuid nodev
                    noexec, private rprivate slave rslave shared rshared (default rprivate).
       ``tmpfs``    options: size=N[kmg] mode=OCTAL uid= gid= ro noexec exec nosuid suid nodev dev nr_inodes=.
-      ``overlay``  *rootfs* seen as a directory (a stage or context as a mount; with no upper and not readonly its writes
-                   are lost at the end). Options as bind.
+      ``overlay``  *rootfs* seen as a directory (a stage or context as a mount; with no upper and not readonly its
+                   writes are lost at the end). Options as bind.
       ``file``     *data* as a file in memory. Options: mode=OCTAL (default 0444) uid= gid= ro.
       ``proc`` ``sysfs`` ``devpts`` ``mqueue`` ``cgroup``: a fresh one.
     *subpath*: for bind and overlay, a path inside the source, resolved inside it whatever symlinks it holds.

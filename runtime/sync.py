@@ -5,13 +5,16 @@ the same interpreter, so its format needs no promise and costs no import); file 
 
 command → launcher, on the main socket        ("start", spec, hook) + stdio (3), channel
                                               ("exec", pid, process, seccomp) + stdio (3), channel
+                                              ("prepare", spec)   get ready for such a one
 launcher → command, on the channel            ("created", pid) + pidfd     namespaces exist; the hook may run
                                               ("started",) [+ console]     the program was executed
                                               ("failed", class, text, hint)  and the container is gone again
                                               ("exited", status, usage, oom)  wait status; usage as a tuple
 command → launcher, on the channel            ("go",)                      the hook is done
 closing the channel                           kills the container; closing the main socket kills all
-launcher → init, on a socket pair             ("start", spec, hook) + stdio (3); ("go",)
+launcher → init, on a socket pair             ("mapped",)   the ids of its user namespace
+                                              ("start", spec, filter, hook) + stdio (3)   to one that waits
+                                              ("go",)
 init → launcher                               ("made", [(path, device, inode, is directory)])  mount points it made
                                               ("console",) + master
                                               ("error", class, text, hint)
