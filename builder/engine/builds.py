@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.engine.options.limits import Ulimit
@@ -93,9 +92,8 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         Reference.parse(tag)  # a name that is not valid must not be found out after the build
 
     def scratch() -> Path:
-        path = Path(mkdtemp(prefix="lamina-context-"))
-        undo.callback(_remove, path)
-        return path
+        # In the store: what a killed build leaves there, the next command removes.
+        return undo.enter_context(engine.store.scratch())
 
     main = contexts.open_context(
         wish.source,
@@ -138,9 +136,3 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         ssh=tuple(r.SshAgent(name, socket) for name, socket in wish.ssh),
         allow=wish.allow,
     )
-
-
-def _remove(path: Path) -> None:
-    from builder.store import trees
-
-    trees.remove(path)

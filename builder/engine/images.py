@@ -50,7 +50,9 @@ def remove(engine: Engine, name: str, *, force: bool = False, prune_parents: boo
     from builder.engine import containers
 
     running = [each.id for each in containers.listed(engine) if containers.is_running(engine, each)]
-    return engine.store.images.remove(name, force=force, prune_parents=prune_parents, running=running)
+    removed = engine.store.images.remove(name, force=force, prune_parents=prune_parents, running=running)
+    engine.store.collect()
+    return removed
 
 
 def history(engine: Engine, name: str) -> tuple[HistoryLine, ...]:

@@ -39,20 +39,16 @@ def prune_images(engine: Engine, select: Callable[[Listed], bool], *, everything
 
     used = {container.image for container in containers.listed(engine)}
     gone: list[str] = []
-    freed = 0
     for image in images.list_images(engine):
         if image.id in used or not (everything or image.dangling) or not select(image):
             continue
-        size = image.size or 0
         for removal in engine.store.images.remove(image.id, force=True):
             gone.append(
                 f"deleted: {removal.id}"
                 if isinstance(removal, Deleted)
                 else f"untagged: {removal.reference.familiar()}"
             )
-        freed += size
-    engine.store.collect()
-    return Pruned(tuple(gone), freed)
+    return Pruned(tuple(gone), engine.store.collect().freed)
 
 
 def prune_volumes(engine: Engine, *, everything: bool) -> Pruned:
@@ -78,7 +74,5 @@ def prune_networks(engine: Engine) -> Pruned:
 
 def prune_cache(engine: Engine, *, keep: int = 0) -> Pruned:
     """Remove build cache beyond `keep` bytes."""
-    before = sum(layer.size or 0 for layer in engine.store.snapshots.list())
-    engine.store.collect(cache_budget=keep)
-    after = sum(layer.size or 0 for layer in engine.store.snapshots.list())
-    return Pruned((), max(before - after, 0))
+    collected = engine.store.collect(cache_budget=keep)
+    return Pruned(tuple(item.name for item in collected.of("cache record")), collected.freed)

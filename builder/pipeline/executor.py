@@ -171,13 +171,7 @@ class Executor:
         return tree
 
     def _scratch(self) -> Path:
-        import tempfile
-
-        from builder.store import trees
-
-        path = Path(tempfile.mkdtemp(dir=self.store.layout.directory("tmp")))
-        self.undo.callback(trees.remove, path)
-        return path
+        return self.undo.enter_context(self.store.scratch())
 
     # what must be there
 

@@ -31,6 +31,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder.errors import disk_errors
 from builder.store.database import Database
 from builder.store.layout import Layout
 from builder.store.leases import Lease, Leases
@@ -122,7 +123,8 @@ class Store:
         from builder.store import trees
 
         path = self.layout.directory("tmp") / f"{self.lease().id}.{os.urandom(4).hex()}"
-        path.mkdir(0o700)
+        with disk_errors("make a directory"):
+            path.mkdir(0o700)
         try:
             yield path
         finally:
@@ -216,7 +218,7 @@ class Store:
         """Containers by id and name."""
         from builder.store.containers import Containers
 
-        return Containers(self.database, self.layout.directory("containers"), self.clock)
+        return Containers(self.database, self.layout, self.lease, self.clock)
 
     def collect(self, *, cache_budget: int | None = None, dangling: bool = False, dry_run: bool = False) -> Collected:
         """Remove what nothing needs (see `collect`); safe beside running builds."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.store.database import Database, Row
+    from builder.store.layout import Layout
+    from builder.store.leases import Lease
 
 _NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]+"
 _ADJECTIVES = """
@@ -55,9 +57,13 @@ class Container:
 class Containers:
     """The containers of one store."""
 
-    def __init__(self, database: Database, directory: Path, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, database: Database, layout: Layout, lease: Callable[[], Lease], clock: Callable[[], int]
+    ) -> None:
         self._database = database
-        self._directory = directory
+        self._layout = layout
+        self._directory = layout.directory("containers")
+        self._lease = lease
         self._clock = clock
 
     def create(
@@ -142,12 +148,15 @@ class Containers:
 
     def remove(self, container_id: str) -> None:
         """Forget it, and remove its directory and its active snapshot, which must not be mounted. Idempotent."""
+        # The lease lets the next command know, if we are killed, that something was left.
+        self._lease()
         with self._database.write(durable=True):
             row = self._database.row("SELECT layer FROM containers WHERE id = ?", (container_id,))
             self._database.run("DELETE FROM containers WHERE id = ?", (container_id,))
             self._database.run("DELETE FROM actives WHERE container = ?", (container_id,))
+        crashpoint("container-removed")
         if row is not None and row[0] is not None:
-            trees.remove(self._directory.parent / "active" / row[0])
+            trees.remove(self._layout.directory("active") / row[0])
         trees.remove(self.directory(container_id))
 
     def directory(self, container_id: str) -> Path:

@@ -26,6 +26,7 @@ NAMES = (
     "image-row",
     "reference-row",
     "container-row",
+    "container-removed",
     "remove-rows",
     "sweep-rows",
     "collect-rows",
