@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def apply(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
     """`config` after the instructions CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL,
-    USER, VOLUME, WORKDIR and MAINTAINER in `changes`. Raises DockerfileError, InvalidInput for any other."""
+    USER, VOLUME, WORKDIR and MAINTAINER in `changes`. ArgsEscaped stays as it was, as with
+    docker. Raises DockerfileError, InvalidInput for any other."""
     from builder.pipeline.walk import settings_of
     from parser import parse
 
@@ -42,7 +43,6 @@ def apply(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
             healthcheck=settings.healthcheck,
             on_build=tuple(onbuild),
             shell=settings.shell or None,
-            args_escaped=settings.args_escaped,
         ),
     )
 
