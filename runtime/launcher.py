@@ -11,6 +11,7 @@ and more) and the file systems that all containers have.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import sys
@@ -194,6 +195,9 @@ def _reap() -> None:
 
 def main() -> None:
     """Serve until the command ends."""
+    # Every child shares our memory until one of us writes to it, and the collector writes to everything.
+    gc.disable()
+    gc.freeze()
     _Loop(socket(AF_UNIX, SOCK_STREAM, 0, int(sys.argv[1]))).run()
 
 

@@ -93,6 +93,11 @@ class Executor:
         for step in self.plan.steps:
             self._look_up(step)
         needed = self._needed()
+        runs = [step for step in self.plan.steps if step.number in needed and isinstance(step.work, RunStep)]
+        if any(self.states[step.number - 1].hit is None for step in runs):
+            from builder.pipeline.run_step import get_ready
+
+            get_ready(self.launcher(), self.request)
         for step in self.plan.steps:
             if step.number in needed:
                 self._settle(step)

@@ -47,6 +47,14 @@ class RunEnvironment:
     """Network name and pid → wires the network of a container whose network is none of host and none."""
 
 
+def get_ready(launcher: Launcher, request: BuildRequest) -> None:
+    """Let the launcher prepare for the first RUN while everything before it goes on."""
+    from runtime import defaults
+
+    like = defaults.build_spec("like", Rootfs(), Process(()), namespaces=Namespaces())
+    launcher.warm(replace(like, shm_size=request.shm_size or like.shm_size, cgroup_parent=request.cgroup_parent))
+
+
 def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[[int, bytes], None]) -> Exit:
     """Run *step* in *active*; *output* gets (stream, bytes) as they come. Returns how it ended, with code 0.
 
