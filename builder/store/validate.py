@@ -45,6 +45,7 @@ def image(store: Store, image_id: Digest, *, full: bool = False) -> ImageConfig:
 def layer_damage(store: Store, layer: Layer) -> str | None:
     """Read a hashed layer and compare its digests; what differs, or None. Raises OSError, StoreError."""
     from builder.store import changesets, recipes
+    from builder.store.unpack import unpack
 
     found = changesets.write(layer.path)
     if layer.content_digest is not None and found.content_digest != layer.content_digest:
@@ -53,7 +54,7 @@ def layer_damage(store: Store, layer: Layer) -> str | None:
     if layer.recipe is not None:
         hasher = hashlib.sha256()
         with store.content.open(layer.recipe) as recipe:
-            recipes.replay(recipe, layer.path, hasher.update)
+            recipes.replay(unpack(recipe), layer.path, hasher.update)
         diff_id = "sha256:" + hasher.hexdigest()
     if diff_id != layer.diff_id:
         return f"its tar has digest {diff_id}, recorded is {layer.diff_id}"
