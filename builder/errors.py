@@ -270,7 +270,11 @@ class DeviceFailed(StoreError):
 
 
 class BuildError(EngineError):
-    """A build cannot go on; the Dockerfile itself was fine (see parser.DockerfileError otherwise)."""
+    """A build cannot go on; the Dockerfile itself was fine (see parser.DockerfileError otherwise).
+
+    `excerpt` shows the instruction in the Dockerfile ("" while nobody has filled it in)."""
+
+    excerpt: str = ""
 
 
 class StepFailed(BuildError):

@@ -16,7 +16,7 @@ from builder.errors import LayerNotFound
 from builder.store.snapshots import LayerID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from builder.store.database import Database, Row
     from builder.store.snapshots import Snapshots
@@ -43,6 +43,8 @@ class CacheRecord:
     build: str | None = None
     duration_us: int = 0
     created: int = 0
+    place: str = ""
+    """Where the step stood (stage and position of which Dockerfile): the pipeline decides what counts."""
 
 
 class BuildCache:
@@ -56,6 +58,36 @@ class BuildCache:
     def lookup(self, key: str) -> CacheRecord | None:
         """The record under `key`, its layer there and leased; None is a miss. A record without its layer goes."""
         return self._hit(self._database.row(f"SELECT {_COLUMNS} FROM cache_records WHERE key = ?", (key,)))
+
+    def lookup_all(self, keys: Sequence[str]) -> dict[str, CacheRecord]:
+        """As `lookup` for a whole plan: a few queries and one transaction, however many keys."""
+        found = self.peek_all(keys)
+        if not found:
+            return found
+        try:
+            self._snapshots.use([record.layer for record in found.values() if record.layer is not None])
+        except LayerNotFound:
+            # Collected since: find out one by one which.
+            hits = ((key, self.lookup(key)) for key in found)
+            return {key: hit for key, hit in hits if hit is not None}
+        now = self._clock()
+        with self._database.write():
+            self._database.run_many(
+                "UPDATE cache_records SET last_used = ?, uses = uses + 1 WHERE key = ?", [(now, key) for key in found]
+            )
+        return found
+
+    def peek_all(self, keys: Sequence[str]) -> dict[str, CacheRecord]:
+        """As `peek` for many keys at once."""
+        found: dict[str, CacheRecord] = {}
+        for start in range(0, len(keys), _BATCH):
+            batch = keys[start : start + _BATCH]
+            marks = ",".join("?" * len(batch))
+            for row in self._database.rows(f"SELECT {_COLUMNS} FROM cache_records WHERE key IN ({marks})", batch):
+                record = _record(row)
+                if record.layer is None or self._snapshots.path(record.layer).is_dir():
+                    found[record.key] = record
+        return found
 
     def peek(self, key: str) -> CacheRecord | None:
         """As `lookup`, without leasing or counting: for `plan`, which changes nothing."""
@@ -84,7 +116,7 @@ class BuildCache:
         with self._database.write():
             self._database.run(
                 f"INSERT OR REPLACE INTO cache_records ({_COLUMNS}, last_used, uses)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
                 (
                     record.key,
                     record.content_key,
@@ -98,6 +130,7 @@ class BuildCache:
                     record.build,
                     record.duration_us,
                     record.created or now,
+                    record.place,
                     now,
                 ),
             )
@@ -121,6 +154,29 @@ class BuildCache:
             f"SELECT {_COLUMNS} FROM cache_records WHERE step = ? ORDER BY created DESC LIMIT ?", (step, limit)
         )
         return tuple(_record(row) for row in rows)
+
+    def at_place(self, place: str) -> CacheRecord | None:
+        """The newest record of any step at this place; `place` is not empty."""
+        row = self._database.row(
+            f"SELECT {_COLUMNS} FROM cache_records WHERE place = ? ORDER BY created DESC LIMIT 1", (place,)
+        )
+        return None if row is None else _record(row)
+
+    def put_manifest(self, layer: LayerID, manifest: bytes) -> None:
+        """Keep the list of files that a layer was copied from; it goes with its layer."""
+        import zlib
+
+        with self._database.write():
+            self._database.run(
+                "INSERT OR REPLACE INTO copied_files (layer, data) VALUES (?, ?)", (layer, zlib.compress(manifest, 1))
+            )
+
+    def manifest(self, layer: LayerID) -> bytes | None:
+        """What `put_manifest` was given for this layer."""
+        import zlib
+
+        row = self._database.row("SELECT data FROM copied_files WHERE layer = ?", (layer,))
+        return None if row is None else zlib.decompress(row[0])
 
     def remove(self, key: str) -> None:
         """Forget one record; its layer goes with the next collection if nothing else needs it."""
@@ -149,11 +205,13 @@ class BuildCache:
         return record
 
 
-_COLUMNS = "key, content_key, step, text, leaves, parent, layer, content_digest, result, build, duration_us, created"
+_COLUMNS = "key, content_key, step, text, leaves, parent, layer, content_digest, result, build, duration_us, created, place"
+_BATCH = 500
+"""Keys in one SELECT."""
 
 
 def _record(row: Row) -> CacheRecord:
-    key, content_key, step, text, leaves, parent, layer, content_digest, result, build, duration_us, created = row
+    key, content_key, step, text, leaves, parent, layer, content_digest, result, build, duration_us, created, place = row
     return CacheRecord(
         key=key,
         step=step,
@@ -167,4 +225,5 @@ def _record(row: Row) -> CacheRecord:
         build=build,
         duration_us=duration_us,
         created=created,
+        place=place,
     )

@@ -183,5 +183,14 @@ CREATE TABLE lease_items (
 CREATE INDEX lease_items_by_lease ON lease_items (lease)
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+_VERSION_2 = """
+ALTER TABLE cache_records ADD COLUMN place TEXT NOT NULL DEFAULT '';
+CREATE INDEX cache_by_place ON cache_records (place, created);
+CREATE TABLE copied_files (
+    layer TEXT PRIMARY KEY REFERENCES layers (id) ON DELETE CASCADE,
+    data BLOB NOT NULL
+)
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
 """Script n brings version n to n + 1."""
