@@ -85,9 +85,9 @@ def _parse(text: str) -> Reference:
         )
     name, at, digest_text = text.partition("@")
     registry, remainder = _split_registry(name)
-    path, _, last = remainder.rpartition("/")
+    path, slash, last = remainder.rpartition("/")
     last, colon, tag = last.partition(":")
-    repository = f"{path}/{last}" if path else last
+    repository = f"{path}{slash}{last}"
     if repository != repository.lower():
         raise InvalidReference(text, f"repository name ({repository}) must be lowercase")
     if not re.fullmatch(_REPOSITORY, repository) or not re.fullmatch(_REGISTRY, registry):

@@ -19,6 +19,7 @@ from pathlib import Path
 from builder.errors import StoreError
 from builder.oci.digests import ContentDigest, DiffID, Digest
 from builder.store import recipes, tarheaders
+from builder.store.hashing import Sha256
 from builder.store.layerwalk import Found, walk
 
 Sink = Callable[[bytes], object]
@@ -83,9 +84,9 @@ class Summary:
 class _Output:
     """The tar on its way: gathered, hashed, counted, handed on."""
 
-    def __init__(self, sink: Sink | None) -> None:
+    def __init__(self, sink: Sink | None, hasher: Sha256) -> None:
         self._sink = sink
-        self._hash = hashlib.sha256()
+        self._hash = hasher
         self._pending = bytearray()
         self.size = 0
 
@@ -164,20 +165,22 @@ def write(
 
     Raises: OSError (the directory cannot be read), StoreError (a file changed its size while being read).
     """
-    output, leaves = _Output(sink), _Leaves()
-    for found in walk(upper, overlay=overlay):
-        output.add(_header(found, latest_mtime))
-        digest = b""
-        if found.kind == tarheaders.FILE:
-            digest = _EMPTY
-            if found.size:
-                digest = _copy(found, output, known_digest(found.path, found.status) if known_digest else None)
-                output.add(tarheaders.padding(found.size))
-        leaves.add(found, digest)
-        if on_entry:
-            on_entry(_entry(found, digest))
-    output.add(tarheaders.END)
-    return Changeset(output.digest(), leaves.digest(), output.size, leaves.content_size, leaves.files)
+    # The tar is hashed beside us: it has every file's content a second time.
+    with Sha256() as hasher:
+        output, leaves = _Output(sink, hasher), _Leaves()
+        for found in walk(upper, overlay=overlay):
+            output.add(_header(found, latest_mtime))
+            digest = b""
+            if found.kind == tarheaders.FILE:
+                digest = _EMPTY
+                if found.size:
+                    digest = _copy(found, output, known_digest(found.path, found.status) if known_digest else None)
+                    output.add(tarheaders.padding(found.size))
+            leaves.add(found, digest)
+            if on_entry:
+                on_entry(_entry(found, digest))
+        output.add(tarheaders.END)
+        return Changeset(output.digest(), leaves.digest(), output.size, leaves.content_size, leaves.files)
 
 
 def summarise(upper: Path, digests: Mapping[int, bytes]) -> Summary:
