@@ -87,15 +87,19 @@ class Matcher:
 
     def step(self, path: str, parent: State | None) -> tuple[bool, State]:
         """`matches`, for a walk from the top: give what `step` returned for the path's directory (None at the root)."""
-        if parent is None:
-            state = tuple([match(path) for match in self._matches])
-        else:
-            state = tuple([above or match(path) for above, match in zip(parent, self._matches, strict=True)])
+        state = []
         ignored = False
-        for matched, back in zip(state, self._back, strict=True):
+        for number, (match, back) in enumerate(zip(self._matches, self._back, strict=True)):
+            try:
+                matched = (parent is not None and parent[number]) or match(path)
+            except DockerfileError:
+                if back == ignored:
+                    raise
+                matched = False  # nobody would have asked
+            state.append(matched)
             if matched:
                 ignored = not back
-        return ignored, state
+        return ignored, tuple(state)
 
     def may_include_below(self, path: str) -> bool:
         """Whether an exception could take back something below the ignored directory `path`; if not, skip it."""

@@ -77,7 +77,8 @@ def _flat(value: object) -> Any:
     number = _NUMBERS.get(type(value))
     if number is None:
         return value
-    return [number, *(_flat(getattr(value, name)) for name in type(value).__match_args__)]
+    kind: Any = type(value)
+    return [number, *(_flat(getattr(value, name)) for name in kind.__match_args__)]
 
 
 def _value(flat: Any) -> Any:

@@ -72,7 +72,7 @@ class Source:
             position = self.text.find("\n", position) + 1
             if position == 0:
                 return []
-        found = self.text[position:].split("\n", count)[:count] if position < len(self.text) else []
-        if found and not found[-1] and self.text.endswith("\n") and len(found) < count:
-            found.pop()  # what stands after the last line end is no line
+        found = self.text[position:].split("\n", count)
+        if len(found) > count or not found[-1]:
+            found.pop()  # the rest of the file, or what stands after the last line end and is no line
         return [line.removesuffix("\r") for line in found]

@@ -36,7 +36,7 @@ class ToParts(Transformer[Token, Parts]):
         keyword, flags, rest = _split(children)
         return _maybe_json(keyword, flags, rest, lambda text: (text,))
 
-    def list(self, children: list[Any]) -> Parts:
+    def items(self, children: list[Any]) -> Parts:
         """ADD, COPY, VOLUME: a JSON array, or words."""
         keyword, flags, rest = _split(children)
         return _maybe_json(keyword, flags, rest, lambda text: tuple(_BLANKS.split(text)))
