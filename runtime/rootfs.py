@@ -10,7 +10,7 @@ import errno
 import os
 
 from runtime.errors import KernelUnsupported, MountFailed
-from runtime.linux import mounts
+from runtime.linux import mounts, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,14 +76,13 @@ def _configure(lowers: tuple[str, ...], upper: str | None, work: str | None, *, 
                 mounts.fsconfig_string(context, key, value)
         if userxattr:
             mounts.fsconfig_flag(context, "userxattr")
-        try:
-            for lower in lowers:
+        for lower in lowers:
+            try:
                 mounts.fsconfig_string(context, "lowerdir+", lower)
-        except OSError as err:
-            if err.errno != errno.EINVAL:
-                raise
-            # Before 6.5: one option for all layers, of at most 255 bytes.
-            mounts.fsconfig_string(context, "lowerdir", ":".join(_escape(lower) for lower in lowers))
+            except OSError as err:
+                if err.errno != errno.EINVAL or lower is not lowers[0]:
+                    raise
+                return overlay_by_mount(lowers, upper, work, volatile=volatile, userxattr=userxattr)
         if upper is not None and work is not None:
             mounts.fsconfig_string(context, "upperdir", upper)
             mounts.fsconfig_string(context, "workdir", work)
@@ -96,8 +95,53 @@ def _configure(lowers: tuple[str, ...], upper: str | None, work: str | None, *, 
         os.close(context)
 
 
-def _escape(path: str) -> str:
-    return path.replace("\\", "\\\\").replace(":", "\\:")
+def overlay_by_mount(
+    lowers: tuple[str, ...], upper: str | None, work: str | None, *, volatile: bool, userxattr: bool
+) -> int:
+    """As ``overlay`` for kernels before 6.5, which take the layers in one option: of 255 bytes in the mount API, of a
+    page in mount(2). Layers are named by descriptors, so that a page holds several hundred. Raises OSError.
+
+    mount(2) attaches what it mounts: that happens in a mount namespace of a thread of its own, which is gone at once.
+    """
+    import _thread
+
+    done = _thread.allocate_lock()
+    done.acquire()
+    result: list[int] = []
+    failure: list[OSError] = []
+
+    def run() -> None:
+        opened: list[int] = []
+
+        def name(path: str) -> str:
+            opened.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            return str(opened[-1])
+
+        try:
+            process.unshare(process.CLONE_NEWNS)  # and with it this thread's working directory
+            mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
+            os.chdir("/proc/self/fd")
+            options = [f"{key}={value}" for key, value in _FLAGS if not (userxattr and key == "redirect_dir")]
+            options += ["userxattr"] if userxattr else []
+            options.append("lowerdir=" + ":".join(name(lower) for lower in lowers))
+            if upper is not None and work is not None:
+                forget_volatile(work)
+                options += [f"upperdir={name(upper)}", f"workdir={name(work)}", *(["volatile"] if volatile else [])]
+            place = lowers[0]  # covered in this thread's namespace only
+            mounts.mount("overlay", place, "overlay", 0, ",".join(options))
+            result.append(mounts.open_tree(mounts.AT_FDCWD, place, mounts.OPEN_TREE_CLONE))
+        except OSError as err:
+            failure.append(err)
+        finally:
+            for fd in opened:
+                os.close(fd)
+            done.release()
+
+    _thread.start_new_thread(run, ())
+    done.acquire()
+    if failure:
+        raise failure[0]
+    return result[0]
 
 
 def forget_volatile(work: str) -> None:

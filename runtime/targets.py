@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAX_LINKS = 40
-_RACE_TRIES = 100
 
 
 class Made:
@@ -34,14 +33,7 @@ class Made:
 
 def find(root: int, path: str, flags: int = os.O_PATH, *, magic_links: bool = False) -> int:
     """Open *path* as a process whose root is *root* would. Raises OSError (ENOENT, ELOOP, ENOTDIR, ...)."""
-    resolve = RESOLVE_IN_ROOT | (0 if magic_links else RESOLVE_NO_MAGICLINKS)
-    for _ in range(_RACE_TRIES):
-        try:
-            return openat2(root, path, flags, 0, resolve)
-        except OSError as err:
-            if err.errno != errno.EAGAIN:  # ".." met a rename: the kernel could not tell, so try again
-                raise
-    raise OSError(errno.EAGAIN, f"path keeps changing: {path}", path)
+    return openat2(root, path, flags, 0, RESOLVE_IN_ROOT | (0 if magic_links else RESOLVE_NO_MAGICLINKS))
 
 
 def locate(root: int, path: str, *, directory: bool, made: Made | None = None) -> int:

@@ -2,11 +2,13 @@
 
 Called by the command line before anything else when it does not run as root; everything after that acts as usual.
 With lines in /etc/subuid and newuidmap many ids are there; without, only one, and programs see their own id as root.
+The choice is made anew by every command; what the store holds is the user's own under either.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 
 from runtime import idmap
 from runtime.errors import KernelUnsupported
@@ -16,24 +18,36 @@ from runtime.spec import IdMap
 _HINT = "see sysctl user.max_user_namespaces and kernel.unprivileged_userns_clone, or run as root"
 
 
-def enter(user: str = "") -> bool:
+def enter() -> bool:
     """Enter a user and a mount namespace as root; whether more than one id is mapped.
 
-    *user*: the login name, by which /etc/subuid may list the ids (the number always works). Only for a process with
-    one thread. Raises KernelUnsupported.
+    Only for a process with one thread. Raises KernelUnsupported.
     """
     uid, gid = os.getuid(), os.getgid()
-    ranges = subordinate("/etc/subuid", user, uid), subordinate("/etc/subgid", user, uid)
-    if all(ranges) and _many(uid, gid, ranges):
-        return True
     try:
-        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
-    except OSError as err:
-        raise KernelUnsupported(f"cannot make a user namespace: {err.strerror}", hint=_HINT) from err
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = ""  # newuidmap will not know it, either
+    ranges = subordinate("/etc/subuid", user, uid), subordinate("/etc/subgid", user, uid)
+    helpers = all(os.access(f"/usr/bin/{name}", os.X_OK) for name in ("newuidmap", "newgidmap"))
+    if helpers and user and ranges[0] is not None and ranges[1] is not None:
+        if _unshare_mapped(uid, gid, ranges[0], ranges[1]):
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+            return True
+    else:
+        _unshare()
     idmap.put("/proc/self/setgroups", "deny")
     idmap.put("/proc/self/uid_map", f"0 {uid} 1\n")
     idmap.put("/proc/self/gid_map", f"0 {gid} 1\n")
     return False
+
+
+def _unshare() -> None:
+    try:
+        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
+    except OSError as err:
+        raise KernelUnsupported(f"cannot make a user namespace: {err.strerror}", hint=_HINT) from err
 
 
 def subordinate(path: str, user: str, uid: int) -> tuple[int, int] | None:
@@ -52,12 +66,11 @@ def subordinate(path: str, user: str, uid: int) -> tuple[int, int] | None:
     return None
 
 
-def _many(uid: int, gid: int, ranges: tuple[tuple[int, int] | None, tuple[int, int] | None]) -> bool:
-    """A helper outside the namespace must write the maps: a child of ours, which waits until we have unshared."""
-    uids, gids = ranges
-    assert uids is not None and gids is not None
-    if not all(os.access(f"/usr/bin/{name}", os.X_OK) for name in ("newuidmap", "newgidmap")):
-        return False
+def _unshare_mapped(uid: int, gid: int, uids: tuple[int, int], gids: tuple[int, int]) -> bool:
+    """Unshare, and have the maps written by a helper outside: a child of ours, which waits until we have unshared.
+
+    False when newuidmap refuses (it has told why): the namespace is new and without maps then.
+    """
     parent = os.getpid()
     ready, go = os.pipe()
     child = os.fork()
@@ -68,20 +81,14 @@ def _many(uid: int, gid: int, ranges: tuple[tuple[int, int] | None, tuple[int, i
             try:
                 idmap.write(parent, (IdMap(0, uid, 1), IdMap(1, *uids)), (IdMap(0, gid, 1), IdMap(1, *gids)))
                 code = 0
-            except KernelUnsupported:
+            except (KernelUnsupported, OSError):
                 code = 1
         os._exit(code)
     os.close(ready)
     try:
-        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
+        _unshare()
         os.write(go, b"1")
-    except OSError as err:
-        raise KernelUnsupported(f"cannot make a user namespace: {err.strerror}", hint=_HINT) from err
     finally:
         os.close(go)
         failed = os.waitpid(child, 0)[1]
-    if failed:
-        raise KernelUnsupported("newuidmap or newgidmap refused the ids of /etc/subuid", hint="check /etc/subuid")
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
-    return True
+    return not failed

@@ -34,6 +34,7 @@ AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 AT_SYMLINK_FOLLOW = 0x400
 
+_RACE_TRIES = 100
 _FICLONE = 0x40049409  # linux/fs.h _IOW(0x94, 9, int)
 
 
@@ -50,20 +51,28 @@ def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: i
 
     *mode* counts only with O_CREAT or O_TMPFILE (the kernel refuses it otherwise, so it is left out then).
     Raises OSError: EXDEV for a path that leaves under RESOLVE_BENEATH, ELOOP for a link under RESOLVE_NO_SYMLINKS,
-    EAGAIN when ".." raced with a rename often.
+    EAGAIN when ".." raced with renames (anywhere on the machine) a hundred times.
     """
     if not flags & (os.O_CREAT | os.O_TMPFILE & ~os.O_DIRECTORY):
         mode = 0
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    return syscall(
-        "openat2",
-        OPENAT2,
-        dirfd,
-        ctypes.c_char_p(os.fsencode(path)),
-        ctypes.byref(how),
-        ctypes.sizeof(how),
-        path=os.fsdecode(path),
-    )
+    # With RESOLVE_CACHED the same error means something else: it would have to block.
+    tries = _RACE_TRIES if resolve & (RESOLVE_IN_ROOT | RESOLVE_BENEATH) and not resolve & RESOLVE_CACHED else 1
+    while True:
+        tries -= 1
+        try:
+            return syscall(
+                "openat2",
+                OPENAT2,
+                dirfd,
+                ctypes.c_char_p(os.fsencode(path)),
+                ctypes.byref(how),
+                ctypes.sizeof(how),
+                path=os.fsdecode(path),
+            )
+        except BlockingIOError:
+            if not tries:
+                raise
 
 
 def renameat2(src_dirfd: int, src: str | bytes, dst_dirfd: int, dst: str | bytes, flags: int = 0) -> None:
