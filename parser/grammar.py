@@ -95,7 +95,7 @@ def _statement(line: LogicalLine, reader: LineReader, source: Source) -> Stateme
     return Statement(
         parts.keyword,
         line.text,
-        Span(line.position(0), end),
+        Span(line.span.start, end),
         parts.flags,
         parts.args,
         json=parts.json,

@@ -306,7 +306,9 @@ def _retries(text: str | None) -> int:
     if not text:
         return 0
     if re.fullmatch(r"[+-]?[0-9]{1,10}", text) is None or not -(2**31) <= int(text) < 2**31:
-        raise DockerfileError(f'--retries must be a whole number, not "{text}"', word=text)
+        raise DockerfileError(
+            f"strconv.ParseInt: parsing {quote(text)}: invalid syntax", hint="--retries takes a whole number", word=text
+        )
     if int(text) < 0:
         raise DockerfileError(f"--retries cannot be negative ({int(text)})", word=text)
     return int(text)

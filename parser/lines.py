@@ -43,7 +43,8 @@ class LogicalLine:
     @property
     def span(self) -> Span:
         """The whole of it."""
-        return Span(self.position(0), self.last)
+        _, line, column = self.pieces[0]
+        return Span(Position(line, column), self.last)
 
     def position(self, offset: int) -> Position:
         """Where the character at `offset` of `text` stands in the file."""

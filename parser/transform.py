@@ -9,7 +9,7 @@ from lark import Token, Transformer
 
 from parser.characters import BLANKS, SPACES
 from parser.errors import DockerfileError
-from parser.syntax import Flag, Parts
+from parser.syntax import Flag, Parts, quote
 
 __all__ = ["ToParts"]
 
@@ -69,7 +69,7 @@ class ToParts(Transformer[Token, Parts]):
                 continue
             name, equals, value = word.partition("=")
             if not equals:
-                raise DockerfileError(f'Syntax error - can\'t find = in "{word}". Must be of the form: name=value')
+                raise DockerfileError(f"Syntax error - can't find = in {quote(word)}. Must be of the form: name=value")
             args += (name, value, "=")
         return Parts(keyword, flags, tuple(args))
 
