@@ -22,7 +22,13 @@ ONLY_IN = {
     "dockerfile_parse": ("builder/engine/pin",),
     "tarsafe": ("builder/transfer/",),
     "pyroute2": ("runtime/",),
-    "subprocess": ("runtime/", "builder/pipeline/remote.py", "builder/cli/", "builder/transfer/"),
+    "subprocess": (
+        "runtime/",
+        "builder/pipeline/remote.py",
+        "builder/pipeline/bulkcopy.py",
+        "builder/cli/",
+        "builder/transfer/",
+    ),
 }
 """Module → the only places that may import it (prefixes of paths)."""
 

@@ -39,7 +39,7 @@ def test_an_unknown_instruction_is_shown_with_its_place_and_what_was_meant() -> 
         ("# escape=x\nFROM a", "invalid escape token", (1, 1)),
         ("", "file with no instructions", (1, 1)),
         ("FROM a\nONBUILD FROM b", "FROM isn't allowed as an ONBUILD trigger", (2, 1)),
-        ("FROM a\nHEALTHCHECK --retries=x CMD y", "retries", (2, 1)),
+        ("FROM a\nHEALTHCHECK --retries=x CMD y", "invalid syntax", (2, 1)),
         ("FROM a\nEXPOSE", "EXPOSE requires at least one argument", (2, 1)),
         ('FROM a\nSHELL ["a"', "SHELL requires the arguments to be in JSON form", (2, 1)),
     ],
