@@ -1,4 +1,4 @@
-"""Container logs in Docker's json-file format: writing with rotation, reading with tail, since, until, follow.
+"""Container logs in Docker's json-file format: reading with tail, since, until, follow. Writing: `runtime.logwriter`.
 
 One line per record: ``{"log":"text\\n","stream":"stdout","time":"2026-01-02T03:04:05.123456789Z"}``, byte for byte what
 Docker writes. Rotated files are ``path.1`` (newest) to ``path.N``. The writer never deletes what it has not rotated.
@@ -15,14 +15,7 @@ from os import PathLike
 
 from runtime.errors import ContainerError
 
-FILE_NAME = "container-json.log"
-
-# Docker cuts longer lines into records of this size without a new line at the end.
-_LONGEST = 16 << 10
 _BLOCK = 1 << 16
-_PLAIN = re.compile(r'[^\x00-\x1f\\"<>&\u2028\u2029\udc80-\udcff]*')
-_SPECIAL = re.compile(r'[\x00-\x1f\\"<>&\u2028\u2029\udc80-\udcff]')
-_SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
 
@@ -61,7 +54,9 @@ class Limits:
         for name in ("mode", "max-buffer-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"):
             given.pop(name, None)
         if given:
-            raise ContainerError(f"unknown log opt '{min(given)}' for json-file log driver", hint="max-size and max-file work")
+            raise ContainerError(
+                f"unknown log opt '{min(given)}' for json-file log driver", hint="max-size and max-file work"
+            )
         if files and (not files.isdigit() or int(files) < 1):
             raise ContainerError(f"max-file cannot be less than 1: {files}")
         match = _SIZE.fullmatch(size) if size else None
@@ -69,89 +64,6 @@ class Limits:
             raise ContainerError(f"invalid max-size: {size}", hint="write it like 10m")
         number = int(float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " ")) if match else 0
         return cls(number, int(files or 1))
-
-
-class Splitter:
-    """Cuts one stream into records as Docker's copier does: at new lines, and every 16 KiB of a longer line."""
-
-    def __init__(self, stream: str) -> None:
-        self._stream = stream
-        self._rest = b""
-
-    def feed(self, data: bytes, time_ns: int) -> list[Record]:
-        """The records that *data* completes."""
-        data = self._rest + data if self._rest else data
-        records = []
-        at = 0
-        while True:
-            end = data.find(b"\n", at, at + _LONGEST) + 1
-            if not end:
-                if len(data) - at < _LONGEST:
-                    break
-                end = at + _LONGEST
-            records.append(Record(self._stream, data[at:end], time_ns))
-            at = end
-        self._rest = data[at:]
-        return records
-
-    def finish(self, time_ns: int) -> list[Record]:
-        """What is left when the stream has ended."""
-        rest, self._rest = self._rest, b""
-        return [Record(self._stream, rest, time_ns)] if rest else []
-
-
-class Writer:
-    """Appends records to a log file. One writer per file: the supervisor."""
-
-    def __init__(self, path: str | PathLike[str], limits: Limits = Limits()) -> None:
-        self._path = os.fspath(path)
-        self._limits = limits
-        self._file = self._open()
-        self._size = os.fstat(self._file).st_size
-
-    def write(self, records: Sequence[Record]) -> None:
-        """Write records, in one call where no rotation is due. Raises OSError (ENOSPC)."""
-        pending: list[bytes] = []
-        for record in records:
-            if self._limits.size and self._size >= self._limits.size:
-                self._flush(pending)
-                pending = []
-                self._rotate()
-            line = encode(record)
-            self._size += len(line)
-            pending.append(line)
-        self._flush(pending)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
-
-    def _flush(self, lines: Sequence[bytes]) -> None:
-        data = memoryview(b"".join(lines))
-        while data:
-            data = data[os.write(self._file, data) :]
-
-    def _rotate(self) -> None:
-        os.close(self._file)
-        for number in range(self._limits.files - 1, 0, -1):
-            older = self._path if number == 1 else f"{self._path}.{number - 1}"
-            if os.path.exists(older):
-                os.rename(older, f"{self._path}.{number}")
-        if self._limits.files < 2:
-            os.truncate(self._path, 0)
-        self._file = self._open()
-        self._size = 0
-
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-
-
-def encode(record: Record) -> bytes:
-    """A record as its line in the file."""
-    text = record.data.decode("utf-8", "surrogateescape")
-    if _PLAIN.fullmatch(text) is None:
-        text = _SPECIAL.sub(_escape, text)
-    return f'{{"log":"{text}","stream":"{record.stream}","time":"{rfc3339nano(record.time_ns)}"}}\n'.encode()
 
 
 def decode(line: bytes) -> Record | None:
@@ -295,16 +207,6 @@ class _Follower:
             self._file = None
 
 
-def rfc3339nano(time_ns: int) -> str:
-    """``2026-01-02T03:04:05.000000001Z``: trailing zeros dropped as Go's RFC3339Nano does."""
-    import time
-
-    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""
-    return f"{text}{fraction}Z"
-
-
 def parse_time(text: str) -> int:
     """RFC 3339 with up to nine digits and ``Z`` or an offset → ns since the epoch. Raises ValueError."""
     import calendar
@@ -318,13 +220,6 @@ def parse_time(text: str) -> int:
         offset = int(match[4]) * 3600 + int(match[5]) * 60
         seconds -= offset if match[3] == "+" else -offset
     return seconds * 1_000_000_000 + int((match[2] or "0").ljust(9, "0"))
-
-
-def _escape(match: re.Match[str]) -> str:
-    character = match[0]
-    if "\udc80" <= character <= "\udcff":
-        return "\\ufffd"
-    return _SHORT.get(character) or f"\\u{ord(character):04x}"
 
 
 def _selected(record: Record, query: Query) -> bool:

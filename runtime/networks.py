@@ -37,7 +37,8 @@ from runtime.errors import NetworkError, NetworkExists, NetworkInUse, NetworkNot
 from runtime.firewall import Zone
 from runtime.linux import rtnetlink
 from runtime.ports import Held, PortMapping
-from runtime.states import process_alive, process_start
+from runtime.statefile import process_start
+from runtime.states import process_alive
 
 DEFAULT_NETWORK = "bridge"
 _RESERVED = ("host", "none", "default", "container")
@@ -132,7 +133,8 @@ class Networks:
         with self._state(write=True) as state, rtnetlink.open_route() as route, interfaces.namespace_lock():
             if request.name == DEFAULT_NETWORK or any(network.name == request.name for network in state.networks):
                 raise NetworkExists(
-                    f"network with name {request.name} already exists", hint=f"see it with: network inspect {request.name}"
+                    f"network with name {request.name} already exists",
+                    hint=f"see it with: network inspect {request.name}",
                 )
             network = _define(request, _taken(state, interfaces.occupied(route)), created=created)
             state.networks.append(network)
@@ -358,7 +360,9 @@ class Networks:
         if bridges and state.networks:
             firewall.ensure(state.table, _zones(state))
 
-    def _hold(self, identifier: str, wanted: Sequence[PortMapping], state: _State, *, internal: bool) -> tuple[PortMapping, ...]:
+    def _hold(
+        self, identifier: str, wanted: Sequence[PortMapping], state: _State, *, internal: bool
+    ) -> tuple[PortMapping, ...]:
         if not wanted or internal:
             return ()
         taken = frozenset((p.protocol, p.host_ip, p.host_port) for e in state.endpoints for p in e.ports)
@@ -530,7 +534,8 @@ def _move(network: Network, taken: Sequence[Block]) -> Network:
 def _check(request: NetworkRequest) -> None:
     if not _NAME.fullmatch(request.name) or request.name in _RESERVED:
         raise NetworkError(
-            f'invalid network name "{request.name}"', hint="letters, digits, _ . - are allowed; host and none are reserved"
+            f'invalid network name "{request.name}"',
+            hint="letters, digits, _ . - are allowed; host and none are reserved",
         )
     if request.driver != "bridge":
         raise NetworkError(f'network driver "{request.driver}" is not available', hint="bridge is")

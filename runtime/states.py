@@ -10,12 +10,13 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from os import PathLike
 from typing import Any
 
 from runtime.errors import ContainerError, WrongState
+from runtime.statefile import process_start
 
 
 class Status(StrEnum):
@@ -68,7 +69,8 @@ class ContainerState:
     """What ``state.json`` says. Times are RFC 3339 with nanoseconds (UTC), empty when it has not happened yet.
 
     ``pid`` is the host pid of the first process (0 when not running), ``pid_start`` its start time in clock ticks
-    (field 22 of /proc/PID/stat), so that a recycled pid is not taken for it.
+    (field 22 of /proc/PID/stat), so that a recycled pid is not taken for it. ``supervisor_pid`` is 0 after a proper end:
+    not so when the supervisor was killed.
     """
 
     status: Status = Status.CREATED
@@ -106,25 +108,6 @@ def read(directory: str | PathLike[str]) -> ContainerState:
     return state
 
 
-def write(directory: str | PathLike[str], state: ContainerState) -> None:
-    """Replace the state file; a reader sees the old or the new one. Only the holder of the lock calls this."""
-    path = os.path.join(os.fspath(directory), "state.json")
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        json.dump(asdict(state), file)
-    os.rename(f"{path}.new", path)
-
-
-def lock(directory: str | PathLike[str]) -> int:
-    """Take the supervisor's lock; the descriptor holds it. Raises WrongState when a supervisor is alive."""
-    descriptor = os.open(os.path.join(os.fspath(directory), "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise WrongState("container is already running", hint="stop it first") from None
-    return descriptor
-
-
 def alive(directory: str | PathLike[str]) -> bool:
     """Whether a supervisor holds the lock."""
     try:
@@ -139,16 +122,6 @@ def alive(directory: str | PathLike[str]) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def process_start(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 when there is none. With the pid it names a process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The program's name, in parentheses, may hold blanks and parentheses itself.
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
 
 
 def process_alive(pid: int, start: int) -> bool:
@@ -178,6 +151,6 @@ def from_dict(data: Mapping[str, Any]) -> ContainerState:
 
 
 def _modified(directory: str) -> str:
-    from runtime.logs import rfc3339nano
+    from runtime.logwriter import rfc3339nano
 
     return rfc3339nano(os.stat(os.path.join(directory, "state.json")).st_mtime_ns)

@@ -6,10 +6,12 @@ Written by whoever creates the container, read by `runtime.supervisor`. It knows
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from runtime.errors import ContainerError
 from runtime.networks import EndpointRequest
+from runtime.ports import PortMapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,28 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """A form that JSON takes."""
-        raise NotImplementedError
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Config:
         """The reverse of `to_dict`; raises ContainerError for what it does not know."""
-        raise NotImplementedError
+        try:
+            given = dict(data)
+            for name in ("dns", "dns_search", "dns_options", "at_exit"):
+                given[name] = tuple(given.get(name, ()))
+            given["hosts"] = tuple((name, address) for name, address in given.get("hosts", ()))
+            given["endpoints"] = tuple(_endpoint(item) for item in given.get("endpoints", ()))
+            given["restart"] = RestartPolicy(**given.get("restart", {}))
+            log = given.get("log", {})
+            options = tuple((name, value) for name, value in log.get("options", ()))
+            given["log"] = LogConfig(**{**log, "options": options})
+            if given.get("health") is not None:
+                given["health"] = Health(**{**given["health"], "argv": tuple(given["health"]["argv"])})
+            return cls(**given)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ContainerError(f"config.json is damaged: {error}", hint="remove the container") from error
+
+
+def _endpoint(item: Mapping[str, Any]) -> EndpointRequest:
+    ports = tuple(PortMapping(**port) for port in item.get("ports", ()))
+    return EndpointRequest(**{**item, "aliases": tuple(item.get("aliases", ())), "ports": ports})

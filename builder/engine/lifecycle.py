@@ -184,7 +184,7 @@ def exec_(engine: Engine, name: str, request: ExecRequest, *, stdin: int | None,
 
 def log_path(engine: Engine, container: Container) -> str:
     """Where the container's output is kept."""
-    from runtime.logs import FILE_NAME
+    from runtime.logwriter import FILE_NAME
 
     return os.fspath(containers.directory(engine, container) / FILE_NAME)
 

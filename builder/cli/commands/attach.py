@@ -120,7 +120,7 @@ def logs(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 
 def _line(record: Record, labels: str, *, timestamps: bool, details: bool) -> bytes:
-    from runtime.logs import rfc3339nano
+    from runtime.logwriter import rfc3339nano
 
     front = (rfc3339nano(record.time_ns) + " " if timestamps else "") + (labels + " " if details else "")
     return front.encode() + record.data

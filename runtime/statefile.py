@@ -1,0 +1,67 @@
+"""The files by which a supervisor is known: its lock, and ``state.json`` as it writes it.
+
+Without imports that cost: a supervisor starts with every container. Reading is in ``runtime.states``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from _json import encode_basestring_ascii  # type: ignore[import-not-found]  # json's C part; typeshed has none
+
+from runtime.errors import ContainerError, WrongState
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+
+def lock(directory: str | PathLike[str]) -> int:
+    """Take the supervisor's lock; the descriptor holds it. Raises WrongState when a supervisor is alive."""
+    descriptor = os.open(os.path.join(os.fspath(directory), "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise WrongState("container is already running", hint="stop it first") from None
+    return descriptor
+
+
+def write(directory: str | PathLike[str], state: Mapping[str, object]) -> None:
+    """Replace the state file; a reader sees the old or the new one. Only the holder of the lock calls this."""
+    path = os.path.join(os.fspath(directory), "state.json")
+    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, encode(state).encode())
+    finally:
+        os.close(fd)
+    os.rename(f"{path}.new", path)
+
+
+def encode(value: object) -> str:
+    """JSON of plain values. Raises ContainerError for anything else."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(int(value))
+    if isinstance(value, str):
+        text: str = encode_basestring_ascii(value)
+        return text
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join([encode(item) for item in value]) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join([f"{encode(name)}:{encode(item)}" for name, item in value.items()]) + "}"
+    raise ContainerError(f"a state holds no {type(value).__name__}")
+
+
+def process_start(pid: int) -> int:
+    """When a process started, in clock ticks since boot; 0 when there is none. With the pid it names a process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The program's name, in parentheses, may hold blanks and parentheses itself.
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
