@@ -33,6 +33,27 @@ def load(data: bytes, what: str, *, limit: int = LIMIT) -> Object:
 
     Raises InvalidDocument.
     """
+    document = _read(data, what, limit)
+    if not isinstance(document, dict):
+        raise InvalidDocument(what, "must be a JSON object")
+    return Object(document, what)
+
+
+def load_list(data: bytes, what: str, *, limit: int = LIMIT) -> tuple[Object, ...]:
+    """As `load` for a document whose root is a list of objects (docker's manifest.json). Raises InvalidDocument."""
+    document = _read(data, what, limit)
+    if not isinstance(document, list):
+        raise InvalidDocument(what, "must be a JSON list")
+    found = []
+    for at, item in enumerate(document):
+        if not isinstance(item, dict):
+            raise InvalidDocument(what, "must be a JSON object", where=f"[{at}]")
+        found.append(Object(item, what, f"[{at}]"))
+    return tuple(found)
+
+
+def _read(data: bytes, what: str, limit: int) -> Json:
+    """Any document within the bounds of this module."""
     if len(data) > limit:
         raise InvalidDocument(what, f"has {len(data)} bytes, more than the {limit} that we read")
     try:
@@ -49,9 +70,8 @@ def load(data: bytes, what: str, *, limit: int = LIMIT) -> Object:
     except ValueError as err:
         raise InvalidDocument(what, f"is not JSON: {err}") from err
     _check(document, what)
-    if not isinstance(document, dict):
-        raise InvalidDocument(what, "must be a JSON object")
-    return Object(document, what)
+    checked: Json = document
+    return checked
 
 
 def dump(document: Mapping[str, object]) -> bytes:
@@ -195,8 +215,8 @@ class Object:
 def _unique(pairs: list[tuple[str, Json]], what: str) -> dict[str, Json]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise InvalidDocument(what, f"key {twice[:100]!r} occurs twice in one object")
     return found
 

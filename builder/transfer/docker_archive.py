@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from builder.oci.configs import ImageConfig
     from builder.oci.descriptors import Descriptor
     from builder.oci.digests import Digest
+    from builder.oci.documents import Object
     from builder.store import Store
     from builder.store.apply import Limits
     from builder.store.changesets import Sink
@@ -214,7 +215,9 @@ def load(
 
     with open_archive(stream, store, limits) as archive:
         if "manifest.json" in archive:
-            for entry in _entries(archive.read("manifest.json", _DOCUMENT_MAX)):
+            from builder.oci import documents
+
+            for entry in documents.load_list(archive.read("manifest.json", _DOCUMENT_MAX), "manifest.json"):
                 _load_entry(store, archive, entry, limits, done)
         elif "index.json" in archive:
             from builder.oci.manifests import Index
@@ -230,45 +233,26 @@ def load(
     return tuple(loaded)
 
 
-def _entries(data: bytes) -> list[dict[str, object]]:
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as err:
-        raise ArchiveInvalid("manifest.json is no JSON") from err
-    if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
-        raise ArchiveInvalid("manifest.json is not a list of images")
-    return document
-
-
-def _strings(entry: dict[str, object], key: str) -> list[str]:
-    value = entry.get(key) or []
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise ArchiveInvalid(f"manifest.json has a {key} that is not a list of texts")
-    return value
-
-
 def _load_entry(
     store: Store,
     archive: Archive,
-    entry: dict[str, object],
+    entry: Object,
     limits: Limits | None,
     done: Callable[[Loaded], object],
 ) -> None:
     """One image of ``manifest.json``."""
     from builder.oci.configs import ImageConfig
 
-    config_path = entry.get("Config")
-    if not isinstance(config_path, str):
-        raise ArchiveInvalid("manifest.json has an image without a config")
+    config_path = entry.required("Config")
     raw = archive.read(config_path, _DOCUMENT_MAX)
     stated = config_path.rsplit("/", 1)[-1].removesuffix(".json")
     if len(stated) == 64 and "sha256:" + stated != digests.of(raw):
         raise DigestMismatch(f"config {stated[:12]}", "sha256:" + stated, digests.of(raw))
     config = ImageConfig.from_json(raw)
-    paths = _strings(entry, "Layers")
+    paths = entry.strings("Layers") or ()
     if len(paths) != len(config.diff_ids):
         raise ArchiveInvalid(f"image has {len(paths)} layers, its config says {len(config.diff_ids)}")
-    names = [_reference(text) for text in _strings(entry, "RepoTags")]
+    names = [_reference(text) for text in entry.strings("RepoTags") or ()]
     kept = [
         layers.read_in(store, _opener(archive, path), expected=diff_id, limits=limits).id
         for path, diff_id in zip(paths, config.diff_ids, strict=True)
