@@ -16,6 +16,7 @@ from builder.pipeline.executor import Executor
 from builder.pipeline.plan import Plan, make_plan
 from builder.pipeline.progress import Emit, silent
 from builder.pipeline.request import BuildRequest, BuildResult
+from builder.pipeline.sources import Sources
 from builder.pipeline.steps import Base
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ def build(
         emit(progress.BuildStarted(number, clock(), made.target, steps))
         for text, line in made.warnings:
             emit(progress.BuildWarning(text, line))
-        with Executor(made, request, store, launcher, build=number, clock=clock, emit=emit) as executor:
+        with (
+            Sources(request, store) as sources,
+            Executor(made, request, store, launcher, sources=sources, build=number, clock=clock, emit=emit) as executor,
+        ):
             layers = executor.run()
         config = image_config(made, store, layers)
         image = store.images.put(config, layers)

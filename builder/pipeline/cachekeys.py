@@ -113,6 +113,15 @@ def identity(step: StepSpec, own: Iterable[Leaf]) -> str:
     return digest("step", *(value for name, value in own if name in ("instruction", "argv", "destination")))
 
 
+def stands_alone(step: StepSpec) -> bool:
+    """Whether the files of *step* are the same whatever it stands on: COPY --link that looks no user up."""
+    work = step.work
+    if not isinstance(work, CopyStep | AddStep):
+        return False
+    spec = work.spec if isinstance(work, CopyStep) else work.spec.copy
+    return spec.link and (spec.chown is None or spec.chown.replace(":", "").isdigit())
+
+
 def place(step: StepSpec, description: str) -> str:
     """Where a step stands: to find what stood there in the build before when the instruction itself was changed."""
     return digest("place", description, step.stage, str(step.position))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from builder.pipeline.request import BuildRequest
     from builder.pipeline.walk import Walked
     from parser.graph import Stage
-    from parser.source import Span
+    from parser.source import Source, Span
 
 Bases = Callable[[str, "Platform | None"], Base]
 """Image reference and platform (None: any) → the image. Raises ImageNotFound, InvalidReference."""
@@ -54,6 +54,7 @@ class Plan:
     template   the image's config without layers, history and times
     history    bottom first
     warnings   (text, line) that the user should see; line 0 is none
+    source     the Dockerfile, for messages
     """
 
     target: str
@@ -63,6 +64,7 @@ class Plan:
     template: ImageConfig
     history: tuple[HistoryLine, ...]
     warnings: tuple[tuple[str, int], ...]
+    source: Source
 
     def chain(self, number: int | None) -> tuple[StepSpec, ...]:
         """The steps that lie on top of each other up to *number*, bottom first."""
@@ -124,6 +126,7 @@ class Planner:
             template=template(result),
             history=tuple(history),
             warnings=self._warnings(),
+            source=self.dockerfile.source,
         )
 
     @contextmanager

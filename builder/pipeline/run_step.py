@@ -1,30 +1,37 @@
 """RUN: a step's container from its values, its output as it comes, its end as a result or an error.
 
-The container is `runtime.defaults.build_spec` with what the step says. Files of stages and contexts come in as overlays
-The container is `runtime.defaults.build_spec` and what the step says. Files of stages and contexts come in as overlays
-files in memory. Nothing of them reaches the layer.
+The container is `runtime.defaults.build_spec` and what the step says. Files of stages and contexts come in as overlays,
+secrets as files in memory. Nothing of them reaches the layer.
 """
 
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import signal
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, StepFailed
+from builder.pipeline.schedule import StepCancelled
+from builder.pipeline.wiring import HOST, NONE
+from runtime.errors import CommandNotFound, CommandNotInvocable, ContainerError
 from runtime.spec import Mount, Namespaces, Process, Rlimit, Rootfs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from builder.pipeline.request import BuildRequest, Secret
+    from builder.pipeline.schedule import Cancel
     from builder.pipeline.steps import RunStep
+    from builder.pipeline.wiring import Wiring
     from builder.store import Store
     from builder.store.snapshots import Active
     from parser.mounts import RunMount
-    from runtime.container import Exit, Launcher
+    from runtime.container import Exit, Launcher, Running
+    from runtime.networks import Endpoint
     from runtime.spec import Spec
 
 READ_SIZE = 64 << 10
@@ -36,38 +43,37 @@ Lowers = Callable[[int], "tuple[str, ...] | None"]
 
 @dataclass(frozen=True, slots=True)
 class RunEnvironment:
-    """What a RUN needs beside its step: where mounts get their files, and what goes into /etc/resolv.conf."""
+    """What a RUN needs beside its step: where mounts get their files, its network, and who may stop it.
+
+    `scratch` gives an empty directory that lives as long as the build.
+    """
 
     request: BuildRequest
     store: Store
     launcher: Launcher
     lowers: Lowers
-    resolv_conf: str | None = None
-    attach: Callable[[str, int], None] | None = None
-    """Network name and pid → wires the network of a container whose network is none of host and none."""
-
-
-def get_ready(launcher: Launcher, request: BuildRequest) -> None:
-    """Let the launcher prepare for the first RUN while everything before it goes on."""
-    from runtime import defaults
-
-    like = defaults.build_spec("like", Rootfs(), Process(()), namespaces=Namespaces())
-    launcher.warm(replace(like, shm_size=request.shm_size or like.shm_size, cgroup_parent=request.cgroup_parent))
+    wiring: Wiring
+    scratch: Callable[[], Path]
+    cancel: Cancel
 
 
 def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[[int, bytes], None]) -> Exit:
     """Run *step* in *active*; *output* gets (stream, bytes) as they come. Returns how it ended, with code 0.
 
-    Raises StepFailed, BuildError (a required secret is missing), ContainerError. An exception from *output* or a
-    KeyboardInterrupt kills the container first."""
+    Raises StepFailed, BuildError (a required secret is missing), ContainerError, NetworkError, StepCancelled. An
+    exception from *output* or a KeyboardInterrupt kills the container first."""
+    command = " ".join(step.argv)
     with ExitStack() as undo:
-        spec = _spec(step, active, around, undo)
-        attach = around.attach
-        bridged = attach is not None and step.network not in ("host", "none")
+        mode = around.wiring.mode(step.network)
+        endpoint: Endpoint | None = None
+        if mode not in (HOST, NONE):
+            undo.callback(around.wiring.release, active.key)
+            endpoint = around.wiring.reserve(mode, active.key)
+        spec = _spec(step, active, around, undo, mode, endpoint)
 
-        def network(pid: int) -> None:
-            assert attach is not None
-            attach(step.network, pid)
+        def attach(pid: int) -> None:
+            assert endpoint is not None
+            around.wiring.attach(endpoint, pid)
 
         ends: dict[int, int] = {}
         writers: list[int] = []
@@ -78,13 +84,15 @@ def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[
             writers.append(writer)
         try:
             running = around.launcher.start(
-                spec, stdout=writers[0], stderr=writers[1], network=network if bridged else None
+                spec, stdout=writers[0], stderr=writers[1], network=None if endpoint is None else attach
             )
+        except (CommandNotFound, CommandNotInvocable) as err:
+            raise StepFailed("RUN", err.code, command=command, hint=err.message) from err
         finally:
             for writer in writers:
                 os.close(writer)
-        undo.callback(running.close)
-        _forward(ends, output)
+        with _ending(running):
+            _forward(ends, output, around.cancel)
         ended = running.wait()
     if ended.error is not None:
         raise ended.error
@@ -94,25 +102,44 @@ def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[
             hint = "it was killed for using more memory than allowed: raise --memory"
         elif ended.signal == signal.SIGKILL:
             hint = "it was killed from outside, perhaps because the machine ran out of memory"
-        raise StepFailed("RUN", ended.code, command=" ".join(step.argv), hint=hint)
+        raise StepFailed("RUN", ended.code, command=command, hint=hint)
     return ended
 
 
-def _forward(ends: dict[int, int], output: Callable[[int, bytes], None]) -> None:
+@contextmanager
+def _ending(running: Running) -> Iterator[None]:
+    """Kill the container when the block is left by an exception, and wait until nothing of it is left."""
+    try:
+        yield
+    except BaseException:
+        running.kill(signal.SIGKILL)
+        with suppress(ContainerError):
+            running.wait()
+        raise
+
+
+def _forward(ends: dict[int, int], output: Callable[[int, bytes], None], cancel: Cancel) -> None:
     """Read both pipes until their ends; a process left behind by RUN dies with the container and cannot hold them."""
-    with selectors.DefaultSelector() as selector:
-        for reader in ends:
-            selector.register(reader, selectors.EVENT_READ)
-        while selector.get_map():
-            for key, _ in selector.select():
-                data = os.read(key.fd, READ_SIZE)
-                if data:
-                    output(ends[key.fd], data)
-                else:
-                    selector.unregister(key.fd)
+    poller = select.poll()
+    poller.register(cancel.fileno(), select.POLLIN)
+    for reader in ends:
+        poller.register(reader, select.POLLIN)
+    left = len(ends)
+    while left:
+        for fd, _ in poller.poll():
+            if fd not in ends:
+                raise StepCancelled
+            data = os.read(fd, READ_SIZE)
+            if data:
+                output(ends[fd], data)
+            else:
+                poller.unregister(fd)
+                left -= 1
 
 
-def _spec(step: RunStep, active: Active, around: RunEnvironment, undo: ExitStack) -> Spec:
+def _spec(
+    step: RunStep, active: Active, around: RunEnvironment, undo: ExitStack, mode: str, endpoint: Endpoint | None
+) -> Spec:
     from runtime import defaults
 
     request = around.request
@@ -134,8 +161,8 @@ def _spec(step: RunStep, active: Active, around: RunEnvironment, undo: ExitStack
         rlimits=tuple(Rlimit(limit.name, limit.soft, limit.hard) for limit in request.ulimits),
     )
     rootfs = Rootfs(tuple(map(str, active.lowers)), str(active.upper), str(active.work), volatile=True)
-    network = "host" if step.network == "host" else "none"
-    spec = defaults.build_spec(active.key, rootfs, process, namespaces=Namespaces(network=network))
+    namespaces = Namespaces(network=HOST if mode == HOST else NONE)
+    spec = defaults.build_spec(active.key, rootfs, process, namespaces=namespaces)
     if step.insecure:
         spec = defaults.privileged(spec)
     if request.resources is not None:
@@ -145,18 +172,21 @@ def _spec(step: RunStep, active: Active, around: RunEnvironment, undo: ExitStack
         spec,
         hostname=request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", spec.hostname),
         mounts=tuple(mounts),
-        hosts=_hosts(request),
-        resolv_conf=around.resolv_conf,
+        hosts=_hosts(request, endpoint.gateway if endpoint is not None else ""),
+        resolv_conf=around.wiring.resolv_conf(mode),
         shm_size=request.shm_size or spec.shm_size,
         cgroup_parent=request.cgroup_parent,
     )
 
 
-def _hosts(request: BuildRequest) -> str:
+def _hosts(request: BuildRequest, gateway: str) -> str:
+    """The text of /etc/hosts; "host-gateway" stands for *gateway*, the host as the container reaches it."""
     hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME")
     lines = [LOCALHOST if hostname is None else LOCALHOST.replace("buildsandbox", hostname)]
     for entry in request.add_hosts:
         name, _, address = entry.partition("=" if "=" in entry else ":")
+        if address == "host-gateway":
+            address = gateway or "127.0.0.1"
         lines.append(f"{address.strip('[]')}\t{name}\n")
     return "".join(lines)
 

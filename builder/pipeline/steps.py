@@ -3,8 +3,6 @@
 An instruction is text; a step is what will happen, with every variable expanded and every default filled in. What makes
 a layer, or is the ground for one, is a step: BaseStep, RunStep, CopyStep, AddStep, WorkdirStep. ENV, CMD and their like
 only change the config and are no steps at all (`config_step`).
-
-StepSpec → StepResult is the seam of the executor: digests and facts, never bytes or open files.
 """
 
 from __future__ import annotations
@@ -134,23 +132,3 @@ class StepSpec:
         digits = len(str(self.total))
         stage = f"{self.stage} " if self.stage else ""
         return f"[{stage}{self.position:{digits}d}/{self.total}] {self.text}"
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """What a step made: its layer in the store and the facts that are recorded about the making.
-
-    Times in unix seconds, CPU in microseconds, sizes in bytes; None where nobody measured. `files` is the digest of a
-    COPY's selection and `manifest` its list (copy_step.Selection.manifest)."""
-
-    layer: str
-    started: float
-    finished: float
-    exit_code: int | None = None
-    cpu_user_us: int | None = None
-    cpu_system_us: int | None = None
-    peak_memory: int | None = None
-    read_bytes: int | None = None
-    write_bytes: int | None = None
-    files: str | None = None
-    manifest: bytes | None = None

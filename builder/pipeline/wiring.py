@@ -1,0 +1,86 @@
+"""The network of RUN steps: what a mode means on this host, and an endpoint for each step that wants one.
+
+As root the default is the bridge of this store with NAT to the outside. A plain user cannot make interfaces on the
+host, so his steps use the host's network as it is. An endpoint belongs to this process: should it be killed, the next
+command that needs the network takes it back.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.networks import Endpoint, Networks
+
+HOST = "host"
+NONE = "none"
+_RESOLVER_FILES = ("/run/systemd/resolve/resolv.conf", "/etc/resolv.conf")
+_WHOLE_RANGE = "4294967295"
+
+
+class Wiring:
+    """The networks of one store, for one build. May be used by several threads; reads nothing before it is needed."""
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._directory = directory
+        self._guard = threading.Lock()
+        self._networks: Networks | None = None
+        self._plain: bool | None = None
+
+    def mode(self, wanted: str) -> str:
+        """ "host", "none", or the name of a network of ours, for a step that asks for *wanted*."""
+        if wanted in (HOST, NONE):
+            return wanted
+        if self._plain is None:
+            self._plain = _in_user_namespace()
+        if self._plain:
+            return HOST
+        return "bridge" if wanted in ("default", "") else wanted
+
+    def reserve(self, network: str, container: str) -> Endpoint:
+        """Take an address for *container*. Raises NetworkNotFound, NetworkError."""
+        from runtime.networks import EndpointRequest
+
+        return self._there().reserve(EndpointRequest(network=network, container=container))
+
+    def attach(self, endpoint: Endpoint, pid: int) -> None:
+        """Wire the network namespace of process *pid*. Raises NetworkError, OSError."""
+        self._there().attach(endpoint, pid)
+
+    def release(self, container: str) -> None:
+        """Give back what *container* held; its network namespace has ended, or is about to."""
+        self._there().release(container, unwire=False)
+
+    def resolv_conf(self, mode: str) -> str:
+        """The text of /etc/resolv.conf for a step: the host's, without resolvers that it could not reach."""
+        from runtime import names
+
+        text = _read(_RESOLVER_FILES[1])
+        if mode == HOST:
+            return text
+        servers = names.parse_resolv_conf(text)["nameserver"]
+        if servers and all(server.startswith("127.") for server in servers) and os.path.exists(_RESOLVER_FILES[0]):
+            text = _read(_RESOLVER_FILES[0])
+        return names.resolv_conf(text)
+
+    def _there(self) -> Networks:
+        with self._guard:
+            if self._networks is None:
+                from runtime.networks import Networks
+
+                self._networks = Networks(self._directory)
+            return self._networks
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
+
+
+def _in_user_namespace() -> bool:
+    return _WHOLE_RANGE not in _read("/proc/self/uid_map").split()
