@@ -73,6 +73,10 @@ def collect(
     records, 0 forgets all that no living process uses, and everything else that only saves time. `dangling` takes
     images without a name that no container or image needs. Raises StoreErrors.
     """
+    try:
+        store.lease()  # tells the next command, should we be killed, that something was left
+    except DiskFull:
+        pass  # then it must work without
     with store.locks.hold(LOCK):
         for last in (False, True):
             found = _Collection(store, cache_budget)

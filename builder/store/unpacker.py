@@ -394,12 +394,7 @@ def remove_tree(parent: int, name: bytes) -> None:
 
 
 def open_inside(root: int, path: bytes, flags: int, resolve: int) -> int:
-    """openat2, again while a rename somewhere on the host makes the kernel unsure of ".." (EAGAIN)."""
-    for _ in range(1000):
-        try:
-            return openat2(root, path, flags, resolve=resolve)
-        except BlockingIOError:
-            continue
+    """Open *path* below *root*; races with renames are tried again there."""
     return openat2(root, path, flags, resolve=resolve)
 
 

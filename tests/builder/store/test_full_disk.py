@@ -1,0 +1,127 @@
+"""A disk that fills up at every possible place: a clear error, nothing half done, and pruning gets the space back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PRELUDE = """
+import os, subprocess, sys
+from pathlib import Path
+from builder.errors import DiskFull, EngineError
+from builder.oci.references import Reference
+from builder.store import Store, validate
+sys.path.insert(0, os.path.dirname(sys.argv[2]))
+from conftest import Maker
+disk = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=" + sys.argv[3], "none", disk], check=True)
+root = disk / "store"
+
+def fill(leave):
+    with open(disk / "ballast", "wb") as file:
+        left = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+        file.write(bytes(max(0, left - leave)))
+"""
+
+pytestmark = pytest.mark.root
+
+
+def _in_small_disk(tmp_path: Path, code: str, size: str = "8m") -> str:
+    """Run `code` with a tmpfs of `size` in a mount namespace of its own; returns what it printed."""
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", PRELUDE + code]
+        + [str(tmp_path), str(Path(__file__).with_name("conftest.py")), size],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_step_of_making_an_image_may_be_the_one_that_fills_the_disk(tmp_path: Path) -> None:
+    out = _in_small_disk(
+        tmp_path,
+        """
+outcomes = set()
+with Store.open(root) as store:
+    Maker(store).image("old", files={"a": "1" * 5000})
+for leave in range(0, 320 << 10, 12 << 10):
+    fill(leave)
+    try:
+        with Store.open(root) as store:
+            maker = Maker(store)
+            maker.image("new", "old", files={"b": "2" * 20_000})
+            store.content.put(bytes(20_000))
+            outcomes.add("whole")
+    except DiskFull as err:
+        assert err.hint and "full" in err.message or "space" in err.message, err.message
+        outcomes.add("full")
+    except OSError as err:
+        assert err.errno == 28, err  # the test's own file did not fit
+        outcomes.add("full")
+    os.unlink(disk / "ballast")
+    with Store.open(root) as store:
+        left = [problem for problem in store.fsck(full=True)]
+        assert left == [], (leave, left)
+        for name in ("old", "new"):
+            image = store.images.lookup(Reference.parse(name))
+            if image is not None:
+                validate.image(store, image, full=True)
+        assert store.images.lookup(Reference.parse("old")) is not None
+        if store.images.lookup(Reference.parse("new")):
+            store.images.remove("new", force=True)
+        store.collect(cache_budget=0, dangling=True)
+        Maker(store).image("old", files={"a": "1" * 5000})
+print(sorted(outcomes))
+""",
+    )
+    assert out == "['full', 'whole']\n"
+
+
+def test_pruning_works_on_a_full_disk(tmp_path: Path) -> None:
+    out = _in_small_disk(
+        tmp_path,
+        """
+with Store.open(root) as store:
+    maker = Maker(store)
+    kept = maker.image("kept", files={"a": "1"})
+    for number in range(40):
+        layer = maker.layer({"f": str(number) * 50_000})
+        maker.record(f"key{number}", layer.id)
+fill(0)
+with Store.open(root) as store:
+    collected = store.collect(cache_budget=0)
+    assert collected.freed > 40 * 50_000, collected
+    validate.image(store, kept, full=True)
+    assert store.buildcache.list() == ()
+    assert store.fsck() == ()
+    Maker(store).image("more", files={"b": "2" * 1_000_000})
+print("pruned")
+""",
+    )
+    assert out == "pruned\n"
+
+
+def test_a_disk_too_small_for_a_store_is_a_clear_error(tmp_path: Path) -> None:
+    out = _in_small_disk(
+        tmp_path,
+        """
+for leave in range(0, 200 << 10, 16 << 10):
+    fill(leave)
+    try:
+        Store.open(root).close()
+    except DiskFull as err:
+        print("full", bool(err.hint))
+    os.unlink(disk / "ballast")
+    with Store.open(root) as store:
+        assert store.fsck() == ()
+""",
+        "1m",
+    )
+    assert "full True" in out
+    assert set(out.splitlines()) == {"full True"}
