@@ -46,6 +46,7 @@ class BuildWish:
     secrets: tuple[tuple[str, Path | None, bytes | None], ...] = ()
     ssh: tuple[tuple[str, Path], ...] = ()
     allow: frozenset[str] = frozenset()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def problems() -> tuple[type[Exception], ...]:
@@ -101,12 +102,13 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         stdin=stdin,
         scratch=scratch,
         cwd=wish.cwd,
-        build_args=dict(wish.build_args),
+        build_args=wish.build_args,
+        environment=wish.environment,
     )
     undo.callback(main.close)
     named: dict[str, contexts.Tree | str] = {}
     for name, value in wish.contexts:
-        source = contexts.open_named(name, value, scratch=scratch, cwd=wish.cwd)
+        source = contexts.open_named(name, value, scratch=scratch, cwd=wish.cwd, environment=wish.environment)
         if isinstance(source, contexts.Tree):
             undo.callback(source.close)
             named[name] = source
@@ -135,4 +137,5 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         secrets=tuple(r.Secret(name, path, value) for name, path, value in wish.secrets),
         ssh=tuple(r.SshAgent(name, socket) for name, socket in wish.ssh),
         allow=wish.allow,
+        environment=wish.environment,
     )

@@ -42,15 +42,17 @@ def select(
     scratch: Callable[[], Path],
     cache: DigestCache | None = None,
     secrets: Mapping[str, bytes] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Selection:
     """As ``copy_step.select``; remote sources are fetched. Hand the result to ``copy_step.materialise``.
 
     *secrets*: HTTP_AUTH_TOKEN_<host>, HTTP_AUTH_HEADER_<host>, GIT_AUTH_TOKEN[.host], GIT_AUTH_HEADER[.host] where
-    they were given with --secret.
+    they were given with --secret. *environment* is what git is started with, and may name proxies.
 
     Raises: as ``copy_step.select``; DownloadFailed, DigestMismatch.
     """
     check(spec.copy)
+    fetch = _Fetch(spec, secrets or {}, environment or {})
     now = time.time_ns()
     parts: list[Part] = []
     labels: list[str] = []
@@ -58,9 +60,9 @@ def select(
         for source in spec.copy.sources:
             git = remote.git_source(source)
             if git is not None:
-                parts += _git(spec, git, scratch(), secrets or {}, owned, labels)
+                parts += fetch.git(git, scratch(), owned, labels)
             elif remote.is_url(source):
-                parts += _url(spec, source, scratch(), secrets or {}, owned)
+                parts += fetch.url(source, scratch(), owned)
             else:
                 if spec.checksum is not None:
                     raise BuildError("checksum can't be specified for non-HTTP(S) and non-Git sources")
@@ -71,34 +73,37 @@ def select(
         )
 
 
-def _url(spec: AddSpec, url: str, directory: Path, secrets: Mapping[str, bytes], owned: ExitStack) -> list[Part]:
-    if not remote.filename(url) and spec.copy.dest.endswith("/"):
-        raise BuildError(
-            f"cannot determine filename from url: {url}", hint="give a destination without a slash at the end"
-        )
-    path, digest = remote.download(url, directory, headers=remote.authorization(url, secrets))
-    if spec.checksum is not None and spec.checksum != digest:
-        raise DigestMismatch(f"downloaded {path.name}", spec.checksum, digest)
-    tree = _owned_tree(directory, url, owned)
-    return [replace(part, may_unpack=spec.unpack is True) for part in scan(tree, path.name, Filter())]
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """What is fetched for one ADD."""
 
+    spec: AddSpec
+    secrets: Mapping[str, bytes]
+    environment: Mapping[str, str]
 
-def _git(
-    spec: AddSpec,
-    source: remote.GitSource,
-    directory: Path,
-    secrets: Mapping[str, bytes],
-    owned: ExitStack,
-    labels: list[str],
-) -> list[Part]:
-    if spec.checksum is not None:
-        if source.checksum and source.checksum != spec.checksum:
-            raise BuildError(f"--checksum={spec.checksum} and the URL's {source.checksum} differ")
-        source = replace(source, checksum=spec.checksum)
-    source = replace(source, keep_git_dir=source.keep_git_dir or spec.keep_git_dir)
-    labels.append(remote.fetch_git(source, directory, secrets=secrets))
-    tree = _owned_tree(directory, source.url, owned)
-    return list(scan(tree, source.subdir or "/", Filter()))
+    def url(self, url: str, directory: Path, owned: ExitStack) -> list[Part]:
+        spec = self.spec
+        if not remote.filename(url) and spec.copy.dest.endswith("/"):
+            raise BuildError(
+                f"cannot determine filename from url: {url}", hint="give a destination without a slash at the end"
+            )
+        headers = remote.authorization(url, self.secrets)
+        path, digest = remote.download(url, directory, headers=headers, environment=self.environment)
+        if spec.checksum is not None and spec.checksum != digest:
+            raise DigestMismatch(f"downloaded {path.name}", spec.checksum, digest)
+        tree = _owned_tree(directory, url, owned)
+        return [replace(part, may_unpack=spec.unpack is True) for part in scan(tree, path.name, Filter())]
+
+    def git(self, source: remote.GitSource, directory: Path, owned: ExitStack, labels: list[str]) -> list[Part]:
+        spec = self.spec
+        if spec.checksum is not None:
+            if source.checksum and source.checksum != spec.checksum:
+                raise BuildError(f"--checksum={spec.checksum} and the URL's {source.checksum} differ")
+            source = replace(source, checksum=spec.checksum)
+        source = replace(source, keep_git_dir=source.keep_git_dir or spec.keep_git_dir)
+        labels.append(remote.fetch_git(source, directory, secrets=self.secrets, environment=self.environment))
+        tree = _owned_tree(directory, source.url, owned)
+        return list(scan(tree, source.subdir or "/", Filter()))
 
 
 def _owned_tree(directory: Path, label: str, owned: ExitStack) -> Tree:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -19,6 +20,7 @@ from builder.pipeline.trees import Tree, open_directory
 from runtime.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
 if TYPE_CHECKING:
+    from builder.pipeline.remote import GitSource
     from parser.ignorefile import Matcher
 
 __all__ = [
@@ -85,11 +87,13 @@ def open_context(
     stdin: BinaryIO | None,
     scratch: Callable[[], Path],
     cwd: Path,
-    build_args: dict[str, str] | None = None,
+    build_args: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Context:
     """Open what the user typed: a directory, ``-``, a git or http URL; *dockerfile* is the value of ``-f``.
 
     *scratch* gives a new empty directory for things that must be unpacked; the caller removes it after the build.
+    *environment* is for what is fetched: see ``remote``.
 
     Raises: ContextError, DockerfileNotFound, DownloadFailed, ArchiveInvalid.
     """
@@ -100,20 +104,28 @@ def open_context(
     git = remote.git_source(source)
     if git is not None:
         keep = (build_args or {}).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "0") not in ("", "0", "false")
-        return _inside(_git_tree(git, scratch(), keep_git_dir=keep), dockerfile, stdin)
+        return _inside(_git_tree(git, scratch(), environment, keep_git_dir=keep), dockerfile, stdin)
     if remote.is_url(source):
-        path, _ = remote.download(source, scratch())
+        path, _ = remote.download(source, scratch(), environment=environment)
         with open(path, "rb") as file:
             return _from_stream(file, source, dockerfile, scratch)
     if source == "-":
         if stdin is None:
             raise ContextError("nothing stands on standard input", hint="give a directory, or redirect a file or a tar")
         return _from_stream(stdin, "standard input", dockerfile, scratch)
-    return _local(source, dockerfile, stdin, cwd, scratch)
+    if dockerfile is not None and remote.is_url(dockerfile):
+        path, _ = remote.download(dockerfile, scratch(), environment=environment)
+        stdin, dockerfile = BytesIO(_read_path(path, dockerfile)), "-"
+    return _local(source, dockerfile, stdin, cwd)
 
 
 def open_named(
-    name: str, value: str, *, scratch: Callable[[], Path], cwd: Path
+    name: str,
+    value: str,
+    *,
+    scratch: Callable[[], Path],
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
 ) -> Tree | ImageSource | LayoutSource | StageSource:
     """What ``--build-context name=value`` means. Raises as `open_context`."""
     from builder.pipeline import remote
@@ -131,9 +143,9 @@ def open_named(
         return StageSource(value.removeprefix("target:"))
     git = remote.git_source(value)
     if git is not None:
-        return _git_tree(git, scratch(), keep_git_dir=False, label=label)
+        return _git_tree(git, scratch(), environment, keep_git_dir=False, label=label)
     if remote.is_url(value):
-        path, _ = remote.download(value, scratch())
+        path, _ = remote.download(value, scratch(), environment=environment)
         with open(path, "rb") as file:
             return _unpacked(file, scratch(), label)
     directory = cwd / value
@@ -157,9 +169,7 @@ def rootfs_tree(fd: int, label: str) -> Tree:
 # the kinds of contexts
 
 
-def _local(
-    source: str, dockerfile: str | None, stdin: BinaryIO | None, cwd: Path, scratch: Callable[[], Path]
-) -> Context:
+def _local(source: str, dockerfile: str | None, stdin: BinaryIO | None, cwd: Path) -> Context:
     directory = cwd / source
     try:
         fd = os.open(directory, _DIRECTORY)
@@ -173,7 +183,7 @@ def _local(
     except OSError as err:
         raise ContextError(f"unable to prepare context: {source}: {err.strerror}") from err
     try:
-        text, name, beside = _local_dockerfile(fd, dockerfile, stdin, cwd, scratch)
+        text, name, beside = _local_dockerfile(fd, dockerfile, stdin, cwd)
         matcher, ignore_name = _ignore(fd, beside)
     except BaseException:
         os.close(fd)
@@ -182,18 +192,13 @@ def _local(
 
 
 def _local_dockerfile(
-    fd: int, dockerfile: str | None, stdin: BinaryIO | None, cwd: Path, scratch: Callable[[], Path]
+    fd: int, dockerfile: str | None, stdin: BinaryIO | None, cwd: Path
 ) -> tuple[bytes, str, Path | None]:
     """(text, name, path on the host) of a local context's Dockerfile."""
-    from builder.pipeline import remote
-
     if dockerfile == "-":
         if stdin is None:
             raise ContextError("nothing stands on standard input", hint="redirect the Dockerfile: -f - < Dockerfile")
         return _bounded(stdin, "-"), "Dockerfile", None
-    if dockerfile is not None and remote.is_url(dockerfile):
-        path, _ = remote.download(dockerfile, scratch())
-        return _read_path(path, dockerfile), "Dockerfile", None
     if dockerfile is not None:
         return _read_path(cwd / dockerfile, dockerfile), dockerfile, cwd / dockerfile
     for name in ("Dockerfile", "dockerfile"):
@@ -257,15 +262,21 @@ def _unpacked(stream: BinaryIO | _Prefixed, directory: Path, label: str) -> Tree
     return Tree(fd, label, keeps_owner=True, path=directory)
 
 
-def _git_tree(source: object, directory: Path, *, keep_git_dir: bool, label: str = "context") -> Tree:
+def _git_tree(
+    source: GitSource,
+    directory: Path,
+    environment: Mapping[str, str] | None,
+    *,
+    keep_git_dir: bool,
+    label: str = "context",
+) -> Tree:
     from dataclasses import replace
 
     from builder.pipeline import remote
 
-    assert isinstance(source, remote.GitSource)
     if keep_git_dir:
         source = replace(source, keep_git_dir=True)
-    remote.fetch_git(source, directory)
+    remote.fetch_git(source, directory, environment=environment)
     top = os.open(directory, _DIRECTORY)
     if not source.subdir.strip("/"):
         return Tree(top, label, keeps_owner=False, path=directory)

@@ -8,14 +8,13 @@ files are no part of it; ``Selection.manifest`` lists one named leaf per file, f
         if not hit:
             facts = materialise(selection, upper=active.upper, root=rootfs_fd)
 
-An unchanged COPY costs one ``stat`` per file: a digest over everything that ``stat`` says is the name under which the cache
-has the selection's digest. Otherwise digests of single files come from the cache too, and what must be read is copied to
-the spool by the same read.
+An unchanged COPY costs one ``stat`` per file: a digest over everything that ``stat`` says is the name under which the
+cache has the selection's digest. Otherwise digests of single files come from the cache too, and what must be read is
+copied to the spool by the same read.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
@@ -30,9 +29,9 @@ from builder.errors import BuildError
 from builder.pipeline import bulkcopy
 from builder.pipeline.filecopy import Facts, is_racy
 from builder.pipeline.ignore import Filter
+from builder.pipeline.manifest import is_file, read_manifest, stat_key, write_manifest
 from builder.pipeline.permissions import chmod, numeric_owner, owner
 from builder.pipeline.scanning import Block, Entry, Part, Shape, fingerprint, scan
-from builder.pipeline.trees import resolve
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -44,6 +43,8 @@ if TYPE_CHECKING:
 SPOOL_FILES = 200
 SPOOL_BYTES = 4 << 20
 """From this much on, files that must be read are copied by the same read."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +113,20 @@ class Selection:
         owned: ExitStack | None = None,
         label: str = "",
     ) -> None:
-        """*now*: unix ns from before the first file was looked at. *label* goes into the digest (a checksum, a commit)."""
+        """*now*: unix ns from before the first file was looked at. *label* goes into the digest (a checksum, a
+        commit)."""
         self.spec = spec
         self.parts = tuple(parts)
         self.owned = owned or ExitStack()
-        self.files = sum(_is_file(entry) for part in parts for block in part.blocks for entry in block.entries)
+        self.files = sum(is_file(entry) for part in parts for block in part.blocks for entry in block.entries)
         self._cache = cache
         self._scratch = scratch
         self._now = time.time_ns() if now is None else now
         self._label = label
         self._manifest: bytes | None = None
         self.digest = self._find_digest()
-        """"sha256:…" over all leaves: equal exactly when type, mode, owner, path and content of everything are equal."""
+        """"sha256:…" over all leaves: equal exactly when type, mode, owner, path and content of everything are
+        equal."""
 
     def close(self) -> None:
         """Close what was opened for this selection."""
@@ -163,15 +166,7 @@ class Selection:
         return f"sha256:{digest.hexdigest()}"
 
     def _write_manifest(self) -> bytes:
-        lines = bytearray()
-        for part in self.parts:
-            for block in part.blocks:
-                if block.meta is not None:
-                    value = f"d {stat.S_IMODE(block.meta.mode):04o} {block.meta.uid}:{block.meta.gid}"
-                    value += _xattrs_text(block.xattrs)
-                    lines += f"/{block.path}\0{value}\0".encode("utf-8", "surrogateescape")
-                for entry, digest in zip(block.entries, block.digests, strict=True):
-                    lines += "\0".join((*leaf(part, block, entry, digest), "")).encode("utf-8", "surrogateescape")
+        lines = write_manifest(self.parts)
         for one in self.spec.inline:
             name = one.name.encode("utf-8", "surrogateescape")
             lines += b"<<" + name + b"\0" + hashlib.sha256(one.content).hexdigest().encode() + b"\0"
@@ -185,17 +180,17 @@ class Selection:
             for block in part.blocks
             if not block.digests
             for position, entry in enumerate(block.entries)
-            if _is_file(entry) and not entry.detail
+            if is_file(entry) and not entry.detail
         ]
         for part in self.parts:
             for block in part.blocks:
                 if not block.digests:
                     block.digests = [None] * len(block.entries)
-        known = self._cache.get_files([_key(b.entries[i]) for _, b, i in wanted]) if self._cache and wanted else {}
+        known = self._cache.get_files([stat_key(b.entries[i]) for _, b, i in wanted]) if self._cache and wanted else {}
         missing = []
         for one in wanted:
             _, block, position = one
-            digest = known.get(_key(block.entries[position]))
+            digest = known.get(stat_key(block.entries[position]))
             if digest is None:
                 missing.append(one)
             else:
@@ -226,7 +221,7 @@ class Selection:
                     held = self._note(part, block, position, facts, spooled=spooling)
                     changed = changed or not held
                     if held and not facts.racy and not facts.xattrs and facts.digest is not None:
-                        fresh[_key(block.entries[position])] = facts.digest
+                        fresh[stat_key(block.entries[position])] = facts.digest
             finally:
                 if goal >= 0:
                     os.close(goal)
@@ -335,15 +330,16 @@ def materialise(
 ) -> CopyFacts:
     """Write the selection into the overlay upper directory *upper* (empty so far).
 
-    *root* is the descriptor of the parents' file system (``runtime.rootfs.open_rootfs``, without *upper*), which answers
-    whether the destination is a directory or a symlink, and has the passwd and group files. It is None for ``FROM scratch``
-    and ``--link``; with ``--link``, *users* may say where ``--chown`` looks names up. *writable* gives a descriptor
-    of the parents with *upper* on top (``open_rootfs`` with upper and work); it is called, and closed, only when an
-    archive is unpacked, whose entries may meet anything. Without it archives are unpacked into *upper* alone.
+    *root* is the descriptor of the parents' file system (``runtime.rootfs.open_rootfs``, without *upper*), which
+    answers whether the destination is a directory or a symlink, and has the passwd and group files. It is None for
+    ``FROM scratch`` and ``--link``; with ``--link``, *users* may say where ``--chown`` looks names up. *writable* gives
+    a descriptor of the parents with *upper* on top (``open_rootfs`` with upper and work); it is called, and closed,
+    only when an archive is unpacked, whose entries may meet anything. Without it archives are unpacked into *upper*
+    alone.
 
     Raises: BuildError (the destination does not fit, no such user), ContextError (a source has changed), StoreError.
     """
-    from builder.pipeline import placing
+    from builder.pipeline import destinations, placing
 
     spec = selection.spec
     given = owner(spec.chown, root if users is None else users) if spec.chown is not None else None
@@ -356,177 +352,29 @@ def materialise(
         undo.callback(os.close, write)
         target = placing.Target(write, None if merged else root, given, permissions)
         if root is not None and not merged:
-            _copy_top(root, write)
+            destinations.copy_top(root, write)
         old = _open_earlier(earlier, undo) if not merged else None
+        where = destinations.destination(spec.dest, spec.workdir, write if merged else root)
         for part in selection.parts:
-            _place(part, spec, target, root if not merged else write, old)
+            destinations.put(part, where, target, old)
         for one in spec.inline:
-            _place_inline(one, spec, target, root if not merged else write)
+            destinations.put_inline(one.name, one.content, where, target)
         tally = target.tally
     return CopyFacts(tally.files, tally.size, tally.linked)
-
-
-def read_manifest(manifest: bytes) -> dict[str, str]:
-    """Manifest → {name: value}; what differs between two of them is why a COPY missed."""
-    fields = manifest.decode("utf-8", "surrogateescape").split("\0")
-    return dict(zip(fields[0:-1:2], fields[1::2], strict=False))
-
-
-def leaf(part: Part, block: Block, entry: Entry, digest: bytes | None) -> tuple[str, str]:
-    """(path from the tree's top, "type mode uid:gid what"): one named leaf of a selection."""
-    name = f"/{entry.name}" if block.path == "." else f"/{block.path}/{entry.name}"
-    kind = _KINDS.get(entry.mode & 0o170000, "?")
-    what = digest.hex() if digest is not None else entry.detail
-    if kind == "f" and digest is None:
-        kind = "h"
-    value = f"{kind} {entry.mode & 0o7777:04o} {entry.uid}:{entry.gid} {what}"
-    if entry.name in block.file_xattrs:
-        value += _xattrs_text(block.file_xattrs[entry.name])
-    if part.shape is Shape.FILE and part.name != entry.name:
-        value += f" as {part.name}"
-    return name, value
-
-
-_KINDS = {
-    stat.S_IFREG: "f",
-    stat.S_IFLNK: "l",
-    stat.S_IFIFO: "p",
-    stat.S_IFCHR: "c",
-    stat.S_IFBLK: "b",
-}
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-
-
-def _is_file(entry: Entry) -> bool:
-    return entry.mode & 0o170000 == stat.S_IFREG
-
-
-def _key(entry: Entry) -> StatKey:
-    return entry.device, entry.inode, entry.size, entry.mtime, entry.ctime
-
-
-def _xattrs_text(xattrs: Sequence[tuple[str, bytes]]) -> str:
-    return "".join(f" {name}={hashlib.sha256(value).hexdigest()}" for name, value in xattrs)
 
 
 def _note_archives(selection: Selection) -> None:
     """Mark the files that ADD unpacks, by their content."""
     if not selection.spec.unpack:
         return
+    from builder.pipeline.destinations import open_source
     from builder.store.apply import is_archive
 
     for part in selection.parts:
-        if part.may_unpack and part.shape is Shape.FILE and _is_file(part.blocks[0].entries[0]):
-            with os.fdopen(_open_source(part), "rb") as stream:
+        if part.may_unpack and part.shape is Shape.FILE and is_file(part.blocks[0].entries[0]):
+            with os.fdopen(open_source(part), "rb") as stream:
                 if is_archive(stream):
                     part.shape = Shape.ARCHIVE
-
-
-def _open_source(part: Part) -> int:
-    """The file of a FILE part, which must be what was selected."""
-    from builder.errors import ContextError
-    from builder.pipeline.filecopy import key_of
-    from builder.pipeline.trees import open_file
-
-    block = part.blocks[0]
-    entry = block.entries[0]
-    path = entry.name if block.path == "." else f"{block.path}/{entry.name}"
-    try:
-        fd = open_file(part.tree.fd, path)
-        if key_of(os.fstat(fd), entry.device) != _key(entry):
-            os.close(fd)
-            raise OSError(errno.ESTALE, "it has changed")
-    except OSError as err:
-        raise ContextError(f'cannot read "/{path}" in {part.tree.label}: {err.strerror}') from err
-    return fd
-
-
-def _destination(spec: CopySpec) -> tuple[str, bool]:
-    """(absolute path, whether it must be a directory)."""
-    must = spec.dest in ("", ".") or spec.dest.endswith(("/", "/."))
-    return spec.dest if spec.dest.startswith("/") else f"{spec.workdir}/{spec.dest}", must
-
-
-def _resolve_destination(spec: CopySpec, root: int | None, write: int) -> tuple[tuple[str, ...], bool]:
-    """(the real path in the image, whether a file must go *into* it)."""
-    path, must = _destination(spec)
-    try:
-        real = resolve(root, path)
-        status = real.status
-        if (status is None and root is None) or (status is None and not must):
-            status = resolve(write, "/".join(real.parts)).status
-    except NotADirectoryError as err:
-        raise BuildError(f"mkdir {err.filename}: not a directory") from None
-    except OSError as err:
-        raise BuildError(f"cannot use {path} as a destination: {err.strerror}") from err
-    return real.parts, must or (status is not None and stat.S_ISDIR(status.st_mode))
-
-
-def _place(
-    part: Part, spec: CopySpec, target: placing.Target, root: int | None, earlier: placing.Earlier | None
-) -> None:
-    from builder.pipeline import placing
-
-    parts, into = _resolve_destination(spec, root, target.write)
-    if part.shape is Shape.ARCHIVE:
-        _unpack(part, target, parts)
-        return
-    if part.shape is Shape.FILE:
-        if into:
-            target.directory(parts)
-            parts = (*parts, part.name)
-        elif not parts:
-            raise BuildError("cannot replace to directory / with file")
-    placing.place(part, target, parts, earlier)
-
-
-def _unpack(part: Part, target: placing.Target, parts: tuple[str, ...]) -> None:
-    from builder.store.apply import extract_archive
-
-    with os.fdopen(_open_source(part), "rb") as stream:
-        extract_archive(stream, target.write, "/" + "/".join(parts), owner=target.owner)
-
-
-def _place_inline(one: InlineFile, spec: CopySpec, target: placing.Target, root: int | None) -> None:
-    from builder.pipeline.filecopy import set_owner
-    from builder.pipeline.trees import open_directory
-
-    parts, into = _resolve_destination(spec, root, target.write)
-    name = one.name.rpartition("/")[2]
-    if into:
-        parts = (*parts, name)
-    target.directory(parts[:-1])
-    path = "/".join(parts)
-    status = target.lookup(path)
-    if not parts or (status is not None and stat.S_ISDIR(status.st_mode)):
-        raise BuildError(f"cannot replace to directory /{path} with file")
-    directory = open_directory(target.write, "/".join(parts[:-1]) or ".")
-    try:
-        try:
-            os.unlink(parts[-1], dir_fd=directory)
-        except FileNotFoundError:
-            pass
-        fd = os.open(
-            parts[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
-        )
-        with os.fdopen(fd, "wb") as file:
-            file.write(one.content)
-            if target.owner is not None:
-                set_owner(fd, *target.owner)
-            os.fchmod(fd, target.chmod(stat.S_IFREG | 0o644) if target.chmod is not None else 0o644)
-    finally:
-        os.close(directory)
-    target.tally.files += 1
-    target.tally.size += len(one.content)
-
-
-def _copy_top(root: int, write: int) -> None:
-    """The upper directory's own owner and mode are those of "/" in the image that it lies on."""
-    below, own = os.fstat(root), os.fstat(write)
-    if (below.st_uid, below.st_gid) != (own.st_uid, own.st_gid):
-        os.fchown(write, below.st_uid, below.st_gid)
-    if stat.S_IMODE(below.st_mode) != stat.S_IMODE(own.st_mode):
-        os.fchmod(write, stat.S_IMODE(below.st_mode))
 
 
 def _open_earlier(earlier: Earlier | None, undo: ExitStack) -> placing.Earlier | None:
@@ -549,7 +397,6 @@ __all__ = [
     "InlineFile",
     "Selection",
     "check",
-    "leaf",
     "local_parts",
     "materialise",
     "read_manifest",

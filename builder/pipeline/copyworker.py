@@ -25,9 +25,7 @@ def main(arguments: list[str]) -> None:
     for batch in batches:
         results += [
             (number, tuple(facts))
-            for number, facts in work(
-                source, goal, Batch(*batch), digest=digest, failed=lambda *one: failures.append(one)
-            )
+            for number, facts in work(source, goal, Batch(*batch), digest=digest, failures=failures)
         ]
         if failures:
             break

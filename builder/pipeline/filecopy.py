@@ -1,8 +1,8 @@
 """One regular file, read once: digested, copied, or both by the same read. The inner loop of COPY.
 
-A file that changes while it is read is read again, and is an error if it keeps changing: a digest must never stand for other
-bytes than those that were copied. Runs in the build's own process for few files and in ``copyworker`` for many, so it
-imports next to nothing.
+A file that changes while it is read is read again, and is an error if it keeps changing: a digest must never stand for
+other bytes than those that were copied. Runs in the build's own process for few files and in ``copyworker`` for many,
+so it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _TARGET = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 Xattrs: TypeAlias = "tuple[tuple[str, bytes], ...]"
 
 
-class Changed(Exception):  # noqa: N818 - a fact about a file, turned into a ContextError by those who know its path
-    """A file did not hold still."""
+class Changed(Exception):
+    """A file did not hold still. Whoever knows its path makes a ContextError of it."""
 
 
 class Facts(NamedTuple):

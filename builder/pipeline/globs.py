@@ -1,7 +1,7 @@
 """Wildcards of COPY and ADD sources: the rules of Go's ``path/filepath.Match``, component by component.
 
-``*`` and ``?`` never match a slash, ``[...]`` is a set with ranges and ``^`` for its complement, a backslash quotes. This
-is not the language of .dockerignore (``parser.ignorefile``), which knows ``**``.
+``*`` and ``?`` never match a slash, ``[...]`` is a set with ranges and ``^`` for its complement, a backslash quotes.
+This is not the language of .dockerignore (``parser.ignorefile``), which knows ``**``.
 """
 
 from __future__ import annotations

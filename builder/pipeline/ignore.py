@@ -1,4 +1,4 @@
-"""Which paths of a tree a COPY sees: .dockerignore, ``--exclude`` and the patterns of ``--parents``, asked during a walk.
+"""Which paths of a tree a COPY sees: .dockerignore, ``--exclude`` and the patterns of ``--parents``.
 
 A directory that is left out is still walked when something below it may be taken in again, and is then there only if
 something was. Directories that cannot have anything are pruned.

@@ -1,7 +1,7 @@
 """``--chown`` and ``--chmod``: what they mean, with names looked up in the image they are for.
 
-Nothing of the host is asked: names come from /etc/passwd and /etc/group of the image, read without leaving it, and only so
-much of them as an honest file has.
+Nothing of the host is asked: names come from /etc/passwd and /etc/group of the image, read without leaving it, and only
+so much of them as an honest file has.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Chmod: TypeAlias = "Callable[[int], int]"
 
 
 def numeric_owner(chown: str) -> Owner | None:
-    """The owner when *chown* has no names in it ("12", "12:34"); else None. Raises BuildError for an id out of range."""
+    """The owner when *chown* has no names in it ("12", "12:34"); else None. Raises BuildError: an id out of range."""
     user, _, group = chown.partition(":")
     if not user.isdecimal() or (group and not group.isdecimal()):
         return None
@@ -126,7 +126,8 @@ def _group(name: str, root: int | None) -> int:
         if len(fields) >= 3 and fields[0] == name and fields[2].isdecimal():
             return _id(fields[2], name)
     raise BuildError(
-        f"unable to convert uid/gid chown string to host mapping: can't find gid for group {name}: no such group: {name}",
+        f"unable to convert uid/gid chown string to host mapping: can't find gid for group {name}: "
+        f"no such group: {name}",
         hint="make the group in an earlier RUN, or give numbers",
     )
 

@@ -1,8 +1,9 @@
 """Parts of a selection written to their destination: the second half of COPY.
 
-New files go straight into an overlay upper directory, the image below is only looked at. What the kernel's overlay would do
-by itself is done here by hand: a directory that exists below is made again with its owner, mode and attributes. With
-``Target.merged`` the destination is a mounted overlay (or an image without layers) and the kernel does it.
+New files go straight into an overlay upper directory, the image below is only looked at. What the kernel's overlay
+would do by itself is done here by hand: a directory that exists below is made again with its owner, mode and
+attributes. With ``Target.merged`` the destination is a mounted overlay (or an image without layers) and the kernel does
+it.
 
 The rules are BuildKit's: contents of directories merge; a file replaces a file or link, never a directory; a directory
 never replaces anything else; directories made on the way are 0755 and belong to root, or to ``--chown``.
@@ -21,6 +22,7 @@ from typing import NamedTuple
 from builder.errors import BuildError, from_os_error
 from builder.pipeline import bulkcopy
 from builder.pipeline.filecopy import kept_xattrs, set_owner, set_xattrs
+from builder.pipeline.manifest import leaf
 from builder.pipeline.permissions import Chmod, Owner
 from builder.pipeline.scanning import Block, Entry, Part, Shape
 from builder.pipeline.trees import open_directory
@@ -66,7 +68,8 @@ class Target:
         return None
 
     def directory(self, parts: Sequence[str]) -> bool:
-        """Have the directory *parts* in the upper directory, and say whether it is new to the image. Raises BuildError."""
+        """Have the directory *parts* in the upper directory, and say whether it is new to the image. Raises
+        BuildError."""
         made = False
         for index in range(len(parts)):
             made = self._step("/".join(parts[: index + 1]))
@@ -223,7 +226,7 @@ class _Placing:
             os.close(fd)
 
     def contents(self, block: Block, path: str, fd: int, *, fresh: bool) -> None:
-        target, tally = self.target, self.target.tally
+        tally = self.target.tally
         moved = block.rel in self.moved
         items: list[bulkcopy.Item] = []
         earlier = self.open_earlier(path)
@@ -316,8 +319,6 @@ class _Placing:
         changes anything), and a changeset looks for hard links only among the names of its own layer. What shows is
         the link count in ``stat``, one higher per layer that shares the file.
         """
-        from builder.pipeline.copy_step import leaf
-
         assert self.earlier is not None
         if block.file_xattrs.get(entry.name) or digest is None:
             return False

@@ -79,11 +79,17 @@ def git_source(text: str) -> GitSource | None:
     return found
 
 
-def download(url: str, directory: Path, *, headers: Mapping[str, str] | None = None) -> tuple[Path, str]:
+def download(
+    url: str,
+    directory: Path,
+    *,
+    headers: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Path, str]:
     """Fetch *url* into *directory*: (the file, "sha256:…").
 
     The file has mode 0600, the name that ends the URL's path ("" gives "index"), and the server's Last-Modified as its
-    time (the epoch without one). Raises: DownloadFailed, OSError.
+    time (the epoch without one). *environment* may name proxies, as curl's does. Raises: DownloadFailed, OSError.
     """
     import urllib.error
     import urllib.request
@@ -95,7 +101,7 @@ def download(url: str, directory: Path, *, headers: Mapping[str, str] | None = N
     digest = hashlib.sha256()
     size = 0
     try:
-        with _opener().open(request, timeout=_TIMEOUT) as reply, open(path, "xb") as file:
+        with _opener(environment or {}).open(request, timeout=_TIMEOUT) as reply, open(path, "xb") as file:
             os.fchmod(file.fileno(), 0o600)
             expected = reply.headers.get("Content-Length")
             while block := reply.read(_BLOCK):
@@ -135,15 +141,25 @@ def authorization(url: str, secrets: Mapping[str, bytes]) -> dict[str, str]:
     return {} if token is None else {"Authorization": f"Bearer {token.decode('latin-1').strip()}"}
 
 
-def fetch_git(source: GitSource, directory: Path, *, secrets: Mapping[str, bytes] | None = None) -> str:
+def fetch_git(
+    source: GitSource,
+    directory: Path,
+    *,
+    secrets: Mapping[str, bytes] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """Check *source* out into the empty *directory*; returns the commit.
+
+    *environment* is what git is started with (PATH, HOME and SSH_AUTH_SOCK for ssh, proxies); the settings that keep it
+    safe stand above it.
 
     Raises: Unsupported (no git program), ContextError (cannot be fetched, no such ref, another commit than the
     checksum says).
     """
-    if shutil.which("git") is None:
+    environment = environment or {}
+    if shutil.which("git", path=environment.get("PATH", os.defpath)) is None:
         raise Unsupported(f"the git program is needed for {_shown(source.url)}", hint="install git")
-    run = _Git(directory, source, secrets or {})
+    run = _Git(directory, source, secrets or {}, environment)
     run("init", "--quiet", "--template=", ".")
     wanted = source.ref or source.checksum or "HEAD"
     depth = () if source.checksum and not _COMMIT.fullmatch(source.checksum) else ("--depth=1",)
@@ -161,7 +177,9 @@ def fetch_git(source: GitSource, directory: Path, *, secrets: Mapping[str, bytes
 class _Git:
     """Calls of git in one directory, deaf to the user's and the system's configuration."""
 
-    def __init__(self, directory: Path, source: GitSource, secrets: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, directory: Path, source: GitSource, secrets: Mapping[str, bytes], environment: Mapping[str, str]
+    ) -> None:
         self._directory = directory
         self._shown = _shown(source.url)
         host = urlsplit(source.url).hostname or ""
@@ -179,7 +197,7 @@ class _Git:
             )
         # By environment: what stands in an argument is for every user of the machine to read.
         self._environment = {
-            **os.environ,
+            **{name: value for name, value in environment.items() if not name.startswith("GIT_")},
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": "/dev/null",
             "GIT_TERMINAL_PROMPT": "0",
@@ -206,22 +224,32 @@ class _Git:
         return done.stdout
 
 
-def _opener() -> OpenerDirector:
-    """urllib's, which sends Authorization on to another host; this one does not."""
+def _opener(environment: Mapping[str, str]) -> OpenerDirector:
+    """urllib's, which sends Authorization on to another host and would read a file; this one does neither."""
     import urllib.request
-    from email.message import Message
+    from http.client import HTTPMessage
     from typing import IO
+
+    def setting(name: str) -> str:
+        return environment.get(name) or environment.get(name.upper()) or ""
+
+    class Proxies(urllib.request.ProxyHandler):
+        def proxy_open(self, req: urllib.request.Request, proxy: str, type: str) -> object:  # type: ignore[override]
+            if urllib.request.proxy_bypass_environment(req.host, {"no": setting("no_proxy")}):
+                return None
+            return super().proxy_open(req, proxy, type)
 
     class Redirects(urllib.request.HTTPRedirectHandler):
         def redirect_request(
-            self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+            self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
         ) -> urllib.request.Request | None:
             following = super().redirect_request(req, fp, code, msg, headers, newurl)
             if following is not None and urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
                 following.remove_header("Authorization")
             return following
 
-    return urllib.request.build_opener(Redirects)
+    proxies = {scheme: value for scheme in ("http", "https") if (value := setting(f"{scheme}_proxy"))}
+    return urllib.request.build_opener(Redirects, Proxies(proxies))
 
 
 def _shown(url: str) -> str:

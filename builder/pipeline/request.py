@@ -80,6 +80,8 @@ class BuildRequest:
     ssh: tuple[SshAgent, ...] = ()
     allow: frozenset[str] = frozenset()
     proxies: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The user's: what git is started with and where proxies for downloads are named. Never seen by a RUN or a key."""
     jobs: int = 4
 
 

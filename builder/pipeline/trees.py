@@ -1,8 +1,8 @@
 """Open directories that COPY reads from, and paths inside them that cannot leave them.
 
-A :class:`Tree` is a context, a stage, an image or an unpacked archive. Symlinks are followed as if the tree were the root of
-the file system ("/" is its top, ".." stops there); whatever is opened in the end is opened by ``openat2``, so a name that
-somebody swaps for a link meanwhile gives an error and never a file from outside.
+A :class:`Tree` is a context, a stage, an image or an unpacked archive. Symlinks are followed as if the tree were the
+root of the file system ("/" is its top, ".." stops there); whatever is opened in the end is opened by ``openat2``, so a
+name that somebody swaps for a link meanwhile gives an error and never a file from outside.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Tree:
     def __enter__(self) -> Tree:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -74,8 +76,8 @@ class Resolved:
 def resolve(root: int | None, path: str) -> Resolved:
     """Follow *path* inside the directory *root*, every symlink as if *root* were "/"; None is an empty root.
 
-    What does not exist is kept as written (".." takes the last component away). Raises OSError: ELOOP, ENOTDIR when a file
-    stands in the middle, ENAMETOOLONG.
+    What does not exist is kept as written (".." takes the last component away). Raises OSError: ELOOP, ENOTDIR when a
+    file stands in the middle, ENAMETOOLONG.
     """
     todo = _components(path)[::-1]
     done: list[str] = []

@@ -136,6 +136,7 @@ def wish(cli: Cli, values: Values, arguments: list[str]) -> BuildWish:
         secrets=tuple(_secret(cli, text) for text in values.all("secret")),
         ssh=tuple(_ssh(cli, text) for text in values.all("ssh")),
         allow=frozenset(values.all("allow")),
+        environment=cli.env,
         cwd=cli.cwd,
     )
 
