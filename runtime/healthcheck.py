@@ -63,12 +63,13 @@ class Checker:
             self._collect()
 
     def _starting(self) -> bool:
-        return time.monotonic() - self._begun < self._health["start_period"] and self.state["status"] == "starting"
+        early = time.monotonic() - self._begun < self._health["start_period"]
+        return early and bool(self.state["status"] == "starting")
 
     def _run(self) -> None:
         self._start_ns, self._late, self._output = time.time_ns(), False, b""
         self._read, write = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._read, False)
+        os.set_blocking(self._read, False)  # noqa: FBT003
         try:
             self._child = child = enter.spawn(
                 self._pid, sync.as_process(self._process), -1, write, write, seccomp_profile=self._seccomp

@@ -36,6 +36,7 @@ from runtime.addresses import Block
 from runtime.errors import NetworkError, NetworkExists, NetworkInUse, NetworkNotFound
 from runtime.firewall import Zone
 from runtime.linux import rtnetlink
+from runtime.linux.netlink import Netlink
 from runtime.ports import Held, PortMapping
 from runtime.statefile import process_start
 from runtime.states import process_alive
@@ -343,7 +344,7 @@ class Networks:
                 interfaces.make_bridge(route, interfaces.Bridge(network.bridge, network.gateway, prefix, owner))
                 return network
 
-    def _sweep(self, route: rtnetlink.Netlink) -> None:
+    def _sweep(self, route: Netlink) -> None:
         """Remove bridges and tables of roots whose directory is gone; one that is in use is never touched."""
         for name, owner, has_ports in interfaces.owned_bridges(route):
             root, _, directory = owner.partition(":")
@@ -480,7 +481,7 @@ def replace_networks(state: _State, networks: Sequence[Network]) -> _State:
     return _State(state.root, state.boot, list(networks), state.endpoints)
 
 
-def _default(state: _State, route: rtnetlink.Netlink) -> Network:
+def _default(state: _State, route: Netlink) -> Network:
     found = _find(state, DEFAULT_NETWORK)
     if found is None:
         found = _define(NetworkRequest(DEFAULT_NETWORK), _taken(state, interfaces.occupied(route)), created="")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from _json import encode_basestring_ascii  # type: ignore[import-not-found]  # json's C part; typeshed has none
+from _json import encode_basestring_ascii
 
 from runtime.errors import ContainerError, WrongState
 

@@ -168,7 +168,7 @@ class Supervisor:
     def _running(self, child: Child) -> None:
         self.started = time.monotonic()
         if child.console is not None:
-            os.set_blocking(child.console, False)
+            os.set_blocking(child.console, False)  # noqa: FBT003
             self.streams = {child.console: "stdout"}
             if self.config["stdin_open"]:
                 self.input.open(os.dup(child.console))
@@ -185,7 +185,7 @@ class Supervisor:
             self.answered = True
             self.starter.send(supervisor_protocol.OK)
         for fd in self.streams:
-            self.loop.watch(fd, lambda _, fd=fd: self._output(fd))  # type: ignore[misc]
+            self._watch_output(fd)
         self.loop.watch(child.pidfd, lambda _: self._exited())
 
     def _check_health(self, child: Child) -> None:
@@ -340,13 +340,19 @@ class Supervisor:
         stdin = -1
         if self.config["stdin_open"]:
             stdin, ours = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(ours, False)
+            os.set_blocking(ours, False)  # noqa: FBT003
             self.input.open(ours)
         out, stdout = os.pipe2(os.O_CLOEXEC)
         err, stderr = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(out, False)
-        os.set_blocking(err, False)
+        os.set_blocking(out, False)  # noqa: FBT003
+        os.set_blocking(err, False)  # noqa: FBT003
         return (stdin, stdout, stderr), {out: "stdout", err: "stderr"}
+
+    def _watch_output(self, fd: int) -> None:
+        def ready(_: int) -> None:
+            self._output(fd)
+
+        self.loop.watch(fd, ready)
 
     def _output(self, fd: int) -> bool:
         """Pass on what is there; False when there is nothing now."""
@@ -388,7 +394,7 @@ class Supervisor:
         if child is None or not child.executed or any(client.behind > _BEHIND for client in self.clients):
             return
         for fd in self.streams:
-            self.loop.watch(fd, lambda _, fd=fd: self._output(fd))  # type: ignore[misc]
+            self._watch_output(fd)
 
     def _console(self) -> int:
         return -1 if self.child is None or self.child.console is None else self.child.console
@@ -450,8 +456,8 @@ class Supervisor:
             fd, _ = self.listener._accept()  # type: ignore[attr-defined]
         except (BlockingIOError, ConnectionAbortedError):
             return
-        os.set_blocking(fd, False)
-        os.set_inheritable(fd, False)
+        os.set_blocking(fd, False)  # noqa: FBT003
+        os.set_inheritable(fd, False)  # noqa: FBT003
         self.join(Client(self, socket(AF_UNIX, SOCK_STREAM, 0, fd)))
 
     def join(self, client: Client) -> None:
@@ -622,7 +628,7 @@ def main() -> None:
     os.chdir("/")
     if "--networks" in sys.argv:
         import runtime.networks  # noqa: F401
-    os.set_inheritable(3, False)
+    os.set_inheritable(3, False)  # noqa: FBT003
     sock = socket(AF_UNIX, SOCK_STREAM, 0, 3)
     got = _receive(sock)
     if got is None:
@@ -641,7 +647,7 @@ def main() -> None:
     except ContainerError as error:
         sock.sendall(supervisor_protocol.frame(supervisor_protocol.ERROR, supervisor_protocol.encode_error(error)))
         os._exit(0)
-    os.set_blocking(3, False)
+    os.set_blocking(3, False)  # noqa: FBT003
     starter.join(supervisor, flags)
     supervisor.begin()
     supervisor.serve()

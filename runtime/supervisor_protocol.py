@@ -1,7 +1,7 @@
 """The frames between a container's supervisor and the commands that talk to it.
 
-A frame is one byte of kind, four bytes of length (native order), then that many bytes. A connection (``attach.sock``, or
-the socket that a supervisor was born with) begins with one request and goes on as the request says:
+A frame is one byte of kind, four bytes of length (native order), then that many bytes. A connection (``attach.sock``,
+or the socket that a supervisor was born with) begins with one request and goes on as the request says:
 
 client → supervisor
     START     marshal of (directory, config)      only on the first socket; then as ATTACH when flags say so

@@ -146,6 +146,7 @@ def follow(
             received(signal.SIGWINCH)
             selector.register(session, selectors.EVENT_READ, "session")
             selector.register(woken, selectors.EVENT_READ, "signal")
+            held = False
             if stdin:
                 _register(selector, 0)
             while True:
@@ -154,6 +155,9 @@ def follow(
                         code = session.pump(to_stdout, to_stderr)
                         if code is not None:
                             return code
+                        if held and session.room:
+                            held = False
+                            _register(selector, 0)
                     elif key.data == "signal":
                         for number in os.read(woken, 64):
                             received(number)
@@ -167,6 +171,9 @@ def follow(
                             session.send_stdin(typed.pass_on(data))
                         except Detached:
                             return None
+                        if not session.room:
+                            held = True
+                            selector.unregister(0)
 
 
 def join_console(console: int, *, stdin: bool) -> None:

@@ -55,7 +55,7 @@ def start(
     if not attach and containers.definition(container).request.auto_remove:
         config = replace(config, at_exit=autoremove.argv(engine.root, container.id))
     _write_config(directory, config)
-    return supervisor_client.start(directory, attach=attach)
+    return engine.supervisor().start(directory, attach=attach)
 
 
 def leave(engine: Engine, container: Container) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from builder.store import Store
     from runtime.container import Launcher
     from runtime.networks import Networks
+    from runtime.supervisor_client import Prepared
     from runtime.volumes import Volumes
 
 
@@ -26,6 +27,7 @@ class Engine:
         self.root = root
         self.clock = clock
         self._launcher: Launcher | None = None
+        self._prepared: Prepared | None = None
 
     @classmethod
     def open(cls, root: Path, *, clock: Callable[[], datetime]) -> Engine:
@@ -45,6 +47,9 @@ class Engine:
         if self._launcher is not None:
             self._launcher.close()
             self._launcher = None
+        if self._prepared is not None:
+            self._prepared.cancel()
+            self._prepared = None
         self.store.close()
 
     def launcher(self) -> Launcher:
@@ -54,6 +59,20 @@ class Engine:
 
             self._launcher = Launcher()
         return self._launcher
+
+    def prepare_supervisor(self, *, networks: bool) -> None:
+        """A container will be started: its supervisor loads what it needs, `networks` too, while we get on."""
+        from runtime import supervisor_client
+
+        if self._prepared is None:
+            self._prepared = supervisor_client.prepare(networks=networks)
+
+    def supervisor(self) -> Prepared:
+        """A supervisor that waits for its container: the prepared one, once."""
+        self.prepare_supervisor(networks=False)
+        prepared, self._prepared = self._prepared, None
+        assert prepared is not None
+        return prepared
 
     @property
     def networks(self) -> Networks:

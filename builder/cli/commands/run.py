@@ -51,6 +51,7 @@ def run(cli: Cli, values: Values, arguments: list[str]) -> int:
     if detach and attach:
         raise UsageError("conflicting options: cannot specify both --attach and --detach")
     keys = terminal.parse_keys(values.text("detach-keys") or terminal.DETACH)
+    cli.engine.prepare_supervisor(networks=not {"none", "host"} & set(values.all("network")))
     request = container_flags.request(cli, values, arguments)
     if not detach:
         streams = tuple(word.lower() for word in attach) or (
