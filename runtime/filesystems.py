@@ -161,10 +161,12 @@ class Builder:
             except OSError:  # the user namespace has no group 5
                 mount = rootfs.fresh("devpts", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
             found.append(("pts", mount))
-        host_ipc = self.spec.namespaces.ipc == "host"
+        ipc = self.spec.namespaces.ipc
         if "/dev/shm" not in self.early_replaced:
-            if host_ipc and os.path.isdir("/dev/shm"):
+            if ipc == "host" and os.path.isdir("/dev/shm"):
                 found.append(("shm", rootfs.bind("/dev/shm", recursive=True)))
+            elif ipc.endswith("/ns/ipc"):
+                found.append(("shm", rootfs.bind_of(f"{ipc.removesuffix('ipc')}mnt", "/dev/shm")))
             else:
                 found.append(("shm", rootfs.tmpfs(mode="1777", size=str(self.spec.shm_size), attributes=_SAFE)))
         if "/dev/mqueue" not in self.early_replaced:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+from _socket import AF_UNIX, SOCK_STREAM, socketpair
 
+from runtime import sync
 from runtime.errors import KernelUnsupported, MountFailed
 from runtime.linux import mounts, process
 
@@ -182,6 +184,34 @@ def bind(
         os.close(fd)
         raise MountFailed(f"cannot mount {path}: {err.strerror}") from err
     return fd
+
+
+def bind_of(namespace: str, path: str) -> int:
+    """A detached bind mount of *path* as it is in another mount *namespace* (a file of nsfs). Raises MountFailed.
+
+    Only a process inside may copy a mount: a child goes there and hands the copy out. For single-threaded callers.
+    """
+    ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+    child = os.fork()
+    if child == 0:
+        code = errno.EIO
+        try:
+            fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+            process.setns(fd, process.CLONE_NEWNS)
+            flags = mounts.OPEN_TREE_CLONE | mounts.AT_SYMLINK_NOFOLLOW
+            sync.send(theirs, ("mount",), (mounts.open_tree(mounts.AT_FDCWD, path, flags),))
+            code = 0
+        except OSError as err:
+            code = err.errno or code
+        finally:
+            os._exit(code)
+    theirs.close()
+    got = sync.receive(ours)
+    ours.close()
+    _, status = os.waitpid(child, 0)
+    if got is None:
+        raise MountFailed(f"cannot share {path}: {os.strerror(os.waitstatus_to_exitcode(status)).lower()}")
+    return got[1][0]
 
 
 def restrict(fd: int, *, readonly: bool, recursive: bool, attributes: int = 0, propagation: int = 0) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import pytest
 
 from runtime.container import Launcher, freeze, thaw
 from runtime.errors import CommandNotFound, CommandNotInvocable
-from runtime.spec import Mount, Spec
+from runtime.spec import IdMap, Mount, Spec
 
 pytestmark = pytest.mark.root
 
@@ -156,3 +159,95 @@ def test_the_namespaces_of_another_container(box):
     assert "sleep 100" not in box.shell("ps")
     first.kill(signal.SIGKILL)
     first.wait(10)
+
+
+def test_memory_is_shared_with_the_ipc_namespace_of_another_container(box):
+    first = box.launcher.start(
+        box.spec("sh", "-c", "echo shared > /dev/shm/note; touch /dev/shm/ready; exec sleep 100"), stdout=2, stderr=2
+    )
+
+    def join(spec: Spec) -> Spec:
+        return replace(spec, namespaces=replace(spec.namespaces, ipc=f"/proc/{first.pid}/ns/ipc"))
+
+    script = (
+        "until test -e /dev/shm/ready; do :; done; cat /dev/shm/note; readlink /proc/self/ns/ipc; touch /dev/shm/back"
+    )
+    inside = box.shell(script, join)
+    assert inside.split() == ["shared", os.readlink(f"/proc/{first.pid}/ns/ipc")]
+    assert os.path.exists(f"/proc/{first.pid}/root/dev/shm/back")
+    assert box.shell("ls /dev/shm") == ""
+    first.kill(signal.SIGKILL)
+    first.wait(10)
+
+
+def test_the_hosts_pid_and_ipc_namespaces(box):
+    def share(spec: Spec) -> Spec:
+        return replace(spec, namespaces=replace(spec.namespaces, pid="host", ipc="host"))
+
+    name = f"lamina-test-{os.getpid()}"
+    Path("/dev/shm", name).write_text("of the host\n")
+    try:
+        script = f"cat /dev/shm/{name}; ls -d /proc/{os.getpid()}"
+        text = box.shell(f"readlink /proc/self/ns/pid; readlink /proc/self/ns/ipc; {script}", share)
+    finally:
+        Path("/dev/shm", name).unlink()
+    assert text.splitlines() == [
+        os.readlink("/proc/self/ns/pid"), os.readlink("/proc/self/ns/ipc"), "of the host", f"/proc/{os.getpid()}"
+    ]  # fmt: skip
+
+
+def test_what_is_left_in_the_hosts_pid_namespace_is_killed(box):
+    def share(spec: Spec) -> Spec:
+        return replace(spec, namespaces=replace(spec.namespaces, pid="host"))
+
+    left = int(box.shell("sleep 1000 > /dev/null 2>&1 & echo $!", share))
+    try:
+        status = Path(f"/proc/{left}/stat").read_text()
+    except FileNotFoundError:
+        return
+    assert status.rpartition(")")[2].split()[0] == "Z"  # dead; the host's init has not asked for it yet
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A directory that every user may enter, as pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def test_a_user_namespace_of_its_own(box, busybox, reachable):
+    """Its root is somebody who may do nothing here, so the layers must be where anybody can go."""
+    ids = (IdMap(0, 100000, 65536),)
+    shutil.copytree(busybox, reachable / "layer", symlinks=True)
+    for name in ("upper", "work"):
+        (reachable / name).mkdir()
+        os.chown(reachable / name, 100000, 100000)
+    box = replace(box, lowers=(str(reachable / "layer"),), upper=reachable / "upper", work=reachable / "work")
+
+    def own(spec: Spec) -> Spec:
+        return replace(spec, namespaces=replace(spec.namespaces, uid_maps=ids, gid_maps=ids), sysctls=())
+
+    text = box.shell("id -u; cat /proc/self/uid_map; touch /new && chown 7:8 /new; cat /dev/null; echo $?", own)
+    assert text.split() == ["0", "0", "100000", "65536", "0"]
+    status = (box.upper / "new").stat()
+    assert (status.st_uid, status.st_gid) == (100007, 100008)
+
+
+def test_a_prepared_process_is_taken_only_for_its_own_kind(box):
+    """One launcher: containers of one kind, then of others; each is what it was asked to be."""
+    with Launcher() as launcher:
+        box = replace(box, launcher=launcher)
+        launcher.warm(box.spec("true"))
+        for number in range(3):
+            assert box.shell(f"hostname; echo {number}", lambda spec: replace(spec, hostname=f"h{spec.id[-4:]}"))
+        size = box.shell("df -k /dev/shm | tail -1 | awk '{print $2}'", lambda spec: replace(spec, shm_size=1 << 20))
+        assert size == "1024\n"
+        ttl = (("net.ipv4.ip_default_ttl", "33"),)
+        got = box.shell("cat /proc/sys/net/ipv4/ip_default_ttl", lambda spec: replace(spec, sysctls=ttl))
+        assert got == "33\n"
+        tmpfs = Mount("tmpfs", "", "/dev/shm", ("size=8k",))
+        assert "size=8k" in box.shell("grep /dev/shm /proc/mounts", lambda spec: replace(spec, mounts=(tmpfs,)))
+        assert box.shell("readlink /proc/self/ns/net",
+                         lambda spec: replace(spec, sysctls=(), namespaces=replace(spec.namespaces, network="host"))
+                         ).strip() == os.readlink("/proc/self/ns/net")  # fmt: skip

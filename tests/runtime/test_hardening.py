@@ -14,7 +14,7 @@ import pytest
 from runtime import defaults
 from runtime.errors import CommandNotFound, CommandNotInvocable, ContainerError, MountFailed, UserNotFound
 from runtime.linux.files import RENAME_EXCHANGE, renameat2
-from runtime.spec import Mount, Rlimit, Spec
+from runtime.spec import Device, Mount, Rlimit, Spec
 
 pytestmark = pytest.mark.root
 
@@ -94,6 +94,37 @@ def test_devices(box):
     assert text.split("\n")[:-1] == [
         "full 1:7", "null 1:3", "ptmx 5:2", "random 1:8", "tty 5:0", "urandom 1:9", "zero 1:5"]  # fmt: skip
     assert "not permitted" in box.shell("mknod /tmp/d b 254 0 && (cat /tmp/d > /dev/null) 2>&1 || true")
+
+
+def test_a_device_that_was_given_and_one_that_was_not(box):
+    # 10:229 is fuse, whether this kernel has it or not: the group of devices is asked first.
+    fuse = Device("/dev/fuse", "c", 10, 229, mode=0o600)
+    script = "stat -c '%t:%T %a' $0; { true <> $0; } 2>&1 || true"
+    given = box.shell(script.replace("$0", "/dev/fuse"), lambda spec: replace(spec, devices=(fuse,)))
+    assert given.startswith("a:e5 600\n") and "not permitted" not in given
+    # The capability to make nodes is docker's default; to use one that was not given is not allowed.
+    assert "not permitted" in box.shell("mknod /tmp/fuse c 10 229 && " + script.replace("$0", "/tmp/fuse"))
+
+
+def test_row_4_a_console_that_is_a_link_of_the_images(box, canary, tmp_path):
+    layer = tmp_path / "hostile"
+    (layer / "dev").mkdir(parents=True)
+    (layer / "dev/pts").symlink_to(f"..{canary}")
+    (layer / "dev/console").symlink_to(f"..{canary}/secret")
+    before = state(canary)
+    hostile = box.on(layer)
+    spec = hostile.spec("sh", "-c", "tty; stat -c %F /dev/console; echo > /dev/console", terminal=True)
+    running = box.launcher.start(spec, stdout=2, stderr=2)
+    assert running.console is not None
+    text = b""
+    try:
+        while part := os.read(running.console, 4096):
+            text += part
+    except OSError:
+        pass
+    os.close(running.console)
+    assert running.wait(10).code == 0 and text.split() == [b"/dev/pts/0", b"character", b"special", b"file"]
+    assert state(canary) == before
 
 
 def test_only_standard_descriptors_and_own_namespaces(box):
