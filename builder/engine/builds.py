@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.engine.options.limits import Ulimit
-from builder.errors import ContextError, Unsupported
+from builder.errors import ContextError
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.pipeline.progress import Emit
-    from builder.pipeline.request import BuildRequest, BuildResult
+    from builder.pipeline.request import BuildRequest, BuildResult, Forecast
     from runtime.spec import Resources
 
 
@@ -69,18 +69,12 @@ def build(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, emit: Emit
         )
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedStep:
-    """A line of `plan`: `cache` is hit, miss or unknown."""
-
-    name: str
-    cache: str
-    why: str
-
-
-def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[PlannedStep, ...]:
+def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[Forecast, ...]:
     """What `build` would do, without doing it. Raises as `build`."""
-    raise Unsupported("plan: the pipeline does not tell its plan yet", hint="lamina build shows the reasons as it runs")
+    from builder.pipeline import build as pipeline
+
+    with ExitStack() as undo:
+        return pipeline.plan(_request(engine, wish, stdin, undo), engine.store)
 
 
 def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: ExitStack) -> BuildRequest:
@@ -121,6 +115,7 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         dockerfile_name=main.dockerfile_name,
         context=main.tree,
         contexts=named,
+        description=str(main.tree.path or wish.source),
         build_args=wish.build_args,
         target=wish.target,
         tags=wish.tags,

@@ -1,9 +1,10 @@
 """From a parsed Dockerfile to an image in the store.
 
 Read in this order: `request` (what is asked for, what comes back), `progress` (what is told meanwhile), `scope` (which
-variables a word sees), `steps` (the decided units of work), `plan` (pure: text, arguments and base configs to ordered
-steps), `cachekeys` (the named leaves of a step's key, and why a key missed), `executor` (the one loop with effects) with
-`run_step`, `copy_step`, `add_step` and `config_step`, and `build`, which ties them together for one request.
+variables a word sees), `steps` (the decided units of work), `plan` and `walk` (pure: text, arguments and base configs
+to ordered steps), `cachekeys` (the named leaves of a step's key, and why a key missed), `sources` (the files that steps
+read), `lookup` (what the cache has of a plan), `executor` (the one piece with effects) with `schedule`, `run_step`,
+`wiring`, `copy_step` and `add_step`, and `build`, which ties them together for one request.
 
 `context`, `ignore`, `globs` and `filehash` are about the files that COPY and ADD take.
 """

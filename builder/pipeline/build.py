@@ -11,19 +11,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.pipeline import progress
+from builder.pipeline import lookup, progress
 from builder.pipeline.executor import Executor
 from builder.pipeline.plan import Plan, make_plan
 from builder.pipeline.progress import Emit, silent
-from builder.pipeline.request import BuildRequest, BuildResult
+from builder.pipeline.request import BuildRequest, BuildResult, Forecast
 from builder.pipeline.sources import Sources
-from builder.pipeline.steps import Base
+from builder.pipeline.steps import Base, BaseStep, StepSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.oci.configs import History, ImageConfig
     from builder.oci.platforms import Platform
+    from builder.pipeline.lookup import StepState
     from builder.store import Store
     from builder.store.snapshots import LayerID
     from parser.instructions import Dockerfile
@@ -52,7 +53,7 @@ def build(
     from builder.oci.references import Reference
 
     references = [Reference.parse(tag).tagged() for tag in request.tags]
-    made = plan(request, store)
+    made = planned(request, store)
     facts = {"target": made.target, "context": request.description, "dockerfile": request.dockerfile_name}
     number = store.records.start_build(dockerfile=request.dockerfile, facts=facts)
     try:
@@ -65,7 +66,8 @@ def build(
             Executor(made, request, store, launcher, sources=sources, build=number, clock=clock, emit=emit) as executor,
         ):
             layers = executor.run()
-        config = image_config(made, store, layers)
+        epoch = request.build_args.get("SOURCE_DATE_EPOCH", "")
+        config = image_config(made, store, layers, epoch=int(epoch) if epoch.isascii() and epoch.isdigit() else None)
         image = store.images.put(config, layers)
         store.images.tag_all(references, image)
     except BaseException as err:
@@ -79,8 +81,32 @@ def build(
     return BuildResult(image, number, tags, executor.cached, executor.ran, warnings)
 
 
-def plan(request: BuildRequest, store: Store) -> Plan:
-    """The plan of *request* with the images of *store*: what `build` would do. Raises as `make_plan`."""
+def plan(request: BuildRequest, store: Store) -> tuple[Forecast, ...]:
+    """What `build` would do with each step that the target needs, found out without changing or running anything.
+
+    Raises as `build` does before its first step."""
+    made = planned(request, store)
+    with Sources(request, store) as sources:
+        states = lookup.describe(made, request, sources)
+        lookup.find(made, states, store, change=False)
+        wanted = lookup.needed(made, states)
+        return tuple(_forecast(step, states, store) for step in wanted if not isinstance(step.work, BaseStep))
+
+
+def _forecast(step: StepSpec, states: Sequence[StepState], store: Store) -> Forecast:
+    state = states[step.number - 1]
+    if state.layers is not None:
+        return Forecast(step.name, "hit")
+    why = lookup.reason(step, state, store)
+    needs = (*step.inputs, *((step.parent,) if step.parent else ()))
+    if why == lookup.BELOW and any(states[number - 1].layers is None for number in needs):
+        # The step may still be found by what its parent contains, once that is there.
+        return Forecast(step.name, "unknown", why)
+    return Forecast(step.name, "miss", why)
+
+
+def planned(request: BuildRequest, store: Store) -> Plan:
+    """The plan of *request* with the images of *store*. Raises as `make_plan`."""
     from builder.oci import platforms
 
     def bases(reference: str, platform: Platform | None) -> Base:
@@ -109,28 +135,30 @@ def parsed(request: BuildRequest, store: Store) -> Dockerfile:
     return dockerfile
 
 
-def image_config(made: Plan, store: Store, layers: Sequence[LayerID]) -> ImageConfig:
+def image_config(made: Plan, store: Store, layers: Sequence[LayerID], *, epoch: int | None = None) -> ImageConfig:
     """The config of the image: the plan's, with the digests of *layers* and the times at which they were made.
 
     A line of history without a layer takes the time of the layer before it (the first new layer's at the start), so
-    a build which finds everything in the cache gives the very same image.
+    a build which finds everything in the cache gives the very same image. With *epoch* (SOURCE_DATE_EPOCH, unix
+    seconds) all lines that are not the base image's have that time.
     """
     from builder.oci import times
     from builder.oci.configs import History
 
-    found = [store.snapshots.get(layer) for layer in layers]
+    found = store.snapshots.get_all(layers)
     new = iter(found[len(made.base.layers) if made.base else 0 :])
     created = [None if line.step is None or line.inherited else times.text(next(new).created) for line in made.history]
     inherited = [line.inherited.created for line in made.history if line.inherited and line.inherited.created]
     latest = next((text for text in created if text is not None), inherited[-1] if inherited else None)
+    fixed = None if epoch is None else times.text(epoch * 1_000_000_000)
     history: list[History] = []
     for line, moment in zip(made.history, created, strict=True):
         if line.inherited is not None:
             history.append(line.inherited)
             continue
-        latest = moment or latest
+        latest = fixed or moment or latest
         history.append(
             History(created=latest, created_by=line.created_by, comment=COMMENT, empty_layer=line.step is None)
         )
     diff_ids = tuple(layer.diff_id for layer in found if layer.diff_id is not None)
-    return replace(made.template, diff_ids=diff_ids, history=tuple(history), created=latest)
+    return replace(made.template, diff_ids=diff_ids, history=tuple(history), created=fixed or latest)

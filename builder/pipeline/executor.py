@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -332,7 +332,7 @@ class Executor:
             for name in _SYSTEM_DIRECTORIES:
                 if not _in_lowers(active.lowers, name):
                     os.mkdir(active.upper / name, 0o755)
-                    os.chmod(active.upper / name, 0o755)  # noqa: S103  the mode that runc gives them
+                    os.chmod(active.upper / name, 0o755)
         self._grounded.add(LayerID(active.key))
 
     def _run(self, step: StepSpec, work: RunStep, active: Active) -> None:
@@ -439,7 +439,7 @@ class Executor:
         *,
         started: float | None = None,
         exit_code: int | None = None,
-        facts: dict[str, object],
+        facts: Mapping[str, object],
     ) -> StepRecord:
         state, now = self._state(step), self.clock()
         return StepRecord(

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from builder.store.buildcache import CacheRecord
 
 
+BELOW = "an earlier step changed"
+"""The reason of a miss when nothing of the step itself did."""
+
+
 @dataclass(slots=True)
 class StepState:
     """One step while its plan is executed.
@@ -51,7 +55,7 @@ class StepState:
 
 
 def describe(plan: Plan, request: BuildRequest, sources: Sources) -> list[StepState]:
-    """The states of all steps, with keys; contexts are looked at. Raises as `copy_step.select` and `add_step.select`."""
+    """The states of all steps, with keys; contexts are looked at. Raises as `copy_step.select`, `add_step.select`."""
     states: list[StepState] = []
     platform = str(plan.template.architecture)
     place = cachekeys.digest(request.description, request.dockerfile_name)
@@ -174,7 +178,7 @@ def reason(step: StepSpec, state: StepState, store: Store) -> str:
         manifest = cache.manifest(old.layer)
         if manifest is not None:
             files = cachekeys.changed_files(read_manifest(manifest), read_manifest(state.selection.manifest()))
-    return cachekeys.why(_telling(before), _telling(now), files) or "an earlier step changed"
+    return cachekeys.why(_telling(before), _telling(now), files) or BELOW
 
 
 def _telling(leaves: Mapping[str, str]) -> dict[str, str]:

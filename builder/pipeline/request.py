@@ -96,3 +96,12 @@ class BuildResult:
     cached: int
     ran: int
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a build would do with one step: `cache` is "hit", "miss", or "unknown" until a step below has run."""
+
+    name: str
+    cache: str
+    why: str = ""

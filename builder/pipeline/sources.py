@@ -111,7 +111,7 @@ class Sources:
         from builder.pipeline.copy_step import materialise
 
         target = self.scratch()
-        os.chmod(target, 0o755)  # noqa: S103  it is the root of a mount, which everybody in the container may enter
+        os.chmod(target, 0o755)
         with self.bound(source, path) as selection:
             materialise(selection, upper=target, root=None)
         return target

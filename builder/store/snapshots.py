@@ -255,6 +255,18 @@ class Snapshots:
             raise LayerNotFound(layer_id)
         return self._layer(row)
 
+    def get_all(self, layer_ids: Sequence[LayerID]) -> tuple[Layer, ...]:
+        """As `get` for many layers with few queries, in their order. Raises LayerNotFound."""
+        rows: dict[str, Row] = {}
+        for start in range(0, len(layer_ids), _BATCH):
+            batch = layer_ids[start : start + _BATCH]
+            marks = ",".join("?" * len(batch))
+            found = self._database.rows(f"SELECT {_COLUMNS} FROM layers WHERE id IN ({marks})", batch)
+            rows.update((row[0], row) for row in found)
+        return tuple(
+            self._layer(rows[one]) if one in rows and self._is_there(rows[one]) else self.get(one) for one in layer_ids
+        )
+
     def peek(self, layer_id: LayerID) -> Layer | None:
         """As `get`, but changes nothing: None for a layer that is not there."""
         row = self._database.row(f"SELECT {_COLUMNS} FROM layers WHERE id = ?", (layer_id,))
@@ -393,6 +405,8 @@ class Snapshots:
 
 
 _COLUMNS = "id, diff_id, content_digest, size, tar_size, files, recipe, created, boot"
+_BATCH = 500
+"""Layers in one SELECT."""
 
 
 def _checked(key: str) -> str:
