@@ -319,7 +319,9 @@ class Supervisor:
             return
         from runtime.resolver import Resolver
 
-        upstream = names.upstream_servers(_read("/etc/resolv.conf"), self.config["dns"])
+        # Who is on internal networks only is told nothing from outside.
+        open_ = any(not endpoint.internal for endpoint in endpoints)
+        upstream = names.upstream_servers(_read("/etc/resolv.conf"), self.config["dns"]) if open_ else ()
         self.resolver = Resolver(self.loop, self.networks, self.config["spec"]["id"], upstream, pid)
 
     def _let_go(self) -> None:
