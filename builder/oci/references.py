@@ -25,7 +25,7 @@ _REGISTRY = rf"(?:{_HOST_LABEL}(?:\.{_HOST_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Reference:
     """A whole, valid reference. `str()` is its one canonical spelling, and the key of the store's table."""
 
@@ -61,6 +61,9 @@ class Reference:
 
     def __str__(self) -> str:
         return self.name + self._suffix()
+
+    def __lt__(self, other: Reference) -> bool:
+        return str(self) < str(other)
 
     def _suffix(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")

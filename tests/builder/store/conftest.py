@@ -120,7 +120,7 @@ def run(root: Path) -> Run:
 
 
 @pytest.fixture
-def start(root: Path) -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
+def start(root: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     """As `run`, but the process is under way: it talks over its standard input and output."""
     started: list[subprocess.Popen[str]] = []
 

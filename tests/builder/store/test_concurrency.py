@@ -1,4 +1,4 @@
-"""Four processes on one store: the same step runs once, names move as a whole, collection takes nothing that is used."""
+"""Four processes on one store: a step runs once, names move as a whole, collection takes nothing that is used."""
 
 from __future__ import annotations
 

@@ -141,7 +141,8 @@ def test_3_layers_that_did_not_reach_the_disk_before_a_reboot_are_gone(store: St
 
 def test_4_a_lock_dies_with_its_process(store: Store, start: Callable[[str], Popen]) -> None:
     holder = start(
-        "with Store.open(root) as store, store.locks.hold('step'):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+        "with Store.open(root) as store, store.locks.hold('step'):\n"
+        "    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
@@ -168,7 +169,8 @@ def test_5_what_another_process_uses_stays_until_it_ends(
         f"with Store.open(root) as store:\n    store.snapshots.use(['{layer.id}'])\n"
         "    active = store.snapshots.prepare([])\n"
         "    blob = store.content.put(b'data')\n"
-        "    with store.scratch() as path:\n        print(active.key, blob, path, flush=True)\n        sys.stdin.read()\n"
+        "    with store.scratch() as path:\n"
+        "        print(active.key, blob, path, flush=True)\n        sys.stdin.read()\n"
     )
     assert user.stdout is not None
     key, blob, scratch = user.stdout.readline().split()
@@ -229,7 +231,8 @@ def test_7_running_out_of_file_descriptors_is_a_clear_error(run: Any) -> None:
 def test_7_a_store_of_somebody_else_says_so(root: Path) -> None:
     Store.open(root).close()
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom builder.store import Store\nfrom builder.errors import EngineError\n"
+        "import os, sys\nfrom pathlib import Path\n"
+        "from builder.store import Store\nfrom builder.errors import EngineError\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try:\n    Store.open(Path(sys.argv[1]))\nexcept EngineError as err:\n    print(type(err).__name__, err.hint)\n"
     )

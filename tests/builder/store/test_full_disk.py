@@ -26,14 +26,25 @@ def fill(leave):
         file.write(bytes(max(0, left - leave)))
 """
 
+HELPERS = Path(__file__).with_name("conftest.py")
 pytestmark = pytest.mark.root
 
 
 def _in_small_disk(tmp_path: Path, code: str, size: str = "8m") -> str:
     """Run `code` with a tmpfs of `size` in a mount namespace of its own; returns what it printed."""
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", PRELUDE + code]
-        + [str(tmp_path), str(Path(__file__).with_name("conftest.py")), size],
+        [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            sys.executable,
+            "-c",
+            PRELUDE + code,
+            tmp_path,
+            HELPERS,
+            size,
+        ],
         capture_output=True,
         text=True,
         timeout=100,
