@@ -257,10 +257,13 @@ def _skeleton(directory: str, spec: Spec) -> None:
     paths = ["/proc/", "/dev/", "/sys/", *(path for path, _ in _files(spec))]
     if not spec.rootfs.keep_mount_points:
         for mount in spec.mounts:
-            single = mount.type == "file" or (
-                mount.type == "bind" and not mount.subpath and os.path.isfile(mount.source)
-            )
-            paths.append(filesystems.clean(mount.destination) + ("" if single else "/"))
+            destination = filesystems.clean(mount.destination)
+            if mount.subpath:
+                # A file or a directory: nobody knows before it is looked up inside of the mount.
+                paths.append(destination.rpartition("/")[0] + "/")
+                continue
+            single = mount.type == "file" or (mount.type == "bind" and os.path.isfile(mount.source))
+            paths.append(destination + ("" if single else "/"))
     for path in paths:
         head, _, name = path.rpartition("/")
         os.makedirs(directory + head, exist_ok=True)

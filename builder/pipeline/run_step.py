@@ -73,7 +73,12 @@ def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[
 
         def attach(pid: int) -> None:
             assert endpoint is not None
-            around.wiring.attach(endpoint, pid)
+            try:
+                around.wiring.attach(endpoint, pid)
+            except OSError:
+                # When the container died while it was prepared, the launcher tells why as soon as we are done.
+                if _is_alive(pid):
+                    raise
 
         ends: dict[int, int] = {}
         writers: list[int] = []
@@ -104,6 +109,15 @@ def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[
             hint = "it was killed from outside, perhaps because the machine ran out of memory"
         raise StepFailed("RUN", ended.code, command=command, hint=hint)
     return ended
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether the process exists and is more than a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] not in (b"Z", b"X", b"")
+    except OSError:
+        return False
 
 
 @contextmanager
