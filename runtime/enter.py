@@ -53,25 +53,25 @@ def spawn(
         target = os.pidfd_open(pid)
     except OSError as err:
         raise ContainerError("the container is not running", hint="start it first") from err
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     group = cgroups.of_process(pid)
     entries = group.entry_fds()
     ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
     # From its first instant the child is visible to the container's processes: what it is must be out of their reach.
     kernel.set_dumpable(dumpable=False)
     try:
-        # The pid namespace counts for children only: joined here for one fork, and left again.
-        kernel.setns(target, kernel.CLONE_NEWPID)
-        child, pidfd = kernel.clone3(0)
-        if child == 0:
-            boot.guarded(lambda: _main(target, process, theirs, (stdin, stdout, stderr), entries, program), theirs)
-        kernel.setns(own, kernel.CLONE_NEWPID)
+        child, pidfd = init.fork(
+            lambda: boot.guarded(
+                lambda: _main(target, process, theirs, (stdin, stdout, stderr), entries, program), theirs
+            ),
+            0,
+            pid_namespace=target,
+        )
     except OSError as err:
         ours.close()
         raise ContainerError(f"cannot enter the container: {err.strerror}") from err
     finally:
         theirs.close()
-        for fd in (own, target, *entries):
+        for fd in (target, *entries):
             os.close(fd)
     return Entered(child, pidfd, ours, group, None)
 

@@ -8,6 +8,7 @@ the next container of the same shape. What they do inside is in ``runtime.boot``
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the C part of signal, without its enums; typeshed has none
+import errno
 import os
 from _socket import AF_UNIX, SOCK_STREAM, socket, socketpair
 
@@ -237,21 +238,27 @@ def _fork(
         entries = group.entry_fds() if group.birth_fd() < 0 else ()
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
         views = group.views()
+        joined = -1
         try:
-            _join_pid_namespace(spec.namespaces.pid)
-            pid, pidfd = kernel.clone3(_clone_flags(spec.namespaces, v2=not views), group.birth_fd())
+            if spec.namespaces.pid.startswith("/"):
+                joined = os.open(spec.namespaces.pid, os.O_RDONLY | os.O_CLOEXEC)
+            pid, pidfd = fork(
+                lambda: boot.guarded(lambda: run(theirs, entries, views), theirs),
+                _clone_flags(spec.namespaces, v2=not views),
+                cgroup=group.birth_fd(),
+                pid_namespace=joined,
+            )
         except OSError as err:
             raise ContainerError(
                 f"cannot make namespaces: {err.strerror}",
                 hint="a container needs root or an unprivileged user namespace (sysctl user.max_user_namespaces)",
             ) from err
-        if pid == 0:
-            boot.guarded(lambda: run(theirs, entries, views), theirs)
+        finally:
+            if joined >= 0:
+                os.close(joined)
     except BaseException:
         group.remove()
         raise
-    if spec.namespaces.pid.startswith("/"):
-        _join_pid_namespace("/proc/self/ns/pid")
     theirs.close()
     for fd in entries:
         os.close(fd)
@@ -276,11 +283,54 @@ def _clone_flags(namespaces: Namespaces, *, v2: bool) -> int:
     return flags
 
 
-def _join_pid_namespace(path: str) -> None:
-    """The pid namespace counts for children only, so it is joined before the fork, and left after it."""
-    if path.startswith("/"):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def fork(run: Callable[[], NoReturn], flags: int, *, cgroup: int = -1, pid_namespace: int = -1) -> tuple[int, int]:
+    """Run *run* in a child: its (pid, pidfd). *flags* and *cgroup* as for ``clone3``; *pid_namespace*: a descriptor of
+    one, or a pidfd, whose namespace it lives in. Raises OSError."""
+    if pid_namespace < 0:
+        pid, pidfd = kernel.clone3(flags, cgroup)
+        if pid == 0:
+            run()
+        return pid, pidfd
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # The pid namespace counts for children only: joined here for one fork, and left again, where we may do that.
         try:
-            kernel.setns(fd, kernel.CLONE_NEWPID)
+            kernel.setns(own, kernel.CLONE_NEWPID)
+        except PermissionError:
+            return _fork_through(run, flags, cgroup, pid_namespace)
+        kernel.setns(pid_namespace, kernel.CLONE_NEWPID)
+        try:
+            pid, pidfd = kernel.clone3(flags, cgroup)
+            if pid == 0:
+                run()
         finally:
-            os.close(fd)
+            kernel.setns(own, kernel.CLONE_NEWPID)
+        return pid, pidfd
+    finally:
+        os.close(own)
+
+
+def _fork_through(run: Callable[[], NoReturn], flags: int, cgroup: int, pid_namespace: int) -> tuple[int, int]:
+    """As ``fork`` in a user namespace, whose root may not come back to the host's pid namespace: a process in between
+    stays there, and makes a child of ours."""
+    ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+    between = os.fork()
+    if between == 0:
+        try:
+            kernel.setns(pid_namespace, kernel.CLONE_NEWPID)
+            pid, pidfd = kernel.clone3(flags | kernel.CLONE_PARENT, cgroup)
+            if pid == 0:
+                run()
+            sync.send(theirs, ("forked", pid), (pidfd,))
+        except OSError as err:
+            sync.send(theirs, ("failed", err.errno))
+        finally:
+            os._exit(0)
+    theirs.close()
+    got = sync.receive(ours)
+    ours.close()
+    os.waitpid(between, 0)
+    if got is None or got[0][0] == "failed":
+        code = errno.EIO if got is None else got[0][1]
+        raise OSError(code, os.strerror(code))
+    return got[0][1], got[1][0]

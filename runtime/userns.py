@@ -2,11 +2,15 @@
 
 Called by the command line before anything else when it does not run as root; everything after that acts as usual.
 With lines in /etc/subuid and newuidmap many ids are there; without, only one, and programs see their own id as root.
-The choice is made anew by every command; what the store holds is the user's own under either.
+
+All commands on one store share one namespace as long as a process lives in it, the supervisor of a container or
+another command: from a second one nobody could enter the containers of the first. Its number (the inode of
+/proc/PID/ns/user) is kept in the store's directory; a process in it is looked for among all.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 
@@ -16,13 +20,56 @@ from runtime.linux import process as kernel
 from runtime.spec import IdMap
 
 _HINT = "see sysctl user.max_user_namespaces and kernel.unprivileged_userns_clone, or run as root"
+_RECORD = ".userns"
 
 
-def enter() -> bool:
-    """Enter a user and a mount namespace as root; whether more than one id is mapped.
+def enter(directory: str) -> bool:
+    """Enter the user namespace of the store in *directory*, or a new one, as root; whether it has more than one id.
 
-    Only for a process with one thread. Raises KernelUnsupported.
+    *directory* is made when missing. With a mount namespace of our own. Only for a process with one thread. Raises
+    KernelUnsupported, OSError.
     """
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    record = os.open(f"{directory}/{_RECORD}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(record, fcntl.LOCK_EX)  # of two first commands one makes it, and the other one joins
+        number = os.read(record, 64).decode("ascii", "replace")
+        if number and _join(number):
+            kernel.unshare(kernel.CLONE_NEWNS)
+        else:
+            _new()
+            os.ftruncate(record, 0)
+            os.pwrite(record, str(os.stat("/proc/self/ns/user").st_ino).encode(), 0)
+    finally:
+        os.close(record)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    with open("/proc/self/uid_map") as file:
+        return len(file.readlines()) > 1
+
+
+def _join(number: str) -> bool:
+    """Whether a process in the namespace *number* was found, and its namespace joined."""
+    wanted = f"user:[{number}]"
+    for name in os.listdir("/proc"):
+        try:
+            if not name.isdigit() or os.readlink(f"/proc/{name}/ns/user") != wanted:
+                continue
+            fd = os.open(f"/proc/{name}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue  # it ended, or it is somebody else's
+        try:
+            if str(os.fstat(fd).st_ino) == number:
+                kernel.setns(fd, kernel.CLONE_NEWUSER)
+                return True
+        except OSError:
+            continue  # another user's namespace by now
+        finally:
+            os.close(fd)
+    return False
+
+
+def _new() -> None:
     uid, gid = os.getuid(), os.getgid()
     try:
         user = pwd.getpwuid(uid).pw_name
@@ -32,15 +79,12 @@ def enter() -> bool:
     helpers = all(os.access(f"/usr/bin/{name}", os.X_OK) for name in ("newuidmap", "newgidmap"))
     if helpers and user and ranges[0] is not None and ranges[1] is not None:
         if _unshare_mapped(uid, gid, ranges[0], ranges[1]):
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
-            return True
+            return
     else:
         _unshare()
     idmap.put("/proc/self/setgroups", "deny")
     idmap.put("/proc/self/uid_map", f"0 {uid} 1\n")
     idmap.put("/proc/self/gid_map", f"0 {gid} 1\n")
-    return False
 
 
 def _unshare() -> None:

@@ -58,7 +58,7 @@ class Cli:
             if os.geteuid() != 0:
                 from runtime import userns
 
-                userns.enter()
+                userns.enter(str(root))
             self._engine = self._undo.enter_context(Engine.open(root, clock=self.now))
         return self._engine
 
@@ -102,10 +102,14 @@ class Cli:
         return _tty(2)
 
     def confirm(self, question: str) -> bool:
-        """Ask on the terminal; anything but y or Y is no, and so is the end of stdin."""
-        sys.stdout.write(question + " [y/N] ")
-        sys.stdout.flush()
-        return sys.stdin.readline().strip() in ("y", "Y")
+        """Ask; nothing typed, the end of stdin and Ctrl-C are no."""
+        import click
+
+        try:
+            return click.confirm(question, prompt_suffix=" ")
+        except click.Abort:
+            self.out("")
+            return False
 
     def each(self, names: list[str], act: Callable[[str], object], *, echo: bool = True) -> int:
         """Do `act` for every name, echo the names that worked, report the others, and give the exit code."""

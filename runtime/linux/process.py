@@ -69,7 +69,9 @@ def clone3(flags: int, cgroup: int = -1) -> tuple[int, int]:
     it, which matters only to programs with threads.
     """
     pidfd = ctypes.c_int(-1)
-    args = _CloneArgs(flags | CLONE_PIDFD, ctypes.addressof(pidfd), exit_signal=_SIGCHLD)
+    # A sibling (CLONE_PARENT) inherits the signal; to give one is an error.
+    signal = 0 if flags & CLONE_PARENT else _SIGCHLD
+    args = _CloneArgs(flags | CLONE_PIDFD, ctypes.addressof(pidfd), exit_signal=signal)
     if cgroup >= 0:
         args.flags |= CLONE_INTO_CGROUP
         args.cgroup = cgroup
