@@ -9,11 +9,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from builder.cli import flags as f
 from builder.cli.context import Cli
 from builder.cli.registry import COMMANDS, GROUPS, Entry, Group
+
+if TYPE_CHECKING:
+    from builder.cli.mirror import Program
 
 GLOBAL = (
     f.Flag("root", "Directory of the store (or $LAMINA_ROOT)", word="DIR", complete="file"),
@@ -47,6 +50,8 @@ def run(arguments: Sequence[str], env: dict[str, str] | None = None) -> int:
     words: list[str] = []
     try:
         with Cli(env, debug=debug) as cli:
+            if "_LAMINA_COMPLETE" in env:
+                return _flushed(complete(cli, env["_LAMINA_COMPLETE"]))
             code = _run(cli, list(arguments), words)
             sys.stdout.flush()
             return code
@@ -82,7 +87,7 @@ def _run(cli: Cli, arguments: list[str], words: list[str]) -> int:
     path, found, rest = find(rest)
     words.extend(path)
     if isinstance(found, Group):
-        return _group(cli, path, found, rest)
+        return _group(cli, path, rest)
     return _command(cli, path, found, rest)
 
 
@@ -120,24 +125,42 @@ def _unknown(path: Sequence[str], word: str, known: Sequence[str]) -> f.UsageErr
 
 
 def _help(cli: Cli, topic: list[str]) -> int:
-    from builder.cli import helptext
+    from builder.cli import mirror
 
-    if not topic:
-        cli.out(helptext.program(GLOBAL))
-        return 0
-    path, found, _ = find(topic)
-    cli.out(helptext.group(path, found) if isinstance(found, Group) else helptext.command(path, load(found)))
+    path = find(topic)[0] if topic else []
+    cli.out(mirror.help_text(path, mirrored(cli)))
     return 0
 
 
-def _group(cli: Cli, path: list[str], group: Group, rest: list[str]) -> int:
-    from builder.cli import helptext
+def mirrored(cli: Cli) -> Program:
+    """All commands as a click program, for help and completion only: importing click costs as much as a command."""
+    from builder.cli import mirror
+    from builder.cli.commands import completion
 
-    values, _ = f.parse([f.switch("help", "")], rest, stop_at_argument=True)
-    text = helptext.group(path, group)
-    if values.on("help") or not rest:
-        cli.out(text)
+    def words(kinds: str, root: str) -> list[str]:
+        cli.choose_root(root)
+        return completion.words(cli, kinds)
+
+    return mirror.Program(GLOBAL, load, words)
+
+
+def complete(cli: Cli, instruction: str) -> int:
+    """Answer a shell that asks, through the script of `completion`, what could stand at the cursor."""
+    from builder.cli import mirror
+
+    try:
+        cli.out(mirror.completions(instruction, mirrored(cli)))
+    except reported() as error:
+        # the user is typing: nothing may appear in between
+        if cli.debug:
+            cli.say(message(error))
+        return 1
     return 0
+
+
+def _group(cli: Cli, path: list[str], rest: list[str]) -> int:
+    f.parse([f.switch("help", "")], rest, stop_at_argument=True)
+    return _help(cli, path)
 
 
 def _command(cli: Cli, path: list[str], entry: Entry, rest: list[str]) -> int:
@@ -145,16 +168,10 @@ def _command(cli: Cli, path: list[str], entry: Entry, rest: list[str]) -> int:
     known = {flag.name for flag in command.flags}
     wanted = command.flags if "help" in known else (*command.flags, f.switch("help", "Print usage", hidden=True))
     called = " ".join(["lamina", *path])
-    if path == ["__complete"]:
-        # what is typed so far may well start with an option
-        return command.run(cli, f.parse((), [], stop_at_argument=True)[0], rest)
     try:
         values, arguments = f.parse(wanted, rest, stop_at_argument=command.stop_at_argument)
         if values.on("help"):
-            from builder.cli import helptext
-
-            cli.out(helptext.command(path, command))
-            return 0
+            return _help(cli, path)
         _check_arity(called, command, arguments)
         return command.run(cli, values, arguments)
     except _Arity as error:

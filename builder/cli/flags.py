@@ -5,7 +5,8 @@ What it gives: `-it`, `-p80:80`, `-p=80:80`, `--flag v`, `--flag=v`, `--bool=fal
 What it is not: it knows no command; a command is a `Command` value that says which flags it has.
 
 It is not click: importing click takes as long as a third of a whole cached build, and its texts, exit codes and
-optional values are not docker's.  Errors are `UsageError`; the edge in `builder.cli.app` adds the usage line.
+optional values are not docker's.  Help and completion, where that costs nobody anything, are click's (`mirror`).
+Errors are `UsageError`; the edge in `builder.cli.app` adds the usage line.
 """
 
 from __future__ import annotations

@@ -124,7 +124,6 @@ COMMON = ("run", "exec", "ps", "build", "bootstrap", "plan", "images", "version"
 COMMANDS: dict[str, Entry] = (
     _RUN | _ATTACH | _WATCH | _BUILD | _IMAGES | _LIFE | _FILES | _TRANSFER | _OWN | _SYSTEM | _INSPECT | _COMPLETION
 )
-COMMANDS["__complete"] = Entry("completion", "__complete", "", hidden=True)
 
 GROUPS: dict[str, Group] = {
     "builder": Group(

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -78,12 +79,82 @@ def test_help_needs_no_store(lamina: Lamina) -> None:
     assert not lamina.root.exists()
 
 
-def test_completion_offers_commands_flags_and_shells(lamina: Lamina) -> None:
-    assert lamina.ok("__complete", "imag").split() == ["image", "images"]
-    assert "--memory" in lamina.ok("__complete", "run", "--mem").split()
-    assert lamina.ok("__complete", "completion", "").split() == ["bash", "fish", "zsh"]
-    for shell in ("bash", "zsh", "fish"):
-        assert "lamina __complete" in lamina.ok("completion", shell)
+def completed(lamina: Lamina, shell: str, line: str) -> list[str]:
+    """What the shell's script gets for a command line that ends at the cursor."""
+    words = line.split(" ")
+    last = words[-1] if shell == "fish" else str(len(words) - 1)
+    env = dict(os.environ, LAMINA_ROOT=str(lamina.root), COMP_WORDS=line, COMP_CWORD=last)
+    env["_LAMINA_COMPLETE"] = f"{shell}_complete"
+    done = subprocess.run(SCRIPT, capture_output=True, env=env, timeout=60, check=False, text=True)
+    assert not done.stderr
+    return done.stdout.splitlines()
+
+
+def test_completion_offers_commands_flags_and_words(lamina: Lamina) -> None:
+    assert completed(lamina, "bash", "lamina imag") == ["plain,image", "plain,images"]
+    assert completed(lamina, "bash", "lamina image l") == ["plain,load", "plain,ls"]
+    assert completed(lamina, "bash", "lamina run --cpuset-c") == ["plain,--cpuset-cpus"]
+    assert completed(lamina, "zsh", "lamina run --cpuset-c") == [
+        "plain",
+        "--cpuset-cpus",
+        "CPUs in which to allow execution (0-3, 0,1)",
+    ]
+    assert completed(lamina, "fish", "lamina completion ") == ["plain,bash", "plain,fish", "plain,zsh"]
+    assert completed(lamina, "bash", "lamina build -f ") == ["file,"]
+    assert completed(lamina, "bash", "lamina run -it --network n")[-1] == "plain,none"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_ask_the_command_itself(lamina: Lamina, shell: str) -> None:
+    script = lamina.ok("completion", shell)
+    assert f"_LAMINA_COMPLETE={shell}_complete" in script
+    assert b"unknown shell tcsh" in lamina("completion", "tcsh").stderr
+    interpreter = shutil.which(shell)
+    if interpreter is not None:
+        assert subprocess.run([interpreter, "-n"], input=script.encode(), timeout=60, check=False).returncode == 0
+
+
+def test_bash_completes_a_command_line(lamina: Lamina, tmp_path: Path) -> None:
+    bin_directory = tmp_path / "bin"
+    bin_directory.mkdir()
+    program = bin_directory / "lamina"
+    program.write_text(f"#!{sys.executable}\nimport sys\nfrom builder.cli import main\nsys.exit(main())\n")
+    program.chmod(0o755)
+    script = lamina.ok("completion", "bash")
+    driver = script + (
+        "\nCOMP_WORDS=(lamina container rena); COMP_CWORD=2; _lamina_completion lamina rena container\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    env = dict(os.environ, LAMINA_ROOT=str(lamina.root), PATH=f"{bin_directory}:{os.environ['PATH']}")
+    env["PYTHONPATH"] = str(Path(__file__).parents[3])
+    done = subprocess.run(["bash", "-c", driver], capture_output=True, env=env, timeout=60, check=False, text=True)
+    assert done.stdout == "rename\n" and not done.stderr
+
+
+def test_click_is_for_help_and_completion_only(lamina: Lamina, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+
+    def modules(*words: str) -> set[str]:
+        # the import log names every module that was loaded
+        command = [sys.executable, "-X", "importtime", *SCRIPT[1:], *words]
+        env = dict(os.environ, LAMINA_ROOT=str(lamina.root))
+        done = subprocess.run(command, capture_output=True, env=env, timeout=60, check=False, text=True)
+        assert done.returncode == 0, done.stderr
+        return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+    lamina.ok("build", "-q", str(tmp_path))
+    assert "click" in modules("build", "--help")
+    for words in (["build", "-q", str(tmp_path)], ["images"], ["ps"], ["version"]):
+        assert not modules(*words) & {"click", "lark", "rich", "pyroute2", "zstandard", "tarfile", "asyncio"}
+    assert len(modules("--version") & {"builder", "builder.cli", "builder.cli.app", "parser", "runtime"}) == 2
+
+
+@pytest.mark.parametrize(("typed", "gone"), [(b"y\n", True), (b"\n", False), (b"n\n", False), (b"", False)])
+def test_prune_asks_first(lamina: Lamina, typed: bytes, gone: bool) -> None:
+    lamina.ok("volume", "create", "kept")
+    done = lamina("volume", "prune", "-a", stdin=typed)
+    assert b"Are you sure you want to continue? [y/N] " in done.stdout
+    assert (lamina.ok("volume", "ls", "-q") == "") == gone
 
 
 def test_a_closed_pipe_is_no_accident(lamina: Lamina) -> None:
