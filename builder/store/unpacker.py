@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import stat
+import struct
 from collections.abc import Iterator
 
 from builder.errors import ArchiveInvalid
@@ -25,6 +26,9 @@ _CACHED = 64
 _PATH_STEP = 2048
 """Longer paths are opened in pieces; the kernel takes 4096 bytes."""
 _NAME_MAX = 255
+_PATH_MAX = 1 << 14
+"""Four times what the kernel takes in one step: each level costs time and memory, and nobody has such paths."""
+_TIMES = struct.Struct(">QqII")
 
 
 class Unpacker:
@@ -40,7 +44,7 @@ class Unpacker:
         self._root = root
         self._owner = owner
         self._directories: dict[bytes, int] = {}
-        self._times: dict[bytes, tuple[int, int]] = {}
+        self._times = _Times()
         self._track = track
         self._keep_links = keep_links
         self._confined = not initial_namespace()
@@ -68,9 +72,7 @@ class Unpacker:
         try:
             fd = self._open(key)
         except FileNotFoundError:
-            for count in range(1, len(parts)):
-                self.directory(parts[:count], mtime)
-            fd = self._implied(parts, mtime)
+            fd = self._missing(parts, mtime)
         except OSError as err:
             if err.errno in (errno.ENOTDIR, errno.ELOOP):
                 fd = self._over_whiteout(parts, mtime)
@@ -97,17 +99,35 @@ class Unpacker:
             if fd != self._root:
                 os.close(fd)
 
-    def _implied(self, parts: list[bytes], mtime: int) -> int:
-        parent, name = self.directory(parts[:-1], mtime), parts[-1]
+    def _missing(self, parts: list[bytes], mtime: int) -> int:
+        """Make what is missing of *parts*. Searched by halves: a path of thousands of levels costs a few openings."""
+        there, fd, missing = 0, os.dup(self._root), len(parts)
         try:
-            os.mkdir(name, 0o700, dir_fd=parent)
-        except FileExistsError:
-            raise ArchiveInvalid(f"{_show(parts)} is a link to nowhere, and the archive goes through it") from None
-        fd = os.open(name, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-        self._chown(fd, self._owner or (0, 0))
-        os.fchmod(fd, 0o755)
-        self._remember(parts, fd, mtime)
-        return fd
+            while missing - there > 1:
+                middle = (there + missing) // 2
+                try:
+                    found = self._open(b"/".join(parts[:middle]))
+                except FileNotFoundError:
+                    missing = middle
+                else:
+                    os.close(fd)
+                    there, fd = middle, found
+            for at in range(there, len(parts)):
+                try:
+                    os.mkdir(parts[at], 0o700, dir_fd=fd)
+                except FileExistsError:
+                    text = f"{_show(parts[: at + 1])} is a link to nowhere, and the archive goes through it"
+                    raise ArchiveInvalid(text) from None
+                child = os.open(parts[at], _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+                os.close(fd)
+                fd = child
+                self._chown(fd, self._owner or (0, 0))
+                os.fchmod(fd, 0o755)
+            self._times.add(b"/".join(parts), os.fstat(fd).st_ino, mtime, len(parts) - there)
+            return fd
+        except BaseException:
+            os.close(fd)
+            raise
 
     def _over_whiteout(self, parts: list[bytes], mtime: int) -> int:
         """A directory where the same layer deleted the name: what was below is gone, so the new one is opaque."""
@@ -177,8 +197,11 @@ class Unpacker:
 
     def finish(self) -> None:
         """Set the times of directories, which their later entries have changed. Call once, after the last member."""
-        for key, (inode, mtime) in self._times.items():
+        for key, inode, mtime, implied in self._times:
             try:
+                if implied:
+                    self._date_implied(key.split(b"/"), mtime, implied)
+                    continue
                 fd = self._open(key)
             except OSError:
                 continue  # It was replaced by a later entry.
@@ -187,6 +210,17 @@ class Unpacker:
                     os.utime(fd, ns=(mtime, mtime))
             finally:
                 os.close(fd)
+
+    def _date_implied(self, parts: list[bytes], mtime: int, count: int) -> None:
+        fd = self._open(b"/".join(parts[:-count])) if parts[:-count] else os.dup(self._root)
+        try:
+            for name in parts[-count:]:
+                child = os.open(name, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+                os.close(fd)
+                fd = child
+                os.utime(fd, ns=(mtime, mtime))
+        finally:
+            os.close(fd)
 
     def _file(self, parent: int, name: bytes, member: Member, chunks: Iterator[bytes]) -> None:
         try:
@@ -318,7 +352,7 @@ class Unpacker:
             raise err
 
     def _remember(self, parts: list[bytes], fd: int, mtime: int) -> None:
-        self._times[b"/".join(parts)] = (os.fstat(fd).st_ino, mtime)
+        self._times.add(b"/".join(parts), os.fstat(fd).st_ino, mtime, 0)
 
     def _clear(self, parent: int, name: bytes) -> None:
         """Remove what stands at *name*, with everything below it."""
@@ -344,11 +378,50 @@ class Unpacker:
         self._directories = kept
 
 
+class _Times:
+    """Times that directories get at the end, in the order of the archive. Packed: an archive may have millions."""
+
+    def __init__(self) -> None:
+        import zlib
+
+        self._packer = zlib.compressobj(1)
+        self._packed = bytearray()
+        self._pending = bytearray()
+
+    def add(self, path: bytes, inode: int, mtime: int, implied: int) -> None:
+        """Note a directory; of *implied* ones, the last levels of *path* were made for it."""
+        self._pending += _TIMES.pack(inode, mtime, implied, len(path)) + path
+        if len(self._pending) >= 1 << 16:
+            self._packed += self._packer.compress(self._pending)
+            self._pending.clear()
+
+    def __iter__(self) -> Iterator[tuple[bytes, int, int, int]]:
+        """(path, inode, mtime, implied) of each; may be asked once, when nothing follows."""
+        import zlib
+
+        self._packed += self._packer.compress(self._pending) + self._packer.flush()
+        unpacker, data, at = zlib.decompressobj(), b"", 0
+        packed = bytes(self._packed)
+        while True:
+            if len(data) - at < _TIMES.size + _PATH_MAX:
+                more = unpacker.decompress(packed, 1 << 18)
+                packed = unpacker.unconsumed_tail
+                data, at = data[at:] + more, 0
+                if not data:
+                    return
+            inode, mtime, implied, length = _TIMES.unpack_from(data, at)
+            at += _TIMES.size
+            yield data[at : at + length], inode, mtime, implied
+            at += length
+
+
 def split(path: bytes) -> list[bytes]:
     """The components of a path of an archive, without "." and with ".." worked out; absolute ones start at the root.
 
     Raises: ArchiveInvalid for a path that climbs out of the root, or has a component that no file system takes.
     """
+    if len(path) > _PATH_MAX:
+        raise ArchiveInvalid(f"tar has a path of {len(path)} bytes, more than {_PATH_MAX}")
     parts: list[bytes] = []
     for part in path.split(b"/"):
         if part in (b"", b"."):
