@@ -3,9 +3,9 @@
 Called by the command line before anything else when it does not run as root; everything after that acts as usual.
 With lines in /etc/subuid and newuidmap many ids are there; without, only one, and programs see their own id as root.
 
-All commands on one store share one namespace as long as a process lives in it, the supervisor of a container or
-another command: from a second one nobody could enter the containers of the first. Its number (the inode of
-/proc/PID/ns/user) is kept in the store's directory; a process in it is looked for among all.
+All commands of a user share one namespace as long as a process lives in it, the supervisor of a container or another
+command: from a second one nobody could enter the containers of the first. Its number (the inode of /proc/PID/ns/user)
+is kept in a directory of the user's; a process in it is looked for among all.
 """
 
 from __future__ import annotations
@@ -13,23 +13,29 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
+import stat
 
 from runtime import idmap
-from runtime.errors import KernelUnsupported
+from runtime.errors import ContainerError, KernelUnsupported
 from runtime.linux import process as kernel
 from runtime.spec import IdMap
 
 _HINT = "see sysctl user.max_user_namespaces and kernel.unprivileged_userns_clone, or run as root"
-_RECORD = ".userns"
+_RECORD = "userns"
 
 
 def enter(directory: str) -> bool:
-    """Enter the user namespace of the store in *directory*, or a new one, as root; whether it has more than one id.
+    """Enter the user namespace that *directory* tells of, or a new one, as root; whether it has more than one id.
 
-    *directory* is made when missing. With a mount namespace of our own. Only for a process with one thread. Raises
-    KernelUnsupported, OSError.
+    *directory* is made when missing, and must be the user's own. With a mount namespace of our own. Only for a process
+    with one thread. Raises KernelUnsupported, ContainerError, OSError.
     """
     os.makedirs(directory, mode=0o700, exist_ok=True)
+    status = os.lstat(directory)
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
+        raise ContainerError(
+            f"{directory} is not a directory that only you can write to", hint="remove it, or set XDG_RUNTIME_DIR"
+        )
     record = os.open(f"{directory}/{_RECORD}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(record, fcntl.LOCK_EX)  # of two first commands one makes it, and the other one joins

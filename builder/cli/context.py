@@ -58,9 +58,21 @@ class Cli:
             if os.geteuid() != 0:
                 from runtime import userns
 
-                userns.enter(str(root))
+                place = self.env.get("XDG_RUNTIME_DIR")
+                userns.enter(f"{place}/lamina" if place else f"/tmp/lamina-{os.getuid()}")
             self._engine = self._undo.enter_context(Engine.open(root, clock=self.now))
+            self._sweep(self._engine)
         return self._engine
+
+    def _sweep(self, engine: Engine) -> None:
+        """Finish what the command before us was killed in; that this fails is no matter of the command's."""
+        from builder.engine import autoremove
+
+        try:
+            autoremove.sweep(engine)
+        except Exception as error:  # noqa: BLE001  said with --debug, and found again by the next command
+            if self.debug:
+                self.say(f"sweep: {type(error).__name__}: {error}")
 
     @property
     def cwd(self) -> Path:

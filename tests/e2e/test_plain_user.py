@@ -1,0 +1,179 @@
+"""All of it without root: with one id, and with the many that /etc/subuid gives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+SCRIPT = Path(sys.executable).parent / "lamina"
+FIRST_ID, IDS = 700000, 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """The command as a user without any rights types it."""
+
+    uid: int
+    gid: int
+    home: Path
+    many: bool
+
+    def __call__(self, *arguments: str | Path, stdin: bytes = b"", code: int = 0) -> subprocess.CompletedProcess[bytes]:
+        done = subprocess.run(
+            [SCRIPT, *arguments], input=stdin, capture_output=True, cwd=self.home, timeout=120, check=False,
+            user=self.uid, group=self.gid, extra_groups=[], umask=0o022,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.home), "XDG_RUNTIME_DIR": f"{self.home}/run"},
+        )  # fmt: skip
+        assert done.returncode == code, (done.stdout + done.stderr).decode(errors="replace")
+        return done
+
+    def text(self, *arguments: str | Path, **options: Any) -> str:
+        return self(*arguments, **options).stdout.decode().removesuffix("\n")
+
+    def context(self, dockerfile: str, **files: str) -> Path:
+        directory = Path(tempfile.mkdtemp(dir=self.home))
+        for name, text in {"Dockerfile": dockerfile, **files}.items():
+            (directory / name).write_text(text)
+            os.chown(directory / name, self.uid, self.gid)
+        os.chown(directory, self.uid, self.gid)
+        return directory
+
+
+def unused_user() -> tuple[int, int]:
+    known = {entry.pw_uid for entry in pwd.getpwall()}
+    uid = next(number for number in range(54321, 60000) if number not in known)
+    return uid, uid
+
+
+@pytest.fixture(scope="module", params=["one id", "many ids"])
+def plain(request: pytest.FixtureRequest, run_directory: Path) -> Iterator[Plain]:
+    many = request.param == "many ids"
+    if many and not (shutil.which("newuidmap") and shutil.which("newgidmap")):
+        pytest.skip("newuidmap is not installed")
+    home = Path(tempfile.mkdtemp(prefix="lamina-plain-"))
+    with open(run_directory / "subuid.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = {
+            path: path.read_bytes() if path.exists() else None for path in map(Path, ("/etc/subuid", "/etc/subgid"))
+        }
+        try:
+            if many:
+                user = pwd.getpwnam("games")  # newuidmap serves only users that passwd knows
+                uid, gid = user.pw_uid, user.pw_gid
+                for path in before:
+                    with open(path, "a") as file:
+                        file.write(f"{user.pw_name}:{FIRST_ID}:{IDS}\n")
+            else:
+                uid, gid = unused_user()
+            os.chown(home, uid, gid)
+            command = Plain(uid, gid, home, many)
+            try:
+                command("--version")
+            except (PermissionError, AssertionError) as err:
+                pytest.skip(f"the interpreter or this checkout is not readable for other users: {err}")
+            yield command
+            names = command.text("ps", "-aq").split()
+            if names:
+                command("rm", "-f", *names)
+        finally:
+            for path, text in before.items():
+                if text is None:
+                    path.unlink(missing_ok=True)
+                else:
+                    path.write_bytes(text)
+            shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def busybox(plain: Plain, base_archives: Any) -> Plain:
+    plain("load", stdin=base_archives.get("busybox").read_bytes())
+    return plain
+
+
+def test_build_and_run(busybox: Plain) -> None:
+    context = busybox.context(
+        "FROM busybox\n"
+        "RUN echo made > /made && chown 5:6 /made && mknod /null c 1 3; id -u > /uid\n"
+        "COPY --chown=7:8 note /notes/\n"
+        "USER 9\n"
+        'CMD ["sh", "-c", "id -u; cat /notes/note"]\n',
+        note="from the context\n",
+    )
+    busybox("build", "--network", "none", "-t", "made", context)
+    again = busybox("build", "--network", "none", "-t", "made", context)
+    assert again.stderr.count(b"CACHED") == 2
+    if busybox.many:
+        assert busybox.text("run", "--rm", "--network", "none", "made").splitlines() == ["9", "from the context"]
+    script = "cat /made /uid /notes/note; stat -c %u:%g /made /notes/note"
+    lines = busybox.text("run", "--rm", "--network", "none", "-u", "0", "made", "sh", "-c", script).splitlines()
+    owners = ["5:6", "7:8"] if busybox.many else ["0:0", "0:0"]  # the one id is everybody
+    assert lines == ["made", "0", "from the context", *owners]
+    busybox("fsck")
+
+
+def test_the_hosts_network(busybox: Plain) -> None:
+    inside = busybox.text("run", "--rm", "--network", "host", "busybox", "readlink", "/proc/self/ns/net")
+    assert inside == os.readlink("/proc/self/ns/net")
+
+
+def test_a_container_in_the_background(busybox: Plain) -> None:
+    script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done"
+    for name in ("first", "second"):
+        busybox("run", "-d", "--name", name, "--network", "none", "busybox", "sh", "-c", script)
+    # Each was started by a command of its own, and both can be entered by a third.
+    for name in ("first", "second"):
+        assert busybox.text("exec", name, "sh", "-c", "echo $0 in $(hostname)", name).startswith(f"{name} in ")
+    joined = busybox.text("run", "--rm", "--network", "none", "--pid", "container:first", "busybox", "ps")
+    assert re.search(r"^ *1 .*trap", joined, re.MULTILINE)
+    busybox("cp", "first:/etc/passwd", "copied")
+    assert (busybox.home / "copied").read_text().startswith("root:")
+    listed = busybox.text("ps", "--format", "{{.Names}}").split()
+    assert sorted(listed) == ["first", "second"]
+    while "up" not in busybox.text("logs", "first"):
+        pass
+    busybox("stop", "first")
+    assert busybox.text("logs", "first").splitlines() == ["up", "bye"]
+    assert busybox.text("inspect", "-f", "{{.State.ExitCode}}", "first") == "3"
+    busybox("rm", "-f", "first", "second")
+    assert busybox.text("ps", "-aq") == ""
+
+
+def test_what_is_stored_survives_the_namespace(busybox: Plain) -> None:
+    """Saved by one command and loaded by the next, with nothing of ours running between them."""
+    context = busybox.context("FROM busybox\nRUN echo x > /x\n")
+    busybox("build", "--network", "none", "-t", "kept", context)
+    before = busybox.text("inspect", "-f", "{{json .RootFS.Layers}}", "kept")
+    busybox("save", "-o", "kept.tar", "kept")
+    busybox("rmi", "-f", "kept")
+    busybox("load", "-i", "kept.tar")
+    assert busybox.text("inspect", "-f", "{{json .RootFS.Layers}}", "kept") == before
+    busybox("fsck")
+
+
+def test_nothing_belongs_to_anybody_else(busybox: Plain) -> None:
+    allowed = {busybox.uid, *(range(FIRST_ID, FIRST_ID + IDS) if busybox.many else ())}
+    owners = {path.lstat().st_uid for path in busybox.home.rglob("*")}
+    assert owners <= allowed
+    assert not busybox.many or len(owners) > 1
+
+
+def test_a_setting_that_needs_a_controller_is_refused_with_a_reason(busybox: Plain) -> None:
+    groups = Path("/proc/self/cgroup").read_text()
+    if not re.search(r"^\d+:memory:", groups, re.MULTILINE):
+        pytest.skip("this host may have delegated its memory controller")
+    failed = busybox("run", "--rm", "--network", "none", "-m", "64m", "busybox", "true", code=125)
+    assert b'no usable cgroup controller "memory"' in failed.stderr
