@@ -58,10 +58,12 @@ def encode(value: object) -> str:
 
 
 def process_start(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 when there is none. With the pid it names a process."""
+    """When a process started, in clock ticks since boot; 0 when there is none, or it has ended and nobody has noticed.
+    With the pid it names a process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The program's name, in parentheses, may hold blanks and parentheses itself.
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
