@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _PREFIXES = ("trusted.overlay.", "user.overlay.")
 _CHUNK = 1 << 26
+_LONG = 1000
+"""Paths from this many bytes on are cut: PATH_MAX is near, and the kernel walks over all of it each time."""
 
 
 def remove(path: str | os.PathLike[str]) -> None:
@@ -26,11 +28,11 @@ def remove(path: str | os.PathLike[str]) -> None:
     """
     path = os.fspath(path)
     try:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            return
         entries = _scan(path)
     except FileNotFoundError:
-        return
-    except NotADirectoryError:
-        _gone(os.unlink, path)
         return
     waiting = [(path, entries)]
     # Depth first without recursion: layers may be thousands of levels deep.
@@ -44,6 +46,15 @@ def remove(path: str | os.PathLike[str]) -> None:
         child = f"{directory}/{name}"
         if not is_directory:
             _gone(os.unlink, child)
+            continue
+        if len(os.fsencode(child)) > _LONG:
+            # Deeper names would be longer than the kernel takes: what is here becomes a child of the tree's root.
+            name = f".{os.urandom(8).hex()}"
+            try:
+                os.rename(child, f"{path}/{name}")
+            except FileNotFoundError:
+                continue
+            waiting[0][1].append((name, True))
             continue
         try:
             waiting.append((child, _scan(child)))
@@ -61,19 +72,28 @@ def size(path: str | os.PathLike[str]) -> int:
     if not stat.S_ISDIR(top.st_mode):
         return top.st_size
     total, seen, waiting = 0, set(), [path]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False):
-                        status = entry.stat(follow_symlinks=False)
-                        if status.st_nlink == 1 or status.st_ino not in seen:
-                            seen.add(status.st_ino)
-                            total += status.st_size
-        except FileNotFoundError:
-            continue  # it has gone meanwhile
+    cut: list[int] = []
+    try:
+        while waiting:
+            here = waiting.pop()
+            try:
+                if len(os.fsencode(here)) > _LONG:
+                    cut.append(os.open(here, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+                    here = f"/proc/self/fd/{cut[-1]}"
+                with os.scandir(here) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
+                        elif entry.is_file(follow_symlinks=False):
+                            status = entry.stat(follow_symlinks=False)
+                            if status.st_nlink == 1 or status.st_ino not in seen:
+                                seen.add(status.st_ino)
+                                total += status.st_size
+            except FileNotFoundError:
+                continue  # it has gone meanwhile
+    finally:
+        for fd in cut:
+            os.close(fd)
     return total
 
 

@@ -113,7 +113,7 @@ REPOSITORIES = st.sampled_from(["app", "app-x", "app.x", "app/x", "appx", "ap", 
 TAGS = st.sampled_from([":latest", ":1", ":a-b", ":Z", ":_", "@sha256:" + "0" * 64, ":1@sha256:" + "f" * 64])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sets(st.tuples(REPOSITORIES, TAGS), min_size=1))
 def test_tags_of_a_repository_are_its_own_and_all(store: Store, make: Any, names: set[tuple[str, str]]) -> None:
     image = make.image(files={"a": "1"})
