@@ -63,21 +63,35 @@ class Unpacker:
 
     def directory(self, parts: list[bytes], mtime: int = 0) -> int:
         """The directory at *parts*, made with its parents (0755) where it is missing. The descriptor stays ours."""
-        key = b"/".join(parts)
+        try:
+            return self._enter(b"/".join(parts))
+        except FileNotFoundError:
+            fd = self._missing(parts, mtime)
+        except OSError as err:
+            if err.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            fd = self._over_whiteout(parts, mtime)
+        return self._cache(b"/".join(parts), fd)
+
+    def _enter(self, key: bytes) -> int:
+        """The directory at *key*, kept open. Raises OSError."""
         if not key:
             return self._root
         fd = self._directories.get(key)
         if fd is not None:
             return fd
-        try:
-            fd = self._open(key)
-        except FileNotFoundError:
-            fd = self._missing(parts, mtime)
-        except OSError as err:
-            if err.errno in (errno.ENOTDIR, errno.ELOOP):
-                fd = self._over_whiteout(parts, mtime)
-            else:
-                raise
+        above, _, name = key.rpartition(b"/")
+        parent = self._directories.get(above) if above else self._root
+        if parent is not None:
+            try:
+                return self._cache(key, os.open(name, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent))
+            except OSError as err:
+                # A link, maybe to a directory: the kernel resolves it from the root.
+                if err.errno not in (errno.ENOTDIR, errno.ELOOP):
+                    raise
+        return self._cache(key, self._open(key))
+
+    def _cache(self, key: bytes, fd: int) -> int:
         while len(self._directories) >= _CACHED:
             os.close(self._directories.pop(next(iter(self._directories))))
         self._directories[key] = fd
@@ -202,14 +216,11 @@ class Unpacker:
                 if implied:
                     self._date_implied(key.split(b"/"), mtime, implied)
                     continue
-                fd = self._open(key)
+                fd = self._enter(key)
             except OSError:
                 continue  # It was replaced by a later entry.
-            try:
-                if os.fstat(fd).st_ino == inode:
-                    os.utime(fd, ns=(mtime, mtime))
-            finally:
-                os.close(fd)
+            if os.fstat(fd).st_ino == inode:
+                os.utime(fd, ns=(mtime, mtime))
 
     def _date_implied(self, parts: list[bytes], mtime: int, count: int) -> None:
         fd = self._open(b"/".join(parts[:-count])) if parts[:-count] else os.dup(self._root)
@@ -367,6 +378,8 @@ class Unpacker:
         else:
             if not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
                 self.replaced = True
+            if stat.S_ISLNK(status.st_mode):
+                self._forget(keep=parent)
             os.unlink(name, dir_fd=parent)
 
     def _forget(self, keep: int = -1) -> None:
