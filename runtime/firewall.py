@@ -78,7 +78,7 @@ def allow_beside_docker(bridge: str) -> None:
     """Let *bridge* pass docker's own filter, if docker filters by nftables here.
 
     Docker sets the policy of iptables' FORWARD chain to DROP; an accept in our table does not overrule that. Its chain
-    DOCKER-USER exists for such exceptions. The rules have the form that iptables-nft itself writes, so it can list them.
+    DOCKER-USER exists for such exceptions. The rules have the form that iptables-nft writes, so it can list them.
     """
     with nft.open_netfilter() as netfilter:
         if not nft.has_chain(netfilter, "filter", "DOCKER-USER"):

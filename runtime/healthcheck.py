@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from runtime.supervisor import Loop
+    from runtime.loop import Loop
 
 _OUTPUT = 4096
 _RESULTS = 5
@@ -69,7 +69,7 @@ class Checker:
     def _run(self) -> None:
         self._start_ns, self._late, self._output = time.time_ns(), False, b""
         self._read, write = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._read, False)  # noqa: FBT003
+        os.set_blocking(self._read, False)
         try:
             self._child = child = enter.spawn(
                 self._pid, sync.as_process(self._process), -1, write, write, seccomp_profile=self._seccomp

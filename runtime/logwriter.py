@@ -15,7 +15,7 @@ _LONGEST = 16 << 10
 # As Go's encoder writes them: short forms of four, numbers for control characters, HTML's three and two line breaks.
 _ESCAPES: dict[int, str] = {
     **{number: f"\\u{number:04x}" for number in (*range(0x20), *map(ord, "<>&"), 0x2028, 0x2029)},
-    **{number: "\\ufffd" for number in range(0xDC80, 0xDD00)},
+    **dict.fromkeys(range(0xDC80, 0xDD00), "\\ufffd"),
     ord('"'): '\\"',
     ord("\\"): "\\\\",
     ord("\n"): "\\n",

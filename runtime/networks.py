@@ -9,7 +9,7 @@ roots on one host never touch each other's.
 Typical use, both phases in the process that owns the endpoint (build step or supervisor)::
 
     networks = Networks(root / "networks")
-    endpoint = networks.reserve(EndpointRequest(network="bridge", container=id, ports=...))   # address known: /etc/hosts
+    endpoint = networks.reserve(EndpointRequest(network="bridge", container=id, ports=...))   # address known
     ...                                        # the container's namespaces exist, its first process has not exec'ed
     networks.attach(endpoint, pid)             # veth into /proc/PID/ns/net, addresses, routes, NAT
     ...
@@ -85,7 +85,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class EndpointRequest:
-    """What a container wants from one network. ``ip`` and ``mac`` empty: chosen; ``interface`` empty: next free ethN."""
+    """What a container wants from one network. Empty ``ip`` and ``mac``: chosen; empty ``interface``: next free."""
 
     network: str
     container: str
@@ -158,7 +158,7 @@ class Networks:
             return tuple(sorted(state.networks, key=lambda network: (network.user_defined, network.name)))
 
     def remove(self, name: str) -> Network:
-        """Remove definition, bridge and rules. Raises NetworkInUse when a live container is connected, NetworkNotFound."""
+        """Remove definition, bridge and rules. Raises NetworkInUse (a live container is connected), NetworkNotFound."""
         if name == DEFAULT_NETWORK:
             raise NetworkError(f"{name} is a pre-defined network and cannot be removed")
         with self._state(write=True) as state:
@@ -287,11 +287,18 @@ class Networks:
         with self._state(write=True) as state:
             return self._reap(state)
 
-    def teardown(self) -> None:
-        """Remove every bridge and the nftables table of this root. Definitions stay; the next attach makes them again."""
-        with self._state(write=False) as state:
+    def teardown(self, *, idle: bool = False) -> bool:
+        """Remove every bridge and the nftables table of this root. Definitions stay; the next attach makes them again.
+
+        With *idle* nothing is done while a live container is connected; False tells it.
+        """
+        with self._state(write=True) as state:
+            self._reap(state)
+            if idle and state.endpoints:
+                return False
             self._take_down(state, tuple(network.bridge for network in state.networks))
             firewall.remove(state.table)
+            return True
 
     def _of(self, container: str) -> tuple[Endpoint, ...]:
         with self._state(write=False) as state:

@@ -116,7 +116,7 @@ def _bind(protocol: str, ip: str, port: int) -> socket.socket:
         sock.bind((ip, port))
         if kind == socket.SOCK_STREAM:
             sock.listen(16)
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003
     except OSError:
         sock.close()
         raise

@@ -12,12 +12,12 @@ from _socket import (
     AF_INET,
     IPPROTO_TCP,
     IPPROTO_UDP,
+    SO_ERROR,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
     SOCK_NONBLOCK,
     SOCK_STREAM,
     SOL_SOCKET,
-    SO_ERROR,
     socket,
 )
 from select import POLLIN, POLLOUT
@@ -31,8 +31,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from runtime.loop import Loop
     from runtime.networks import Endpoint, Networks
-    from runtime.supervisor import Loop
 
 _PORT = 53
 _PATIENCE = 3.0  # seconds per server
@@ -43,9 +43,7 @@ _MOST = 256
 class Resolver:
     """Serves until ``close``. *container* is its id, *upstream* the servers to ask, *pid* whose namespace it is in."""
 
-    def __init__(
-        self, loop: Loop, networks: Networks, container: str, upstream: Sequence[str], pid: int
-    ) -> None:
+    def __init__(self, loop: Loop, networks: Networks, container: str, upstream: Sequence[str], pid: int) -> None:
         self._loop, self._networks, self._container, self._upstream = loop, networks, container, tuple(upstream)
         self._asked: dict[int, _Asked] = {}
         namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -99,7 +97,7 @@ class Resolver:
             return
         sock = socket(AF_INET, SOCK_STREAM, IPPROTO_TCP, fd)
         os.set_inheritable(fd, False)  # noqa: FBT003
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003
         received = bytearray()
 
         def close() -> None:

@@ -69,8 +69,8 @@ class ContainerState:
     """What ``state.json`` says. Times are RFC 3339 with nanoseconds (UTC), empty when it has not happened yet.
 
     ``pid`` is the host pid of the first process (0 when not running), ``pid_start`` its start time in clock ticks
-    (field 22 of /proc/PID/stat), so that a recycled pid is not taken for it. ``supervisor_pid`` is 0 after a proper end:
-    not so when the supervisor was killed.
+    (field 22 of /proc/PID/stat), so that a recycled pid is not taken for it. ``supervisor_pid`` is 0 after a proper
+    end: not so when the supervisor was killed.
     """
 
     status: Status = Status.CREATED

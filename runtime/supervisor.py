@@ -9,75 +9,28 @@ everybody who starts a container waits for it.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the C part of signal, without its enums; typeshed has none
-import errno
 import marshal
 import os
-import select
 import sys
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, socket
 from struct import unpack
 
-from runtime import cgroups, init, logwriter, names, restarts, signals, statefile, supervisor_protocol, sync
+from runtime import cgroups, init, logwriter, restarts, signals, statefile, supervisor_protocol, sync
 from runtime.errors import ContainerError, WrongState
+from runtime.loop import Loop
+from runtime.supervisor_network import Wiring
+from runtime.supervisor_output import Output
 from runtime.supervisor_streams import Client, Input
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, NoReturn
 
     from runtime.healthcheck import Checker
     from runtime.init import Child
-    from runtime.networks import Networks
-    from runtime.resolver import Resolver
 
-_READ = 1 << 16
 _SIGKILL = 9
-_BEHIND = 1 << 20
-
-
-class Loop:
-    """Who is to be called when a descriptor is ready or a time has come. Times are ``time.monotonic`` seconds."""
-
-    def __init__(self) -> None:
-        self._poll = select.poll()
-        self._handlers: dict[int, Callable[[int], None]] = {}
-        self._timers: dict[str, tuple[float, Callable[[], None]]] = {}
-
-    def watch(self, fd: int, handler: Callable[[int], None], events: int = select.POLLIN) -> None:
-        """Call *handler* with poll's events; replaces the descriptor's former handler."""
-        self._handlers[fd] = handler
-        self._poll.register(fd, events)
-
-    def forget(self, fd: int) -> None:
-        """Stop watching; no effect when nobody does."""
-        if self._handlers.pop(fd, None) is not None:
-            self._poll.unregister(fd)
-
-    def at(self, name: str, seconds: float, handler: Callable[[], None]) -> None:
-        """Call *handler* in *seconds*; replaces the timer of that name."""
-        self._timers[name] = (time.monotonic() + seconds, handler)
-
-    def cancel(self, name: str) -> None:
-        """Forget a timer; no effect when there is none."""
-        self._timers.pop(name, None)
-
-    def turn(self) -> None:
-        """Wait for the next thing to happen and handle it."""
-        wait = None
-        if self._timers:
-            wait = max(0.0, min(when for when, _ in self._timers.values()) - time.monotonic()) * 1000 + 0.5
-        for fd, events in self._poll.poll(wait):
-            handler = self._handlers.get(fd)
-            if handler is not None:
-                handler(events)
-        if self._timers:
-            now = time.monotonic()
-            for name, (when, call) in sorted(self._timers.items(), key=lambda item: item[1][0]):
-                if when <= now and self._timers.get(name, (0.0, None))[1] is call:
-                    del self._timers[name]
-                    call()
 
 
 class Supervisor:
@@ -89,12 +42,9 @@ class Supervisor:
         self.lock = statefile.lock(directory)
         self.clients: set[Client] = set()
         self.child: Child | None = None
-        self.streams: dict[int, str] = {}
-        self.splitters: dict[str, logwriter.Splitter] = {}
-        self.log: logwriter.Writer | None = None
+        self.output = Output(self.loop, directory, self.clients)
         self.input = Input(self.loop)
-        self.networks: Networks | None = None
-        self.resolver: Resolver | None = None
+        self.wiring = Wiring(self.loop)
         self.health: Checker | None = None
         self.listener: socket | None = None
         self.answered = self.ended = False
@@ -120,25 +70,26 @@ class Supervisor:
         except OSError as error:
             self._failed(ContainerError(f"cannot start the container: {error}"))
 
-    # -- the container ------------------------------------------------------------------------------------------------
-
     def launch(self) -> None:
         """Fork the container; ``progress`` hears of the rest. Raises ContainerError; all is given back then."""
         spec = dict(self.config["spec"])
         try:
-            endpoints = self._reserve()
-            self._name_files(spec, endpoints)
-            given, self.streams = self._pipes(terminal=spec["process"]["terminal"])
+            spec["hosts"], spec["resolv_conf"] = self.wiring.reserve(self.config)
+            self.output.begin(self.config["log"])
+            given = self.output.open(terminal=spec["process"]["terminal"])
+            if self.config["stdin_open"] and not spec["process"]["terminal"]:
+                stdin, ours = os.pipe2(os.O_CLOEXEC)
+                os.set_blocking(ours, False)
+                self.input.open(ours)
+                given = (stdin, *given[1:])
             try:
-                self.child = child = init.spawn(sync.as_spec(spec), *given, hook=bool(endpoints))
+                self.child = child = init.spawn(sync.as_spec(spec), *given, hook=self.wiring.wanted)
             finally:
                 for fd in {fd for fd in given if fd >= 0}:
                     os.close(fd)
-            if endpoints and self.networks is not None:
+            if self.wiring.wanted:
                 try:
-                    for endpoint in endpoints:
-                        self.networks.attach(endpoint, child.pid)
-                    self._serve_names(endpoints, child.pid)
+                    self.wiring.attach(child.pid)
                 except BaseException:
                     child.kill()
                     child.finish()
@@ -146,7 +97,7 @@ class Supervisor:
                     raise
                 child.proceed()
         except BaseException:
-            self._let_go()
+            self.wiring.release()
             raise
         self.loop.watch(child.sock.fileno(), self.progress)
 
@@ -162,30 +113,27 @@ class Supervisor:
         error = child.error or ContainerError("the container was killed before it ran")
         child.finish()
         self.child = None
-        self._let_go()
+        self.wiring.release()
         self._failed(error)
 
     def _running(self, child: Child) -> None:
         self.started = time.monotonic()
         if child.console is not None:
-            os.set_blocking(child.console, False)  # noqa: FBT003
-            self.streams = {child.console: "stdout"}
+            os.set_blocking(child.console, False)
+            self.output.terminal(child.console)
             if self.config["stdin_open"]:
                 self.input.open(os.dup(child.console))
-        self.splitters = {name: logwriter.Splitter(name) for name in ("stdout", "stderr")}
         self._save(
             status="running", pid=child.pid, pid_start=statefile.process_start(child.pid), exit_code=0, error="",
             oom_killed=False, started_at=_now(), stopped_by_user=False, health=None,
         )  # fmt: skip
-        self._open_log()
         self._listen()
         if self.config["health"] is not None:
             self._check_health(child)
         if not self.answered:
             self.answered = True
             self.starter.send(supervisor_protocol.OK)
-        for fd in self.streams:
-            self._watch_output(fd)
+        self.output.watch()
         self.loop.watch(child.pidfd, lambda _: self._exited())
 
     def _check_health(self, child: Child) -> None:
@@ -210,13 +158,11 @@ class Supervisor:
         if self.health is not None:
             self.health.end()
         status, _, oom = child.collect()
-        for fd in tuple(self.streams):
-            while self._output(fd):
-                pass
+        self.output.drain()
         self._close_streams()
         child.release()
         self.child = None
-        self._let_go()
+        self.wiring.release()
         code = os.waitstatus_to_exitcode(status)
         code = code if code >= 0 else 128 - code
         facts = {"pid": 0, "pid_start": 0, "exit_code": code, "oom_killed": oom, "finished_at": _now()}
@@ -262,178 +208,30 @@ class Supervisor:
             os.unlink(f"{self.directory}/{supervisor_protocol.SOCKET_NAME}")
             self.listener.close()
             self.listener = None
-        if self.log is not None:
-            self.log.close()
-            self.log = None
+        self.output.end()
         os.close(self.lock)
         self.ended = True
+
+    def caught_up(self) -> None:
+        """A client has taken what it was sent."""
+        self.output.caught_up()
+
+    def _close_streams(self) -> None:
+        self.input.close()
+        self.output.close()
+        console, child = self._console(), self.child
+        if child is not None and console >= 0:
+            self.loop.forget(console)
+            os.close(console)
+            child.console = None
+
+    def _console(self) -> int:
+        return -1 if self.child is None or self.child.console is None else self.child.console
 
     def _child(self) -> Child:
         if self.child is None:
             raise WrongState("the container does not run")
         return self.child
-
-    # -- networks and names -------------------------------------------------------------------------------------------
-
-    def _reserve(self) -> list[Any]:
-        if not self.config["endpoints"]:
-            return []
-        from runtime.networks import EndpointRequest, Networks
-        from runtime.ports import PortMapping
-
-        self.networks = Networks(self.config["networks_directory"])
-        found = []
-        for wanted in self.config["endpoints"]:
-            ports = tuple(PortMapping(**port) for port in wanted["ports"])
-            request = EndpointRequest(**{**wanted, "ports": ports, "aliases": tuple(wanted["aliases"])})
-            found.append(self.networks.reserve(request))
-        return found
-
-    def _name_files(self, spec: dict[str, Any], endpoints: list[Any]) -> None:
-        network = spec["namespaces"]["network"]
-        if network.startswith("/"):
-            pid = network.split("/")[2]
-            spec["hosts"] = _read(f"/proc/{pid}/root/etc/hosts")
-            spec["resolv_conf"] = _read(f"/proc/{pid}/root/etc/resolv.conf")
-            return
-        config = self.config
-        gateway = endpoints[0].gateway if endpoints else ""
-        extra = names.extra_hosts([(name, ip) for name, ip in config["hosts"]], gateway)
-        host = _read("/etc/resolv.conf")
-        given = {"search": config["dns_search"], "options": config["dns_options"]}
-        if network == "host":
-            spec["hosts"] = _read("/etc/hosts") + "".join(f"{ip}\t{name}\n" for ip, name in extra)
-            asked = config["dns"] or config["dns_search"] or config["dns_options"]
-            servers = names.parse_resolv_conf(host)["nameserver"]
-            spec["resolv_conf"] = names.resolv_conf(host, servers=config["dns"] or servers, **given) if asked else host
-            return
-        own = [(endpoint.ip, names.own_names(spec["hostname"], spec["domainname"])) for endpoint in endpoints]
-        spec["hosts"] = names.hosts_file(extra, own)
-        if any(endpoint.network != "bridge" for endpoint in endpoints):
-            spec["resolv_conf"] = names.embedded_resolv_conf(host, **given)
-        else:
-            spec["resolv_conf"] = names.resolv_conf(host, servers=config["dns"], **given)
-
-    def _serve_names(self, endpoints: list[Any], pid: int) -> None:
-        if not any(endpoint.network != "bridge" for endpoint in endpoints) or self.networks is None:
-            return
-        from runtime.resolver import Resolver
-
-        # Who is on internal networks only is told nothing from outside.
-        open_ = any(not endpoint.internal for endpoint in endpoints)
-        upstream = names.upstream_servers(_read("/etc/resolv.conf"), self.config["dns"]) if open_ else ()
-        self.resolver = Resolver(self.loop, self.networks, self.config["spec"]["id"], upstream, pid)
-
-    def _let_go(self) -> None:
-        if self.resolver is not None:
-            self.resolver.close()
-            self.resolver = None
-        if self.networks is not None:
-            # The kernel removes the interfaces with the namespace, faster than we could.
-            self.networks.release(self.config["spec"]["id"], unwire=False)
-            self.networks = None
-
-    # -- streams ------------------------------------------------------------------------------------------------------
-
-    def _pipes(self, *, terminal: bool) -> tuple[tuple[int, int, int], dict[int, str]]:
-        """(the container's stdin, stdout, stderr), and our ends of the last two."""
-        if terminal:
-            return (-1, -1, -1), {}
-        stdin = -1
-        if self.config["stdin_open"]:
-            stdin, ours = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(ours, False)  # noqa: FBT003
-            self.input.open(ours)
-        out, stdout = os.pipe2(os.O_CLOEXEC)
-        err, stderr = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(out, False)  # noqa: FBT003
-        os.set_blocking(err, False)  # noqa: FBT003
-        return (stdin, stdout, stderr), {out: "stdout", err: "stderr"}
-
-    def _watch_output(self, fd: int) -> None:
-        def ready(_: int) -> None:
-            self._output(fd)
-
-        self.loop.watch(fd, ready)
-
-    def _output(self, fd: int) -> bool:
-        """Pass on what is there; False when there is nothing now."""
-        name = self.streams.get(fd)
-        if name is None:
-            return False
-        try:
-            data = os.read(fd, _READ)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            data = b""  # the last process has closed the terminal
-        if not data:
-            self.loop.forget(fd)
-            del self.streams[fd]
-            self._record(self.splitters[name].finish(time.time_ns()))
-            if fd != self._console():
-                os.close(fd)
-            return False
-        self._record(self.splitters[name].feed(data, time.time_ns()))
-        kind, flag = (
-            (supervisor_protocol.STDOUT, supervisor_protocol.FLAG_STDOUT)
-            if name == "stdout"
-            else (supervisor_protocol.STDERR, supervisor_protocol.FLAG_STDERR)
-        )
-        for client in tuple(self.clients):
-            if client.streams & flag:
-                client.send(kind, data)
-        if any(client.behind > _BEHIND for client in self.clients):
-            for each in self.streams:
-                self.loop.forget(each)  # docker, too, lets the container wait for a reader; caught_up goes on
-        return True
-
-    def caught_up(self) -> None:
-        """A client has taken what it was sent."""
-        child = self.child
-        if child is None or not child.executed or any(client.behind > _BEHIND for client in self.clients):
-            return
-        for fd in self.streams:
-            self._watch_output(fd)
-
-    def _console(self) -> int:
-        return -1 if self.child is None or self.child.console is None else self.child.console
-
-    def _close_streams(self) -> None:
-        self.input.close()
-        console = self._console()
-        for fd in {*self.streams, console} - {-1}:
-            self.loop.forget(fd)
-            os.close(fd)
-        for splitter in self.splitters.values():
-            self._record(splitter.finish(time.time_ns()))
-        self.streams, self.splitters = {}, {}
-        if self.child is not None:
-            self.child.console = None
-
-    def _open_log(self) -> None:
-        log = self.config["log"]
-        if self.log is not None or log["driver"] == "none":
-            return
-        size, files = (20 << 20, 5) if log["driver"] == "local" else (0, 1)
-        if log["options"]:
-            from runtime.logs import Limits
-
-            limits = Limits.parse(tuple((name, value) for name, value in log["options"]))
-            size, files = limits.size or size, max(limits.files, 1) if dict(log["options"]).get("max-file") else files
-        self.log = logwriter.Writer(f"{self.directory}/{logwriter.FILE_NAME}", size=size, files=files)
-
-    def _record(self, records: list[logwriter.Record]) -> None:
-        if self.log is None or not records:
-            return
-        try:
-            self.log.write(records)
-        except OSError as error:  # a full disk loses lines of the log, not the container
-            sys.stderr.write(f"cannot write the log: {error}\n")
-
-    # -- clients ------------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
         if self.listener is not None:
@@ -458,7 +256,7 @@ class Supervisor:
             fd, _ = self.listener._accept()  # type: ignore[attr-defined]
         except (BlockingIOError, ConnectionAbortedError):
             return
-        os.set_blocking(fd, False)  # noqa: FBT003
+        os.set_blocking(fd, False)
         os.set_inheritable(fd, False)  # noqa: FBT003
         self.join(Client(self, socket(AF_UNIX, SOCK_STREAM, 0, fd)))
 
@@ -470,7 +268,7 @@ class Supervisor:
     def leave(self, client: Client) -> None:
         """A client is gone."""
         self.clients.discard(client)
-        self.caught_up()
+        self.output.caught_up()
         if client.streams & supervisor_protocol.FLAG_STDIN:
             self._end_input()
 
@@ -594,14 +392,6 @@ def _now() -> str:
     return logwriter.rfc3339nano(time.time_ns())
 
 
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
 def _receive(sock: socket) -> tuple[int, bytes] | None:
     """The first frame, whole; None when the other end is gone."""
     buffer = bytearray()
@@ -649,7 +439,7 @@ def main() -> None:
     except ContainerError as error:
         sock.sendall(supervisor_protocol.frame(supervisor_protocol.ERROR, supervisor_protocol.encode_error(error)))
         os._exit(0)
-    os.set_blocking(3, False)  # noqa: FBT003
+    os.set_blocking(3, False)
     starter.join(supervisor, flags)
     supervisor.begin()
     supervisor.serve()

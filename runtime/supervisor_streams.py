@@ -14,7 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
 
-    from runtime.supervisor import Loop, Supervisor
+    from runtime.loop import Loop
+    from runtime.supervisor import Supervisor
 
 
 class Client:

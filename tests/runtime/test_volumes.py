@@ -106,7 +106,7 @@ def facts(root: Path) -> dict[str, tuple[object, ...]]:
     found = {}
     for path in [root, *root.rglob("*")]:
         status = path.lstat()
-        names = [name for name in os.listxattr(path, follow_symlinks=False)]
+        names = os.listxattr(path, follow_symlinks=False)
         found[str(path.relative_to(root))] = (
             oct(status.st_mode), status.st_uid, status.st_gid, status.st_rdev, status.st_nlink, status.st_mtime_ns,
             [(name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(names)],

@@ -1,0 +1,103 @@
+"""How a supervisor connects its container: addresses, interfaces, names.
+
+What that needs is loaded only for containers that join networks.
+"""
+
+from __future__ import annotations
+
+from runtime import names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from runtime.loop import Loop
+    from runtime.networks import Endpoint, Networks
+    from runtime.resolver import Resolver
+
+
+class Wiring:
+    """The endpoints of one run of the container."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._container = ""
+        self._networks: Networks | None = None
+        self._endpoints: list[Endpoint] = []
+        self._upstream: tuple[str, ...] = ()
+        self._resolver: Resolver | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is something to attach."""
+        return bool(self._endpoints)
+
+    def reserve(self, config: Mapping[str, Any]) -> tuple[str, str]:
+        """Take addresses and host ports; the texts of /etc/hosts and /etc/resolv.conf. Raises NetworkError."""
+        self._container = config["spec"]["id"]
+        if config["endpoints"]:
+            from runtime.networks import EndpointRequest, Networks
+            from runtime.ports import PortMapping
+
+            self._networks = Networks(config["networks_directory"])
+            for wanted in config["endpoints"]:
+                ports = tuple(PortMapping(**port) for port in wanted["ports"])
+                request = EndpointRequest(**{**wanted, "ports": ports, "aliases": tuple(wanted["aliases"])})
+                self._endpoints.append(self._networks.reserve(request))
+        return self._files(config)
+
+    def attach(self, pid: int) -> None:
+        """Connect the namespace of the process *pid*, and answer for names there."""
+        if self._networks is None:
+            return
+        for endpoint in self._endpoints:
+            self._networks.attach(endpoint, pid)
+        if any(endpoint.network != "bridge" for endpoint in self._endpoints):
+            from runtime.resolver import Resolver
+
+            self._resolver = Resolver(self._loop, self._networks, self._container, self._upstream, pid)
+
+    def release(self) -> None:
+        """Give everything back; the container has ended. Idempotent."""
+        if self._resolver is not None:
+            self._resolver.close()
+            self._resolver = None
+        if self._networks is not None:
+            # The kernel removes the interfaces with the namespace, faster than we could.
+            self._networks.release(self._container, unwire=False)
+            self._networks = None
+        self._endpoints = []
+
+    def _files(self, config: Mapping[str, Any]) -> tuple[str, str]:
+        spec = config["spec"]
+        network: str = spec["namespaces"]["network"]
+        if network.startswith("/"):
+            root = f"/proc/{network.split('/')[2]}/root"
+            return _read(f"{root}/etc/hosts"), _read(f"{root}/etc/resolv.conf")
+        gateway = self._endpoints[0].gateway if self._endpoints else ""
+        extra = names.extra_hosts([(name, ip) for name, ip in config["hosts"]], gateway)
+        host = _read("/etc/resolv.conf")
+        servers, search, options = config["dns"], config["dns_search"], config["dns_options"]
+        if network == "host":
+            hosts = _read("/etc/hosts") + "".join(f"{ip}\t{name}\n" for ip, name in extra)
+            if servers or search or options:
+                known = servers or names.parse_resolv_conf(host)["nameserver"]
+                host = names.resolv_conf(host, servers=known, search=search, options=options)
+            return hosts, host
+        own = [(endpoint.ip, names.own_names(spec["hostname"], spec["domainname"])) for endpoint in self._endpoints]
+        hosts = names.hosts_file(extra, own)
+        if all(endpoint.network == "bridge" for endpoint in self._endpoints):
+            return hosts, names.resolv_conf(host, servers=servers, search=search, options=options)
+        # Who is on internal networks only is told nothing from outside.
+        open_ = any(not endpoint.internal for endpoint in self._endpoints)
+        self._upstream = names.upstream_servers(host, servers) if open_ else ()
+        return hosts, names.embedded_resolv_conf(host, search=search, options=options)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
