@@ -47,11 +47,11 @@ class DockerfileError(Exception):
             self.message, self.span or span, hint=self.hint, source=self.source or source, word=self.word
         )
 
-    def excerpt(self, *, context: int = 2) -> str:
-        """The lines of the file around the error, docker's way; empty when the place is not known."""
+    def excerpt(self) -> str:
+        """The place and the lines of the file around it, docker's way; empty when the place is not known."""
         if self.source is None or self.span is None:
             return ""
-        return self.source.excerpt(self.span, context=context)
+        return self.source.citation(self.span)
 
     def __str__(self) -> str:
         text = self.message if self.hint is None else f"{self.message} ({self.hint})"

@@ -64,6 +64,11 @@ class Source:
             rows.append(f"{number:4d} | {mark} {text}".rstrip())
         return "\n".join(rows)
 
+    def citation(self, span: Span) -> str:
+        """`excerpt` between rules, below the file's name and the line: how docker ends a failed build."""
+        rule = "-" * 20
+        return f"{self.name}:{span.start.line}\n{rule}\n{self.excerpt(span)}\n{rule}"
+
     def _lines_from(self, first: int, count: int) -> list[str]:
         if first < 1:
             return []

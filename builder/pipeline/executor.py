@@ -217,7 +217,7 @@ class Executor:
         else:
             facts["directory"] = str(self.store.snapshots.keep_failed(active, self.build, step.number).path)
         if isinstance(err, BuildError) and step.span is not None and not err.excerpt:
-            err.excerpt = self.plan.source.excerpt(step.span)
+            err.excerpt = self.plan.source.citation(step.span)
         self.emit(progress.StepFailed(step.number, step.name, self.clock(), str(err), cancelled))
         self.store.records.add_step(
             self._record(

@@ -95,7 +95,7 @@ def test_eight_builds_at_once(busybox: Lamina, tmp_path: Path) -> None:
     results = [diff_ids(busybox, f"at-once:{n}") for n in range(8)]
     assert results[0] == results[1] == results[2] == results[3]
     assert len({tuple(each) for each in results}) == 5
-    assert all(each[:20] == results[4][:20] for each in results[4:])
+    assert len({each[0] for each in results}) == 1
     for n in range(4):
         assert busybox.text("run", "--rm", f"at-once:{4 + n}", "cat", "/other") == f"other {n}"
     busybox("fsck")
