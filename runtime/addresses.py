@@ -5,7 +5,7 @@ The standard library's ``ipaddress`` does this too; importing it costs more than
 
 from __future__ import annotations
 
-import socket
+import _socket as socket  # the C part: all that is used, without its enums
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

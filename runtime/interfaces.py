@@ -88,7 +88,7 @@ def find_bridge(route: Netlink, name: str) -> rt.Link | None:
 
 def make_bridge(route: Netlink, bridge: Bridge) -> None:
     """Make a bridge with its address, and the host forward for it. Raises NetworkError when not allowed."""
-    from socket import inet_aton
+    from _socket import inet_aton
 
     # Locally administered and from the address: stable, so nobody's ARP cache is wrong when it is made again.
     mac = b"\x02\x42" + inet_aton(bridge.ip)
@@ -195,7 +195,7 @@ def _configure(there: Netlink, wanted: Wire) -> None:
 
 
 def _broadcast(ip: str, prefix: int) -> str:
-    from socket import inet_aton, inet_ntoa
+    from _socket import inet_aton, inet_ntoa
 
     number = int.from_bytes(inet_aton(ip), "big") | ((1 << (32 - prefix)) - 1)
     return inet_ntoa(number.to_bytes(4, "big"))

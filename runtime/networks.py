@@ -33,6 +33,7 @@ from typing import Any
 
 from runtime import addresses, firewall, interfaces, ports
 from runtime.addresses import Block
+from runtime.endpoints import EndpointRequest
 from runtime.errors import NetworkError, NetworkExists, NetworkInUse, NetworkNotFound
 from runtime.firewall import Zone
 from runtime.linux import rtnetlink
@@ -81,21 +82,6 @@ class Network:
     def user_defined(self) -> bool:
         """Whether names are resolved on it (Docker: every network but the default one)."""
         return self.name != DEFAULT_NETWORK
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointRequest:
-    """What a container wants from one network. Empty ``ip`` and ``mac``: chosen; empty ``interface``: next free."""
-
-    network: str
-    container: str
-    name: str = ""
-    hostname: str = ""
-    aliases: tuple[str, ...] = ()
-    ip: str = ""
-    mac: str = ""
-    interface: str = "eth0"
-    ports: tuple[PortMapping, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +186,8 @@ class Networks:
             network = self._bridge(state, network)
             used = [endpoint for endpoint in state.endpoints if endpoint.network_id == network.id]
             if any(endpoint.container == request.container for endpoint in used):
-                raise NetworkError(
-                    f"endpoint with name {request.name or request.container[:12]} already exists in network {network.name}"
-                )
+                name = request.name or request.container[:12]
+                raise NetworkError(f"endpoint with name {name} already exists in network {network.name}")
             identifier = os.urandom(32).hex()
             ip = _address(network, request.ip, {endpoint.ip for endpoint in used})
             endpoint = Endpoint(
@@ -318,6 +303,8 @@ class Networks:
         dead = [e for e in state.endpoints if not process_alive(e.owner_pid, e.owner_start)]
         for endpoint in dead:
             state.endpoints.remove(endpoint)
+            for held in self._held.pop(endpoint.id, ()):
+                held.close()
             with rtnetlink.open_route() as route:
                 left = interfaces.find_bridge(route, endpoint.host_interface)
             if left is not None:

@@ -5,8 +5,8 @@ Forwarding is in `runtime.firewall`; this module only parses and reserves.
 
 from __future__ import annotations
 
+import _socket as socket  # the C part: all that is used, without its enums
 import errno
-import socket
 from dataclasses import dataclass, replace
 
 from runtime.errors import NetworkError

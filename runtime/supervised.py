@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from runtime.endpoints import EndpointRequest
 from runtime.errors import ContainerError
-from runtime.networks import EndpointRequest
 from runtime.ports import PortMapping
 
 

@@ -301,6 +301,12 @@ def _settle(directory: str, found: ContainerState) -> None:
         return  # started again meanwhile, or removed
     try:
         cgroups.reap()
+        with open(f"{directory}/config.json", "rb") as file:
+            config = json.load(file)
+        if config["endpoints"]:
+            from runtime.networks import Networks
+
+            Networks(config["networks_directory"]).release(config["spec"]["id"])
         statefile.write(directory, {**asdict(found), "supervisor_pid": 0})
     finally:
         os.close(lock)

@@ -37,7 +37,8 @@ class Wiring:
         """Take addresses and host ports; the texts of /etc/hosts and /etc/resolv.conf. Raises NetworkError."""
         self._container = config["spec"]["id"]
         if config["endpoints"]:
-            from runtime.networks import EndpointRequest, Networks
+            from runtime.endpoints import EndpointRequest
+            from runtime.networks import Networks
             from runtime.ports import PortMapping
 
             self._networks = Networks(config["networks_directory"])

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.oci.configs import ContainerConfig
     from builder.store.containers import Container
+    from runtime.spec import Resources
     from runtime.states import ContainerState
+
+_LEAST_MEMORY = 6 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ def create(engine: Engine, request: ContainerRequest) -> Container:
     """
     image = images.find(engine, request.image)
     definition = resolve(request, image.config.config)
+    check_memory(request.limits.resources)
     _check_networks(engine, request)
     active = engine.store.snapshots.prepare(image.layers)
     made: list[str] = []
@@ -107,6 +111,19 @@ def resolve(request: ContainerRequest, image: ContainerConfig) -> Definition:
         exposed=tuple(dict.fromkeys((*image.exposed_ports, *request.network.expose))),
         health=health,
     )
+
+
+def check_memory(resources: Resources) -> None:
+    """Raises InvalidInput for limits that no container could start with, in docker's words."""
+    memory, swap = resources.memory or 0, resources.memory_swap or 0
+    if 0 < memory < _LEAST_MEMORY:
+        raise InvalidInput("Minimum memory limit allowed is 6MB")
+    if swap and not memory:
+        raise InvalidInput("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if 0 < swap < memory:
+        raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if memory and (resources.memory_reservation or 0) > memory:
+        raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
 
 
 def _health(asked: HealthRequest | None, image: ContainerConfig) -> HealthRequest | None:
@@ -249,7 +266,6 @@ def remove(engine: Engine, name: str, *, force: bool = False, volumes: bool = Fa
                 "stop the container before removing or force remove"
             )
         supervisor_client.stop(directory(engine, container), timeout=0)
-    engine.networks.release(container.id)
     mounts = definition(container).mounts
     engine.store.containers.remove(container.id)
     if volumes:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from builder.engine.requests import LimitRequest
     from builder.engine.session import Engine
     from builder.store.containers import Container
-    from runtime.networks import EndpointRequest
+    from runtime.endpoints import EndpointRequest
     from runtime.ports import PortMapping
     from runtime.supervised import Config, Health
 
@@ -221,7 +221,7 @@ def _health(definition: Definition) -> Health | None:
 
 def _endpoints(engine: Engine, container: Container, definition: Definition) -> tuple[EndpointRequest, ...]:
     from builder.engine.requests import Attachment
-    from runtime.networks import EndpointRequest
+    from runtime.endpoints import EndpointRequest
 
     attachments = definition.request.network.attachments or (Attachment("bridge"),)
     if attachments[0].network in ("host", "none") or attachments[0].network.startswith("container:"):

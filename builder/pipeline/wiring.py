@@ -41,7 +41,7 @@ class Wiring:
 
     def reserve(self, network: str, container: str) -> Endpoint:
         """Take an address for *container*. Raises NetworkNotFound, NetworkError."""
-        from runtime.networks import EndpointRequest
+        from runtime.endpoints import EndpointRequest
 
         return self._there().reserve(EndpointRequest(network=network, container=container))
 

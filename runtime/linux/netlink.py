@@ -6,8 +6,8 @@ the network is on the path of every ``run`` and every RUN step. Constants from l
 
 from __future__ import annotations
 
+import _socket as socket  # the C part: all that is used, without its enums
 import os
-import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 

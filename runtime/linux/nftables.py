@@ -6,7 +6,7 @@ expression is its encoded bytes; a rule is expressions in order.
 
 from __future__ import annotations
 
-import socket
+import _socket as socket  # the C part: all that is used, without its enums
 import struct
 from dataclasses import dataclass
 

@@ -5,7 +5,7 @@ Constants from linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/veth.h
 
 from __future__ import annotations
 
-import socket
+import _socket as socket  # the C part: all that is used, without its enums
 import struct
 from dataclasses import dataclass
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import healthcheck, signals, statefile, states, supervisor_protocol
+from runtime.endpoints import EndpointRequest
 from runtime.errors import CommandNotFound, ContainerError, WrongState
-from runtime.networks import EndpointRequest
 from runtime.ports import PortMapping
 from runtime.states import ContainerState, Status
 from runtime.supervised import Config, Health, LogConfig, RestartPolicy
