@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.engine.options.limits import Ulimit
 from builder.errors import ContextError
 
 if TYPE_CHECKING:
+    from builder.engine.options.limits import Ulimit
     from builder.engine.session import Engine
     from builder.pipeline.progress import Emit
     from builder.pipeline.request import BuildRequest, BuildResult, Forecast

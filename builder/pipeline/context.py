@@ -97,10 +97,12 @@ def open_context(
 
     Raises: ContextError, DockerfileNotFound, DownloadFailed, ArchiveInvalid.
     """
-    from builder.pipeline import remote
-
     if source == "-" and dockerfile == "-":
         raise ContextError("invalid argument: can't use stdin for both build context and dockerfile")
+    if source != "-" and ":" not in source and ":" not in (dockerfile or ""):
+        return _local(source, dockerfile, stdin, cwd)  # spares the common case the modules for what is elsewhere
+    from builder.pipeline import remote
+
     git = remote.git_source(source)
     if git is not None:
         keep = (build_args or {}).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "0") not in ("", "0", "false")

@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.cli.flags import CSV, INT, OPTIONAL, Command, Flag, UsageError, Values, many, switch
 
@@ -85,12 +85,7 @@ _REFUSED = {
 
 def wish(cli: Cli, values: Values, arguments: list[str]) -> BuildWish:
     """What the options ask for.  Raises UsageError, InvalidInput."""
-    from builder.cli.container_flags import reading as read
     from builder.engine.builds import BuildWish
-    from builder.engine.options.environment import parse_label
-    from builder.engine.options.limits import parse_ulimit
-    from builder.engine.options.units import parse_bytes, parse_memory_swap
-    from runtime.spec import Resources
 
     for name, why in _REFUSED.items():
         if values.given(name) and not (name == "output" and values.all(name) in (("type=docker",), ("type=image",))):
@@ -115,22 +110,12 @@ def wish(cli: Cli, values: Values, arguments: list[str]) -> BuildWish:
         contexts=tuple(_context(text) for text in values.all("build-context")),
         target=values.text("target"),
         tags=values.all("tag"),
-        labels=tuple(parse_label(text) for text in values.all("label")),
+        labels=_labels(values),
         no_cache=values.on("no-cache"),
         no_cache_filter=values.all("no-cache-filter"),
         network=values.text("network"),
         add_hosts=values.all("add-host"),
-        shm_size=read(FLAGS, values, "shm-size", parse_bytes),
-        ulimits=tuple(parse_ulimit(text) for text in values.all("ulimit")),
-        resources=Resources(
-            memory=read(FLAGS, values, "memory", parse_bytes) or None,
-            memory_swap=read(FLAGS, values, "memory-swap", parse_memory_swap) or None,
-            cpu_shares=values.number("cpu-shares") or None,
-            cpu_period=values.number("cpu-period") or None,
-            cpu_quota=values.number("cpu-quota") or None,
-            cpuset_cpus=values.text("cpuset-cpus") or None,
-            cpuset_mems=values.text("cpuset-mems") or None,
-        ),
+        **_limits(values),
         cgroup_parent=values.text("cgroup-parent"),
         platform=(values.all("platform") or (cli.env.get("DOCKER_DEFAULT_PLATFORM", ""),))[0],
         secrets=tuple(_secret(cli, text) for text in values.all("secret")),
@@ -139,6 +124,52 @@ def wish(cli: Cli, values: Values, arguments: list[str]) -> BuildWish:
         environment=cli.env,
         cwd=cli.cwd,
     )
+
+
+def _labels(values: Values) -> tuple[tuple[str, str], ...]:
+    if not values.given("label"):
+        return ()
+    from builder.engine.options.environment import parse_label
+
+    return tuple(parse_label(text) for text in values.all("label"))
+
+
+_LIMITS = (
+    "shm-size",
+    "ulimit",
+    "memory",
+    "memory-swap",
+    "cpu-shares",
+    "cpu-period",
+    "cpu-quota",
+    "cpuset-cpus",
+    "cpuset-mems",
+)
+
+
+def _limits(values: Values) -> dict[str, Any]:
+    """What bounds the steps, as arguments of BuildWish; most builds bound nothing, and pay no import."""
+    if not any(values.given(name) for name in _LIMITS):
+        return {}
+    from builder.cli.container_flags import reading as read
+    from builder.engine.options.limits import parse_ulimit
+    from builder.engine.options.units import parse_bytes, parse_memory_swap
+    from runtime.spec import Resources
+
+    resources = Resources(
+        memory=read(FLAGS, values, "memory", parse_bytes) or None,
+        memory_swap=read(FLAGS, values, "memory-swap", parse_memory_swap) or None,
+        cpu_shares=values.number("cpu-shares") or None,
+        cpu_period=values.number("cpu-period") or None,
+        cpu_quota=values.number("cpu-quota") or None,
+        cpuset_cpus=values.text("cpuset-cpus") or None,
+        cpuset_mems=values.text("cpuset-mems") or None,
+    )
+    return {
+        "shm_size": read(FLAGS, values, "shm-size", parse_bytes),
+        "ulimits": tuple(parse_ulimit(text) for text in values.all("ulimit")),
+        "resources": resources,
+    }
 
 
 def _context(text: str) -> tuple[str, str]:
