@@ -342,7 +342,8 @@ class Networks:
         """Remove bridges and tables of roots whose directory is gone; one that is in use is never touched."""
         for name, owner, has_ports in interfaces.owned_bridges(route):
             root, _, directory = owner.partition(":")
-            if has_ports or directory == self._directory or os.path.exists(os.path.join(directory, "networks.json")):
+            # The lock is there from a root's first moment; its networks are written after the bridge was made.
+            if has_ports or directory == self._directory or os.path.exists(os.path.join(directory, "lock")):
                 continue
             interfaces.unwire(name)
             firewall.forget_beside_docker(name)
