@@ -48,7 +48,7 @@ def parse(text: str) -> tuple[PortMapping, ...]:
     elif host.count(".") == 3:  # ip::port has an empty host port; "ip:port" alone is not docker's form
         raise NetworkError(f"invalid hostPort: {host}", hint=f"write {host}::{container} for any port of that address")
     first, last = _range(container, "containerPort")
-    if not host_ports:
+    if host_ports in ("", "0"):  # any free port
         return tuple(PortMapping(port, protocol, ip) for port in range(first, last + 1))
     host_first, host_last = _range(host_ports, "hostPort")
     if last - first == host_last - host_first:
