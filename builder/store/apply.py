@@ -34,7 +34,11 @@ class Limits:
     """Uncompressed bytes."""
     entries: int = 5_000_000
     ratio: int = 200
-    """Uncompressed by compressed bytes, looked at after ``unpack.RATIO_AFTER`` bytes."""
+    """Uncompressed by compressed bytes."""
+    ratio_after: int = 4 << 30
+    """Bytes that may come out before the ratio counts: a file of zeros packs as well as any bomb, and people have
+    those.
+    """
     window_log: int = 27
     """The largest zstd window, as a power of two: 128 MiB."""
 
@@ -167,7 +171,7 @@ def _reader(
     literal: Callable[[bytes], object] | None = None,
 ) -> TarReader:
     return TarReader(
-        unpack(stream, window_log=limits.window_log, ratio=limits.ratio),
+        unpack(stream, window_log=limits.window_log, ratio=limits.ratio, ratio_after=limits.ratio_after),
         max_bytes=limits.bytes,
         max_entries=limits.entries,
         observe=observe,

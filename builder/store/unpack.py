@@ -16,9 +16,6 @@ _READ = 1 << 18
 _XZ_MEMORY = 256 << 20
 """xz -9 needs 65 MiB to unpack."""
 
-RATIO_AFTER = 4 << 30
-"""Bytes that may come out before the ratio counts: a file of zeros packs as well as any bomb, and people have those."""
-
 
 class _Decompressor(Protocol):
     """What bz2, lzma and isal have in common."""
@@ -75,35 +72,36 @@ def compression(head: bytes) -> str:
     return ""
 
 
-def unpack(stream: Readable, *, window_log: int = 27, ratio: int = 200) -> Readable:
+def unpack(stream: Readable, *, window_log: int = 27, ratio: int = 200, ratio_after: int = 4 << 30) -> Readable:
     """*stream* unpacked, or as it is when it is not packed.
 
-    *window_log* bounds zstd's window, *ratio* the bytes out per byte in (after RATIO_AFTER bytes).
+    *window_log* bounds zstd's window, *ratio* the bytes out per byte in, after *ratio_after* bytes have come out.
 
     Raises: Unsupported (a library is missing). Reading raises ArchiveInvalid (damaged, cut off) and LimitExceeded.
     """
     source = stream if isinstance(stream, Peekable) else Peekable(stream)
     kind = compression(source.peek(6))
     if kind == "zstd":
-        return _Checked(_Zstd(source, window_log), source, ratio)
+        return _Checked(_Zstd(source, window_log), source, ratio, ratio_after)
     if kind:
-        return _Checked(_Frames(source, kind), source, ratio)
+        return _Checked(_Frames(source, kind), source, ratio, ratio_after)
     return source
 
 
 class _Checked:
     """Watches how much comes out for what went in."""
 
-    def __init__(self, inner: Readable, source: Peekable, ratio: int) -> None:
+    def __init__(self, inner: Readable, source: Peekable, ratio: int, after: int) -> None:
         self._inner = inner
         self._source = source
         self._ratio = ratio
+        self._after = after
         self._out = 0
 
     def read(self, size: int, /) -> bytes:
         data = self._inner.read(size)
         self._out += len(data)
-        if self._out > RATIO_AFTER and self._out > self._ratio * max(1, self._source.consumed):
+        if self._out > self._after and self._out > self._ratio * max(1, self._source.consumed):
             raise LimitExceeded(f"archive unpacks to more than {self._ratio} times its size")
         return data
 

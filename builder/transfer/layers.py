@@ -45,7 +45,15 @@ def read_in(
                 if not applied.reproducible:
                     file.seek(0)
                     file.truncate()
-                    _whole(unpack(open_stream(), window_log=bounds.window_log, ratio=bounds.ratio), file)
+                    _whole(
+                        unpack(
+                            open_stream(),
+                            window_log=bounds.window_log,
+                            ratio=bounds.ratio,
+                            ratio_after=bounds.ratio_after,
+                        ),
+                        file,
+                    )
                 file.seek(0)
                 recipe = _keep(store, file)
         found = store.snapshots.find(applied.changeset.diff_id)

@@ -136,7 +136,7 @@ def _seekable(stream: Readable, store: Store, bounds: Limits, undo: ExitStack) -
         source = Peekable(stream)
     directory = undo.enter_context(store.scratch())
     spool: BinaryIO = undo.enter_context(tempfile.TemporaryFile(dir=directory))  # noqa: SIM115
-    packed = unpack(source, window_log=bounds.window_log, ratio=bounds.ratio)
+    packed = unpack(source, window_log=bounds.window_log, ratio=bounds.ratio, ratio_after=bounds.ratio_after)
     total = 0
     while data := packed.read(1 << 20):
         total += len(data)
