@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from builder.store import Store
 
 
+MEMORY_TTL = 30 * 24 * 3600 * 1_000_000_000
+"""How long selections of files and parsed Dockerfiles are remembered, in ns."""
+MAX_DIGESTS = 1_000_000
+"""Digests of files outside that are remembered: about 100 MB of database; beyond that all are forgotten."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One thing that went (or would go): `kind` as in KINDS, `size` in bytes (0: not a file), `reason` for people."""
@@ -124,12 +130,11 @@ class _Collection:
         self._cache_records(held)
         held.update(row[0] for row in self._database.rows("SELECT layer FROM cache_records WHERE layer IS NOT NULL"))
         self._layers(held)
+        self._memory()
         self._flats(stacks)
         self._blobs()
         if self._budget == 0:
             self._cache_mounts()
-            for table in ("file_digests", "selections", "parsed"):
-                self._database.run(f"DELETE FROM {table}")
         known = {each.path for each in self.directories}
         for garbage in find_garbage(self._store):
             if garbage.path not in known:
@@ -204,6 +209,15 @@ class _Collection:
                 reason = "no image, container, running process or cache record needs it"
                 self._take("layer", layer, reason, _garbage(directory, layer), self._size(layer))
                 self._database.run("DELETE FROM layers WHERE id = ?", (layer,))
+
+    def _memory(self) -> None:
+        """What is known of files outside costs a second look when it is lost: it need not be kept for long."""
+        old = self._store.clock() - MEMORY_TTL if self._budget != 0 else self._store.clock() + 1
+        for table in ("selections", "parsed"):
+            self._database.run(f"DELETE FROM {table} WHERE created < ?", (old,))
+        most = MAX_DIGESTS if self._budget != 0 else 0
+        if self._database.row("SELECT 1 FROM file_digests LIMIT 1 OFFSET ?", (most,)) is not None:
+            self._database.run("DELETE FROM file_digests")
 
     def _cache_mounts(self) -> None:
         held = self._leased(CACHE)

@@ -36,6 +36,8 @@ LayerID = NewType("LayerID", str)
 
 FAILED_TTL = 7 * 24 * 3600 * 1_000_000_000
 """How long the directory of a failed step is kept, in ns."""
+MAX_FAILED = 10
+"""How many are kept; the oldest go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +352,8 @@ class Snapshots:
             raise
         crashpoint("failed-row")
         trees.remove(active.upper.parent)
+        for old in self.list_failed()[MAX_FAILED:]:
+            self.drop_failed(old.key)
         return failed
 
     def list_failed(self) -> tuple[Failed, ...]:

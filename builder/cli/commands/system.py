@@ -117,7 +117,12 @@ def fsck(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Check the store; with --repair put it right. Ends with 1 while something is wrong."""
     problems = cli.engine.store.fsck(repair=values.on("repair"), full=values.on("full"))
     for problem in problems:
-        cli.out(str(problem))
+        if values.on("json"):
+            import json
+
+            cli.out(json.dumps(problem.to_json()))
+        else:
+            cli.out(str(problem))
     if not problems:
         cli.say("the store is clean")
         return 0
@@ -147,6 +152,7 @@ COMMANDS = {
         fsck,
         flags=(
             switch("full", "Read every layer and compare its digest"),
+            switch("json", "Print each problem as a JSON object on a line of its own"),
             switch("repair", "Put right what is wrong"),
         ),
         arguments=(0, 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,7 +110,7 @@ def test_blobs_of_layers_and_records_stay_while_these_do(store: Store, make: Any
         assert os.listdir(store.root / "content") == []
 
 
-def test_failed_steps_stay_for_their_time(root: Any) -> None:
+def test_failed_steps_stay_for_their_time(root: Path) -> None:
     now = 10**18
     with Store.open(root, clock=lambda: now) as store:
         kept = store.snapshots.keep_failed(store.snapshots.prepare([]), "b", 1, ttl=100)
@@ -121,6 +122,27 @@ def test_failed_steps_stay_for_their_time(root: Any) -> None:
         assert store.snapshots.list_failed() == ()
         store.snapshots.keep_failed(store.snapshots.prepare([]), "b", 2)
         assert len(store.collect(cache_budget=0).of("failed step")) == 1
+
+
+def test_only_the_newest_failed_steps_are_kept(store: Store) -> None:
+    kept = [store.snapshots.keep_failed(store.snapshots.prepare([]), "b", number) for number in range(12)]
+    assert [one.step for one in store.snapshots.list_failed()] == [one.step for one in kept[:1:-1]]
+    assert len(os.listdir(store.root / "failed")) == 10
+
+
+def test_what_is_remembered_of_files_is_forgotten_after_a_month(root: Path) -> None:
+    now = 10**18
+    with Store.open(root, clock=lambda: now) as store:
+        store.files.put_parsed("key", b"old")
+        store.files.put_files({(1, 2, 3, 4, 5): b"d" * 32})
+        store.collect()
+        assert store.files.get_parsed("key") == b"old"
+        now += 31 * 24 * 3600 * 10**9
+        store.collect()
+        assert store.files.get_parsed("key") is None
+        assert len(store.files.get_files([(1, 2, 3, 4, 5)])) == 1
+        store.collect(cache_budget=0)
+        assert store.files.get_files([(1, 2, 3, 4, 5)]) == {}
 
 
 def test_layers_below_a_kept_failed_step_stay(store: Store, make: Any) -> None:
