@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from typing import Any
 
-from runtime import addresses, firewall, interfaces, ports
+from runtime import addresses, firewall, interfaces, ports, usernet
 from runtime.addresses import Block
 from runtime.endpoints import EndpointRequest
 from runtime.errors import NetworkError, NetworkExists, NetworkInUse, NetworkNotFound
@@ -113,6 +113,7 @@ class Networks:
     def __init__(self, directory: str | PathLike[str]) -> None:
         self._directory = os.path.abspath(os.fspath(directory))
         self._held: dict[str, list[Held]] = {}
+        self._helpers: dict[str, usernet.Helper] = {}
 
     def create(self, request: NetworkRequest, *, created: str) -> Network:
         """Define a network. Raises NetworkExists, NetworkError (bad or overlapping subnet). Makes no interface yet."""
@@ -176,8 +177,11 @@ class Networks:
     def reserve(self, request: EndpointRequest, *, owner: int | None = None) -> Endpoint:
         """Take an address (and host ports) for a container; owner is a pid, by default this process.
 
-        The bridge exists on return. Host ports are held by this object until `release` or its end.
+        The bridge exists on return. Host ports are held by this object until `release` or its end. A plain user's
+        container gets a network of its own instead (`runtime.usernet`).
         """
+        if usernet.needed():
+            return self._alone(request, owner or os.getpid())
         with self._state(write=True) as state:
             self._reap(state)
             network = _find(state, request.network)
@@ -212,8 +216,44 @@ class Networks:
             state.endpoints.append(endpoint)
             return endpoint
 
+    def _alone(self, request: EndpointRequest, owner: int) -> Endpoint:
+        if request.network not in (DEFAULT_NETWORK, "default"):
+            raise NetworkError(
+                f"network {request.network} cannot be joined by a plain user: its bridge takes root",
+                hint="leave --network out for a network of the container's own, or use --network host or none",
+            )
+        with self._state(write=True) as state:
+            self._reap(state)
+            identifier = os.urandom(32).hex()
+            endpoint = Endpoint(
+                id=identifier,
+                network=DEFAULT_NETWORK,
+                network_id="",
+                container=request.container,
+                name=request.name,
+                hostname=request.hostname,
+                aliases=request.aliases,
+                ip=usernet.ADDRESS,
+                prefix=usernet.PREFIX,
+                gateway=usernet.GATEWAY,
+                mac="",
+                interface=usernet.INTERFACE,
+                host_interface="",
+                internal=False,
+                ports=self._hold(identifier, request.ports, state, internal=False),
+                owner_pid=owner,
+                owner_start=process_start(owner),
+            )
+            for held in self._held.pop(identifier, ()):
+                held.close()  # chosen and free; the helper will listen there itself, and no fork may keep it
+            state.endpoints.append(endpoint)
+            return endpoint
+
     def attach(self, endpoint: Endpoint, pid: int) -> None:
         """Wire the network namespace of process *pid*: veth, addresses, default route, NAT, published ports."""
+        if not endpoint.host_interface:
+            self._helpers[endpoint.container] = usernet.start(pid, endpoint.ports)
+            return
         with self._state(write=False) as state:
             network = _find(state, endpoint.network_id)
             if network is None:
@@ -260,10 +300,14 @@ class Networks:
         Removing an interface waits some 20 ms for the kernel; who knows that the network namespace has died with the
         container says ``unwire=False`` and leaves that to the kernel.
         """
+        helper = self._helpers.pop(container, None)
+        if helper is not None:
+            helper.stop()
         gone = self._of(container)
         if unwire:
             for endpoint in gone:
-                interfaces.unwire(endpoint.host_interface)
+                if endpoint.host_interface:
+                    interfaces.unwire(endpoint.host_interface)
         if gone:
             self._drop(gone)
 
@@ -293,7 +337,7 @@ class Networks:
         identifiers = {endpoint.id for endpoint in gone}
         with self._state(write=True) as state:
             state.endpoints[:] = [endpoint for endpoint in state.endpoints if endpoint.id not in identifiers]
-            if any(endpoint.ports for endpoint in gone):
+            if any(endpoint.ports and endpoint.host_interface for endpoint in gone):
                 firewall.ensure(state.table, _zones(state))
         for identifier in identifiers:
             for held in self._held.pop(identifier, ()):
@@ -309,7 +353,7 @@ class Networks:
                 left = interfaces.find_bridge(route, endpoint.host_interface)
             if left is not None:
                 interfaces.unwire(endpoint.host_interface)
-        if any(endpoint.ports for endpoint in dead):
+        if any(endpoint.ports and endpoint.host_interface for endpoint in dead):
             firewall.ensure(state.table, _zones(state))
         return tuple(dict.fromkeys(endpoint.container for endpoint in dead))
 

@@ -89,7 +89,8 @@ def orphans(parent: str) -> list[str]:
     """Names of directories below *parent* whose owner is gone."""
     found = []
     try:
-        names = [entry.name for entry in os.scandir(parent) if entry.is_dir(follow_symlinks=False)]
+        with os.scandir(parent) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
     for name in names:
