@@ -1,37 +1,30 @@
 """One build from request to image: parse, plan, execute, put the image and its tags. The only door for callers.
 
-Nothing is visible before the end: a failed, interrupted or killed build leaves the old tags where they were.
+Nothing is visible before the end: a failed, interrupted or killed build leaves the old tags where they were. A build
+that was made before from the same input is not even planned (`replay`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.pipeline import lookup, progress
-from builder.pipeline.executor import Executor
-from builder.pipeline.plan import Plan, make_plan
+from builder.pipeline import progress, replay
 from builder.pipeline.progress import Emit, silent
 from builder.pipeline.request import BuildRequest, BuildResult, Forecast
 from builder.pipeline.sources import Sources
-from builder.pipeline.steps import Base, BaseStep, StepSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.oci.configs import History, ImageConfig
-    from builder.oci.platforms import Platform
+    from builder.oci.digests import Digest
+    from builder.oci.references import Reference
     from builder.pipeline.lookup import StepState
+    from builder.pipeline.replay import Replay
+    from builder.pipeline.steps import StepSpec
     from builder.store import Store
-    from builder.store.snapshots import LayerID
-    from parser.instructions import Dockerfile
     from runtime.container import Launcher
-
-COMMENT = "buildkit.dockerfile.v0"
-"""The comment of history lines; tools tell by it that "created_by" is an instruction."""
 
 
 def build(
@@ -53,38 +46,106 @@ def build(
     from builder.oci.references import Reference
 
     references = [Reference.parse(tag).tagged() for tag in request.tags]
+    with Sources(request, store) as sources:
+        known = replay.recall(request, store, sources)
+        if known is not None:
+            return _again(known, request, references, store, clock=clock, emit=emit)
+        return _build(request, references, store, launcher, sources, clock=clock, emit=emit)
+
+
+def _build(
+    request: BuildRequest,
+    references: Sequence[Reference],
+    store: Store,
+    launcher: Callable[[], Launcher],
+    sources: Sources,
+    *,
+    clock: Callable[[], float],
+    emit: Emit,
+) -> BuildResult:
+    from builder.pipeline.assemble import image_config, planned
+    from builder.pipeline.executor import Executor
+
     made = planned(request, store)
-    facts = {"target": made.target, "context": request.description, "dockerfile": request.dockerfile_name}
-    number = store.records.start_build(dockerfile=request.dockerfile, facts=facts)
-    try:
+    with _recorded(request, made.target, store) as ended:
         steps = tuple((step.number, step.name) for step in made.steps)
-        emit(progress.BuildStarted(number, clock(), made.target, steps))
+        emit(progress.BuildStarted(ended.build, clock(), made.target, steps))
         for text, line in made.warnings:
             emit(progress.BuildWarning(text, line))
-        with (
-            Sources(request, store) as sources,
-            Executor(made, request, store, launcher, sources=sources, build=number, clock=clock, emit=emit) as executor,
-        ):
+        with Executor(
+            made, request, store, launcher, sources=sources, build=ended.build, clock=clock, emit=emit
+        ) as executor:
             layers = executor.run()
-        epoch = request.build_args.get("SOURCE_DATE_EPOCH", "")
-        config = image_config(made, store, layers, epoch=int(epoch) if epoch.isascii() and epoch.isdigit() else None)
-        image = store.images.put(config, layers)
+        image = ended.image = store.images.put(image_config(made, store, layers, epoch=_epoch(request)), layers)
+        replay.remember(request, store, made, executor.states(), image)
         store.images.tag_all(references, image)
-    except BaseException as err:
-        status = "cancelled" if isinstance(err, KeyboardInterrupt) else "failed"
-        store.records.finish_build(number, status, error=str(err) or type(err).__name__)
-        raise
-    store.records.finish_build(number, "done", image=image)
     tags = tuple(reference.familiar() for reference in references)
     emit(progress.BuildDone(clock(), image, tags))
     warnings = tuple(text for text, _ in made.warnings)
-    return BuildResult(image, number, tags, executor.cached, executor.ran, warnings)
+    return BuildResult(image, ended.build, tags, executor.cached, executor.ran, warnings)
+
+
+def _again(
+    known: Replay,
+    request: BuildRequest,
+    references: Sequence[Reference],
+    store: Store,
+    *,
+    clock: Callable[[], float],
+    emit: Emit,
+) -> BuildResult:
+    """Tell and record a build all of whose steps are known to be cached."""
+    with _recorded(request, known.target, store) as ended:
+        now = clock()
+        emit(progress.BuildStarted(ended.build, now, known.target, known.numbered()))
+        for text, line in known.warnings:
+            emit(progress.BuildWarning(text, line))
+        for number, name in known.numbered():
+            emit(progress.StepCached(number, name, now))
+        store.records.add_steps(known.records(ended.build, now))
+        store.images.tag_all(references, known.image)
+        ended.image = known.image
+    tags = tuple(reference.familiar() for reference in references)
+    emit(progress.BuildDone(clock(), known.image, tags))
+    warnings = tuple(text for text, _ in known.warnings)
+    return BuildResult(known.image, ended.build, tags, len(known.steps), 0, warnings)
+
+
+class _Ended:
+    """The record of a running build: its id, and the image once there is one."""
+
+    def __init__(self, build: str) -> None:
+        self.build = build
+        self.image: Digest | None = None
+
+
+@contextmanager
+def _recorded(request: BuildRequest, target: str, store: Store) -> Iterator[_Ended]:
+    """Write down that a build begins, and how it ends."""
+    facts = {"target": target, "context": request.description, "dockerfile": request.dockerfile_name}
+    ended = _Ended(store.records.start_build(dockerfile=request.dockerfile, facts=facts))
+    try:
+        yield ended
+    except BaseException as err:
+        status = "cancelled" if isinstance(err, KeyboardInterrupt) else "failed"
+        store.records.finish_build(ended.build, status, error=str(err) or type(err).__name__)
+        raise
+    store.records.finish_build(ended.build, "done", image=ended.image)
+
+
+def _epoch(request: BuildRequest) -> int | None:
+    text = request.build_args.get("SOURCE_DATE_EPOCH", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
 
 
 def plan(request: BuildRequest, store: Store) -> tuple[Forecast, ...]:
     """What `build` would do with each step that the target needs, found out without changing or running anything.
 
     Raises as `build` does before its first step."""
+    from builder.pipeline import lookup
+    from builder.pipeline.assemble import planned
+    from builder.pipeline.steps import BaseStep
+
     made = planned(request, store)
     with Sources(request, store) as sources:
         states = lookup.describe(made, request, sources)
@@ -94,6 +155,8 @@ def plan(request: BuildRequest, store: Store) -> tuple[Forecast, ...]:
 
 
 def _forecast(step: StepSpec, states: Sequence[StepState], store: Store) -> Forecast:
+    from builder.pipeline import lookup
+
     state = states[step.number - 1]
     if state.layers is not None:
         return Forecast(step.name, "hit")
@@ -103,62 +166,3 @@ def _forecast(step: StepSpec, states: Sequence[StepState], store: Store) -> Fore
         # The step may still be found by what its parent contains, once that is there.
         return Forecast(step.name, "unknown", why)
     return Forecast(step.name, "miss", why)
-
-
-def planned(request: BuildRequest, store: Store) -> Plan:
-    """The plan of *request* with the images of *store*. Raises as `make_plan`."""
-    from builder.oci import platforms
-
-    def bases(reference: str, platform: Platform | None) -> Base:
-        image = store.images.get(store.images.resolve(reference))
-        contents = tuple(store.snapshots.get(layer).content_digest for layer in image.layers)
-        return Base(image.id, reference, image.config, tuple(image.layers), contents)
-
-    return make_plan(parsed(request, store), request, bases, host=platforms.host(os.uname().machine))
-
-
-def parsed(request: BuildRequest, store: Store) -> Dockerfile:
-    """The Dockerfile as instructions, from the store when this very text was parsed before. Raises DockerfileError."""
-    import parser
-    from parser import serialize
-    from parser.source import Source
-
-    key = hashlib.sha256(parser.VERSION.encode() + b"\0" + request.dockerfile).hexdigest()
-    known = store.files.get_parsed(key)
-    if known is not None:
-        try:
-            return serialize.loads(known, Source.of(request.dockerfile, name=request.dockerfile_name))
-        except ValueError:
-            pass  # from another version of the program: parse again
-    dockerfile = parser.parse(request.dockerfile, name=request.dockerfile_name)
-    store.files.put_parsed(key, serialize.dumps(dockerfile))
-    return dockerfile
-
-
-def image_config(made: Plan, store: Store, layers: Sequence[LayerID], *, epoch: int | None = None) -> ImageConfig:
-    """The config of the image: the plan's, with the digests of *layers* and the times at which they were made.
-
-    A line of history without a layer takes the time of the layer before it (the first new layer's at the start), so
-    a build which finds everything in the cache gives the very same image. With *epoch* (SOURCE_DATE_EPOCH, unix
-    seconds) all lines that are not the base image's have that time.
-    """
-    from builder.oci import times
-    from builder.oci.configs import History
-
-    found = store.snapshots.get_all(layers)
-    new = iter(found[len(made.base.layers) if made.base else 0 :])
-    created = [None if line.step is None or line.inherited else times.text(next(new).created) for line in made.history]
-    inherited = [line.inherited.created for line in made.history if line.inherited and line.inherited.created]
-    latest = next((text for text in created if text is not None), inherited[-1] if inherited else None)
-    fixed = None if epoch is None else times.text(epoch * 1_000_000_000)
-    history: list[History] = []
-    for line, moment in zip(made.history, created, strict=True):
-        if line.inherited is not None:
-            history.append(line.inherited)
-            continue
-        latest = fixed or moment or latest
-        history.append(
-            History(created=latest, created_by=line.created_by, comment=COMMENT, empty_layer=line.step is None)
-        )
-    diff_ids = tuple(layer.diff_id for layer in found if layer.diff_id is not None)
-    return replace(made.template, diff_ids=diff_ids, history=tuple(history), created=fixed or latest)

@@ -101,6 +101,10 @@ class Executor:
             self._content(layer)
         return layers
 
+    def states(self) -> Sequence[StepState]:
+        """What is known of all steps after `run`."""
+        return self._states
+
     def _make_all(self, missing: Sequence[StepSpec]) -> None:
         from builder.pipeline.schedule import Cancel, run_all
         from builder.pipeline.wiring import Wiring
@@ -285,10 +289,10 @@ class Executor:
             return
         number = work.source.step
         if number is None:
-            tree = self.sources.context(work.source)
+            tree = self.sources.context(work.source.context)
         else:
             tree = self.sources.stage(self._layers(number), f"stage {self.plan.steps[number - 1].stage}")
-        state.selection = self.sources.select(work, tree)
+        state.selection = lookup.select(work, self.sources, tree)
 
     def _hash(self, layer: LayerID, path: Path) -> None:
         from builder.store import changesets
@@ -356,7 +360,7 @@ class Executor:
                 return self.sources.lowers(self._layers(source.step))
             if source.context is None:
                 return None
-            return (str(self.sources.bound_directory(source, work.mounts[position].source)),)
+            return (str(self.sources.bound_directory(source.context, work.mounts[position].source)),)
 
         try:
             around = RunEnvironment(

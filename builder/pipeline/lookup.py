@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from builder.pipeline.plan import Plan
     from builder.pipeline.request import BuildRequest
     from builder.pipeline.sources import Sources
+    from builder.pipeline.trees import Tree
     from builder.store import Store
     from builder.store.buildcache import CacheRecord
 
@@ -87,7 +88,7 @@ def _source_leaves(
     work = step.work
     if isinstance(work, AddStep | CopyStep):
         if work.source.step is None:
-            state.selection = sources.select(work, sources.context(work.source))
+            state.selection = select(work, sources, sources.context(work.source.context))
             return (("files", state.selection.digest),)
         spec = work.spec if isinstance(work, CopyStep) else work.spec.copy
         paths = cachekeys.digest(*spec.sources, *(one.content.hex() for one in spec.inline))
@@ -101,8 +102,13 @@ def _source_leaves(
             if source.step is not None:
                 found.append((name, states[source.step - 1].key))
             elif source.context is not None:
-                found.append((name, sources.bound(source, work.mounts[position].source).digest))
+                found.append((name, sources.bound(source.context, work.mounts[position].source).digest))
     return found
+
+
+def select(work: CopyStep | AddStep, sources: Sources, tree: Tree | None) -> Selection:
+    """What *work* takes from *tree*."""
+    return sources.copy(work.spec, tree) if isinstance(work, CopyStep) else sources.add(work.spec, tree)
 
 
 def find(plan: Plan, states: Sequence[StepState], store: Store, *, change: bool) -> None:

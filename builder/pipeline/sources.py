@@ -12,13 +12,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
 from builder.errors import BuildError
-from builder.pipeline.steps import AddStep, CopyStep, FilesOf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from builder.pipeline.copy_step import Selection
+    from builder.pipeline.add_step import AddSpec
+    from builder.pipeline.copy_step import CopySpec, Selection
     from builder.pipeline.request import BuildRequest
     from builder.pipeline.trees import Tree
     from builder.store import Store
@@ -35,6 +35,7 @@ class Sources:
         self.store = store
         self._undo = ExitStack()
         self._guard = threading.Lock()
+        self._copies: dict[tuple[CopySpec, int], Selection] = {}
 
     def __enter__(self) -> Sources:
         return self
@@ -60,44 +61,50 @@ class Sources:
         root = open_rootfs(Rootfs(self.lowers(layers), readonly=True))
         return self._kept(Tree(root, label, keeps_owner=True, overlay=True))
 
-    def context(self, source: FilesOf) -> Tree | None:
-        """The tree of a context; an empty one when *source* is nothing at all; None when the build has no context."""
-        if source.context is None:
+    def context(self, name: str | None) -> Tree | None:
+        """The tree of the named context ("": the build's own, None when it has none); an empty one for no name."""
+        if name is None:
             return self.stage((), "scratch")
-        if not source.context:
+        if not name:
             return self.request.context
         contexts = self.request.contexts
-        tree = contexts.get(source.context) or contexts.get(source.context.removesuffix(":latest"))
+        tree = contexts.get(name) or contexts.get(name.removesuffix(":latest"))
         if tree is None or isinstance(tree, str):
-            raise BuildError(f"named context {source.context} is not a directory")
+            raise BuildError(f"named context {name} is not a directory")
         return tree
 
-    def select(self, work: CopyStep | AddStep, tree: Tree | None) -> Selection:
-        """What COPY or ADD takes from *tree*. Raises as `copy_step.select` and `add_step.select`."""
-        if isinstance(work, CopyStep):
-            from builder.pipeline import copy_step
+    def copy(self, spec: CopySpec, tree: Tree | None) -> Selection:
+        """What COPY takes from *tree*; asked again, the same. Raises as `copy_step.select`."""
+        from builder.pipeline import copy_step
 
-            selection = copy_step.select(work.spec, tree, cache=self.store.files, scratch=self.scratch)
-        else:
-            from builder.pipeline import add_step
+        known = self._copies.get((spec, id(tree)))
+        if known is None:
+            known = copy_step.select(spec, tree, cache=self.store.files, scratch=self.scratch)
+            self._copies[spec, id(tree)] = self._kept(known)
+        return known
 
-            secrets = {one.id: one.value or b"" for one in self.request.secrets if one.value is not None}
-            selection = add_step.select(
-                work.spec,
+    def add(self, spec: AddSpec, tree: Tree | None) -> Selection:
+        """What ADD takes from *tree* and elsewhere. Raises as `add_step.select`."""
+        from builder.pipeline import add_step
+
+        secrets = {one.id: one.value or b"" for one in self.request.secrets if one.value is not None}
+        return self._kept(
+            add_step.select(
+                spec,
                 tree,
                 scratch=self.scratch,
                 cache=self.store.files,
                 secrets=secrets,
                 environment=self.request.environment,
             )
-        return self._kept(selection)
+        )
 
-    def bound(self, source: FilesOf, path: str) -> Selection:
+    def bound(self, name: str | None, path: str) -> Selection:
         """What a bind mount shows of *path* of a context: without what .dockerignore hides, and owned by root."""
         from builder.pipeline.copy_step import CopySpec, select
         from builder.pipeline.trees import clean, resolve
 
-        tree, path = self.context(source), clean(path)
+        tree, path = self.context(name), clean(path)
         dest = path
         if tree is not None and path != "/":
             found = resolve(tree.fd, path).status
@@ -106,13 +113,13 @@ class Sources:
         spec = CopySpec((path,), dest)
         return self._kept(select(spec, tree, cache=self.store.files, scratch=self.scratch))
 
-    def bound_directory(self, source: FilesOf, path: str) -> Path:
+    def bound_directory(self, name: str | None, path: str) -> Path:
         """A directory that has the files of `bound` where they are in the context."""
         from builder.pipeline.copy_step import materialise
 
         target = self.scratch()
         os.chmod(target, 0o755)
-        with self.bound(source, path) as selection:
+        with self.bound(name, path) as selection:
             materialise(selection, upper=target, root=None)
         return target
 

@@ -1,0 +1,83 @@
+"""The two ends of a build that make no files: the plan from the Dockerfile, and the image's config from the layers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from builder.pipeline.plan import Plan, make_plan
+from builder.pipeline.steps import Base
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.oci.configs import History, ImageConfig
+    from builder.oci.platforms import Platform
+    from builder.pipeline.request import BuildRequest
+    from builder.store import Store
+    from builder.store.snapshots import LayerID
+    from parser.instructions import Dockerfile
+
+COMMENT = "buildkit.dockerfile.v0"
+"""The comment of history lines; tools tell by it that "created_by" is an instruction."""
+
+
+def planned(request: BuildRequest, store: Store) -> Plan:
+    """The plan of *request* with the images of *store*. Raises as `make_plan`."""
+    from builder.oci import platforms
+
+    def bases(reference: str, platform: Platform | None) -> Base:
+        image = store.images.get(store.images.resolve(reference))
+        contents = tuple(store.snapshots.get(layer).content_digest for layer in image.layers)
+        return Base(image.id, reference, image.config, tuple(image.layers), contents)
+
+    return make_plan(parsed(request, store), request, bases, host=platforms.host(os.uname().machine))
+
+
+def parsed(request: BuildRequest, store: Store) -> Dockerfile:
+    """The Dockerfile as instructions, from the store when this very text was parsed before. Raises DockerfileError."""
+    import parser
+    from parser import serialize
+    from parser.source import Source
+
+    key = hashlib.sha256(parser.VERSION.encode() + b"\0" + request.dockerfile).hexdigest()
+    known = store.files.get_parsed(key)
+    if known is not None:
+        try:
+            return serialize.loads(known, Source.of(request.dockerfile, name=request.dockerfile_name))
+        except ValueError:
+            pass  # from another version of the program: parse again
+    dockerfile = parser.parse(request.dockerfile, name=request.dockerfile_name)
+    store.files.put_parsed(key, serialize.dumps(dockerfile))
+    return dockerfile
+
+
+def image_config(made: Plan, store: Store, layers: Sequence[LayerID], *, epoch: int | None = None) -> ImageConfig:
+    """The config of the image: the plan's, with the digests of *layers* and the times at which they were made.
+
+    A line of history without a layer takes the time of the layer before it (the first new layer's at the start), so
+    a build which finds everything in the cache gives the very same image. With *epoch* (SOURCE_DATE_EPOCH, unix
+    seconds) all lines that are not the base image's have that time.
+    """
+    from builder.oci import times
+    from builder.oci.configs import History
+
+    found = store.snapshots.get_all(layers)
+    new = iter(found[len(made.base.layers) if made.base else 0 :])
+    created = [None if line.step is None or line.inherited else times.text(next(new).created) for line in made.history]
+    inherited = [line.inherited.created for line in made.history if line.inherited and line.inherited.created]
+    latest = next((text for text in created if text is not None), inherited[-1] if inherited else None)
+    fixed = None if epoch is None else times.text(epoch * 1_000_000_000)
+    history: list[History] = []
+    for line, moment in zip(made.history, created, strict=True):
+        if line.inherited is not None:
+            history.append(line.inherited)
+            continue
+        latest = fixed or moment or latest
+        history.append(
+            History(created=latest, created_by=line.created_by, comment=COMMENT, empty_layer=line.step is None)
+        )
+    diff_ids = tuple(layer.diff_id for layer in found if layer.diff_id is not None)
+    return replace(made.template, diff_ids=diff_ids, history=tuple(history), created=fixed or latest)

@@ -1,0 +1,182 @@
+"""Builds that were made before from the same input, remembered whole: the next one is neither parsed nor planned.
+
+What is remembered under a digest of everything that a request says: the images that FROM and --from named, the digest
+of every selection from the build's own context, and the outcome. It stands when the names still mean the same images,
+the selections have the same digests, and the outcome is whole. Anything else is built in the ordinary way, as is what
+looks at more than that (ADD, named contexts, mounts of the context, --no-cache). Losing it costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from builder import VERSION
+from builder.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.oci.digests import Digest
+    from builder.pipeline.lookup import StepState
+    from builder.pipeline.plan import Plan
+    from builder.pipeline.request import BuildRequest
+    from builder.pipeline.sources import Sources
+    from builder.pipeline.steps import StepSpec
+    from builder.store import Store
+    from builder.store.records import StepRecord
+
+FORMAT = 1
+"""Raise it when the same input comes to another outcome."""
+
+
+class Replay:
+    """A remembered outcome. `steps` are [number, name, line, key, identity, layer] of those that the target needs."""
+
+    __slots__ = ("image", "steps", "target", "warnings")
+
+    def __init__(self, image: Digest, target: str, steps: Sequence[list[object]], warnings: Sequence[object]) -> None:
+        self.image = image
+        self.target = target
+        self.steps = steps
+        self.warnings: tuple[tuple[str, int], ...] = tuple((text, line) for text, line in warnings)  # type: ignore[misc,has-type]
+
+    def numbered(self) -> tuple[tuple[int, str], ...]:
+        """(number, name) of each step."""
+        return tuple((number, name) for number, name, *_ in self.steps)  # type: ignore[misc]
+
+    def records(self, build: str, now: float) -> list[StepRecord]:
+        """The steps as records of *build*; *now* in unix seconds."""
+        from builder.store.records import StepRecord
+
+        moment = int(now * 1e9)
+        return [
+            StepRecord(
+                build=build,
+                number=number,  # type: ignore[arg-type]
+                name=name,  # type: ignore[arg-type]
+                status="cached",
+                key=key,  # type: ignore[arg-type]
+                step=identity,  # type: ignore[arg-type]
+                layer=layer,  # type: ignore[arg-type]
+                started=moment,
+                finished=moment,
+                exit_code=None,
+                facts={"line": line},
+            )
+            for number, name, line, key, identity, layer in self.steps
+        ]
+
+
+def remember(request: BuildRequest, store: Store, plan: Plan, states: Sequence[StepState], image: Digest) -> None:
+    """Keep what *request* came to, if `recall` could tell whether it still holds."""
+    if not _suits(request):
+        return
+    from builder.pipeline import lookup
+    from builder.pipeline.steps import BaseStep, CopyStep, RunStep, WorkdirStep
+
+    bases: list[tuple[str, str]] = []
+    selections: list[tuple[list[object], str]] = []
+    for step, state in zip(plan.steps, states, strict=True):
+        work = step.work
+        if isinstance(work, BaseStep):
+            bases.append((work.base.reference, work.base.image_id))
+        elif isinstance(work, CopyStep):
+            if work.source.step is None:
+                if work.source.context != "" or state.selection is None:
+                    return
+                selections.append((_plain(work), state.selection.digest))
+        elif isinstance(work, RunStep):
+            if any(source is not None and source.step is None for source in work.sources):
+                return
+        elif not isinstance(work, WorkdirStep):
+            return
+    steps = [_listed(step, states) for step in lookup.needed(plan, states) if not isinstance(step.work, BaseStep)]
+    if any(step[-1] is None for step in steps):
+        return
+    data = {
+        "bases": bases,
+        "selections": selections,
+        "image": image,
+        "target": plan.target,
+        "steps": steps,
+        "warnings": plan.warnings,
+    }
+    store.files.put_parsed(_key(request), json.dumps(data).encode())
+
+
+def recall(request: BuildRequest, store: Store, sources: Sources) -> Replay | None:
+    """What *request* comes to, when it was built before and nothing has changed since; the image is leased.
+
+    Raises what looking at the context raises."""
+    if not _suits(request):
+        return None
+    data = store.files.get_parsed(_key(request))
+    if data is None:
+        return None
+    known = json.loads(data)
+    try:
+        if any(store.images.resolve(reference) != image for reference, image in known["bases"]):
+            return None
+        image: Digest = known["image"]
+        store.images.use(image)
+        store.snapshots.get_all(store.images.layers(image))
+    except EngineError:
+        return None  # an image or a layer has gone: the ordinary way says so, or makes it again
+    if known["selections"]:
+        from builder.pipeline.copy_step import CopySpec, InlineFile
+
+        tree = sources.context("")
+        for (texts, flags, inline), digest in known["selections"]:
+            named: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in texts.items()
+            }
+            files = tuple(InlineFile(name, content.encode("utf-8", "surrogateescape")) for name, content in inline)
+            if sources.copy(CopySpec(**named, **flags, inline=files), tree).digest != digest:
+                return None
+    return Replay(image, known["target"], known["steps"], known["warnings"])
+
+
+def _suits(request: BuildRequest) -> bool:
+    return not (request.no_cache or request.no_cache_filter or request.contexts)
+
+
+def _plain(work: object) -> list[object]:
+    """A CopySpec as JSON can hold it."""
+    from builder.pipeline.steps import CopyStep
+
+    assert isinstance(work, CopyStep)
+    spec = work.spec
+    texts = {name: getattr(spec, name) for name in ("sources", "dest", "workdir", "chown", "chmod", "exclude")}
+    flags = {name: getattr(spec, name) for name in ("parents", "link", "unpack")}
+    inline = [(one.name, one.content.decode("utf-8", "surrogateescape")) for one in spec.inline]
+    return [texts, flags, inline]
+
+
+def _listed(step: StepSpec, states: Sequence[StepState]) -> list[object]:
+    state = states[step.number - 1]
+    line = step.span.start.line if step.span is not None else 0
+    return [step.number, step.name, line, state.key, state.step, state.layers[-1] if state.layers else None]
+
+
+def _key(request: BuildRequest) -> str:
+    """A digest of all that a request says of the outcome; secrets are in no key, and names of tags do not matter."""
+    parts = (
+        FORMAT,
+        VERSION,
+        request.dockerfile_name,
+        request.description,
+        sorted(request.build_args.items()),
+        sorted(request.proxies.items()),
+        request.target,
+        request.labels,
+        request.network,
+        request.add_hosts,
+        request.shm_size,
+        [(limit.name, limit.soft, limit.hard) for limit in request.ulimits],
+        str(request.platform),
+        sorted(request.allow),
+    )
+    text = repr(parts).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(b"build\0%d\0" % len(text) + text + request.dockerfile).hexdigest()
