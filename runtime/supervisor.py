@@ -13,7 +13,7 @@ import marshal
 import os
 import sys
 import time
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, socket
+from _socket import AF_UNIX, MSG_WAITALL, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, socket
 from struct import unpack
 
 from runtime import cgroups, init, logwriter, restarts, signals, statefile, supervisor_protocol, sync
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from runtime.healthcheck import Checker
-    from runtime.init import Child
+    from runtime.init import Child, Spare
 
 _SIGKILL = 9
 
@@ -36,8 +36,8 @@ _SIGKILL = 9
 class Supervisor:
     """All of one container's life. *directory* and *config* (``runtime.supervised.Config`` as a dictionary)."""
 
-    def __init__(self, directory: str, config: dict[str, Any], starter: Client) -> None:
-        self.directory, self.config, self.starter = directory, config, starter
+    def __init__(self, directory: str, config: dict[str, Any], starter: Client, spare: Spare | None) -> None:
+        self.directory, self.config, self.starter, self.spare = directory, config, starter, spare
         self.loop = Loop()
         self.lock = statefile.lock(directory)
         self.clients: set[Client] = set()
@@ -83,7 +83,7 @@ class Supervisor:
                 self.input.open(ours)
                 given = (stdin, *given[1:])
             try:
-                self.child = child = init.spawn(sync.as_spec(spec), *given, hook=self.wiring.wanted)
+                self.child = child = self._spawn(spec, given)
             finally:
                 for fd in {fd for fd in given if fd >= 0}:
                     os.close(fd)
@@ -100,6 +100,18 @@ class Supervisor:
             self.wiring.release()
             raise
         self.loop.watch(child.sock.fileno(), self.progress)
+
+    def _spawn(self, plain: dict[str, Any], given: tuple[int, int, int]) -> Child:
+        spec = sync.as_spec(plain)
+        spare, self.spare = self.spare, None
+        if spare is not None:
+            if spare.fits(spec):
+                child = spare.take(plain, spec, *given, hook=self.wiring.wanted)
+                if child is not None:
+                    return child
+            else:
+                spare.discard()
+        return init.spawn(spec, *given, hook=self.wiring.wanted)
 
     def progress(self, _: int) -> None:
         """A message from init: the program was executed, or why it could not be."""
@@ -392,20 +404,35 @@ def _now() -> str:
     return logwriter.rfc3339nano(time.time_ns())
 
 
-def _receive(sock: socket) -> tuple[int, bytes] | None:
-    """The first frame, whole; None when the other end is gone."""
-    buffer = bytearray()
+def _receive(sock: socket) -> tuple[int, Any] | None:
+    """One of the frames that come before a supervisor has clients; None when the other end is gone."""
+    try:
+        header = sock.recv(supervisor_protocol.HEADER, MSG_WAITALL)
+        kind, length = unpack("=BI", header) if len(header) == supervisor_protocol.HEADER else (0, 0)
+        payload = sock.recv(length, MSG_WAITALL) if length else b""
+    except ConnectionResetError:
+        return None
+    return (kind, marshal.loads(payload)) if length and len(payload) == length else None
+
+
+def _told(sock: socket) -> tuple[str, dict[str, Any], int, Spare | None]:
+    """Wait to be told what to do: directory, config, flags; and what could be prepared until then."""
+    spare: Spare | None = None
     while True:
-        try:
-            part = sock.recv(1 << 20)
-        except ConnectionResetError:
-            return None
-        if not part:
-            return None
-        buffer += part
-        frames = supervisor_protocol.cut(buffer)
-        if frames:
-            return frames[0]
+        got = _receive(sock)
+        if got is None:
+            if spare is not None:
+                spare.discard()
+            os._exit(0)
+        kind, message = got
+        if kind == supervisor_protocol.START:
+            directory, config, flags = message
+            return directory, config, flags, spare
+        if spare is None:
+            try:
+                spare = init.prepare(sync.as_spec(message))
+            except (ContainerError, OSError):
+                continue  # told when the container is started
 
 
 def main() -> None:
@@ -422,27 +449,31 @@ def main() -> None:
         import runtime.networks  # noqa: F401
     os.set_inheritable(3, False)  # noqa: FBT003
     sock = socket(AF_UNIX, SOCK_STREAM, 0, 3)
-    got = _receive(sock)
-    if got is None:
-        os._exit(0)
-    directory, config, flags = marshal.loads(got[1])
+    directory, config, flags, spare = _told(sock)
     errors = os.open(f"{directory}/supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(errors, 2, inheritable=True)
     os.close(errors)
+    starter = Client(None, sock)
     try:
-        cgroups.reap()
-    except OSError:
-        pass  # somebody else is at it, or we may not: no reason not to start
-    try:
-        starter = Client(None, sock)
-        supervisor = Supervisor(directory, config, starter)
+        supervisor = Supervisor(directory, config, starter, spare)
     except ContainerError as error:
+        if spare is not None:
+            spare.discard()
         sock.sendall(supervisor_protocol.frame(supervisor_protocol.ERROR, supervisor_protocol.encode_error(error)))
         os._exit(0)
     os.set_blocking(3, False)
     starter.join(supervisor, flags)
     supervisor.begin()
+    # Others wait for what short-lived containers say; what killed supervisors left does not run away.
+    supervisor.loop.at("reap", 1.0, _reap)
     supervisor.serve()
+
+
+def _reap() -> None:
+    try:
+        cgroups.reap()
+    except OSError:
+        return  # somebody else is at it, or we may not
 
 
 if __name__ == "__main__":

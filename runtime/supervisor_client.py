@@ -67,17 +67,25 @@ class Prepared:
 
 
 def prepare(*, networks: bool = False) -> Prepared:
-    """Start a supervisor process now (a few ms to spawn; it imports beside the caller's own work).
+    """Start a supervisor process now (a few ms to spawn; it imports beside the caller's own work, and makes ready what
+    a container with docker's defaults needs).
 
     *networks*: it will join some; what that needs is loaded as well.
     """
+    from runtime import defaults
     from runtime.container import spawn_helper
+    from runtime.spec import Process, Rootfs
 
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         pid = spawn_helper("runtime.supervisor", ("--networks",) if networks else (), {3: theirs.fileno()})
     finally:
         theirs.close()
+    likely = defaults.container_spec("likely", Rootfs(), Process(()))
+    try:
+        ours.sendall(supervisor_protocol.frame(supervisor_protocol.PREPARE, marshal.dumps(likely.to_dict())))
+    except OSError:
+        pass  # told when it is to start
     return Prepared(ours, pid)
 
 

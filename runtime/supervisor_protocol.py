@@ -4,7 +4,8 @@ A frame is one byte of kind, four bytes of length (native order), then that many
 or the socket that a supervisor was born with) begins with one request and goes on as the request says:
 
 client → supervisor
-    START     marshal of (directory, config)      only on the first socket; then as ATTACH when flags say so
+    PREPARE   marshal of a spec                    only on the first socket, before START: what is likely to come
+    START     marshal of (directory, config, flags)  only on the first socket; then as ATTACH when there are flags
     ATTACH    flags                                answered OK or ERROR; then streams flow
     WAIT                                           answered EXIT when the container has ended for good
     STOP      int32 timeout, signal name           as WAIT; timeout -1: no end, -2: as configured
@@ -25,7 +26,7 @@ from struct import pack, unpack
 
 from runtime.errors import ContainerError, from_wire
 
-START, ATTACH, WAIT, STOP, KILL, PAUSE, UNPAUSE, RESIZE, UPDATE, STDIN, STDIN_END, SIGNAL = range(1, 13)
+START, ATTACH, WAIT, STOP, KILL, PAUSE, UNPAUSE, RESIZE, UPDATE, STDIN, STDIN_END, SIGNAL, PREPARE = range(1, 14)
 OK, ERROR, EXIT, STDOUT, STDERR, TAKEN = range(64, 70)
 
 FLAG_STDIN, FLAG_STDOUT, FLAG_STDERR = 1, 2, 4
