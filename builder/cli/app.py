@@ -50,6 +50,10 @@ def run(arguments: Sequence[str], env: dict[str, str] | None = None) -> int:
     words: list[str] = []
     try:
         with Cli(env, debug=debug) as cli:
+            if "LAMINA_CRASHPOINT" in env:
+                from builder.store import crash
+
+                crash.arm(env["LAMINA_CRASHPOINT"])
             if "_LAMINA_COMPLETE" in env:
                 return _flushed(complete(cli, env["_LAMINA_COMPLETE"]))
             code = _run(cli, list(arguments), words)

@@ -44,6 +44,31 @@ def test_a_record_comes_back_as_it_was_put(store: Store, make: Any) -> None:
     assert store.buildcache.lookup("k") is None
 
 
+def test_a_whole_plan_is_looked_up_at_once(store: Store, make: Any) -> None:
+    layers = [make.layer({"a": str(number)}) for number in range(3)]
+    for number, layer in enumerate(layers):
+        make.record(f"k{number}", layer.id)
+    make.record("empty", None)
+    keys = ["k0", "k1", "k2", "empty", "missing"]
+    assert set(store.buildcache.lookup_all(keys)) == {"k0", "k1", "k2", "empty"}
+    assert store.buildcache.lookup_all([]) == {}
+    store.close()
+    with Store.open(store.root) as other:
+        other.snapshots.forget(layers[1].id)
+        assert set(other.buildcache.lookup_all(keys)) == {"k0", "k2", "empty"}
+        with Store.open(store.root) as third:
+            assert {item.kind for item in third.collect(cache_budget=0).items} == {"garbage", "cache record"}
+        assert set(other.buildcache.peek_all(keys)) == {"k0", "k2"}
+
+
+def test_the_last_record_of_a_place(store: Store) -> None:
+    for number in (1, 2):
+        store.buildcache.put(CacheRecord(f"k{number}", f"s{number}", "RUN", (), created=number, place="stage 1"))
+    found = store.buildcache.at_place("stage 1")
+    assert found is not None and found.key == "k2"
+    assert store.buildcache.at_place("stage 2") is None
+
+
 def test_the_nearest_record_is_the_newest_of_the_same_step(store: Store) -> None:
     for number in (2, 3, 1):
         store.buildcache.put(CacheRecord(f"k{number}", "same", "RUN", (), created=number))
