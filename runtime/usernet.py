@@ -56,9 +56,12 @@ class Helper:
             self._pid = -1
 
 
-def start(pid: int, ports: Sequence[PortMapping] = ()) -> Helper:
-    """Connect the network namespace of process *pid*; returns when it is connected. Raises NetworkError."""
-    programs = {name: _find(name) for name in ("pasta", "slirp4netns")}
+def start(pid: int, ports: Sequence[PortMapping] = (), *, among: Sequence[str] = ("pasta", "slirp4netns")) -> Helper:
+    """Connect the network namespace of process *pid*; returns when it is connected. Raises NetworkError.
+
+    *among*: the programs to choose from, the first one that is installed.
+    """
+    programs = {name: _find(name) if name in among else "" for name in ("pasta", "slirp4netns")}
     netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if programs["pasta"]:

@@ -177,3 +177,15 @@ def test_a_setting_that_needs_a_controller_is_refused_with_a_reason(busybox: Pla
         pytest.skip("this host may have delegated its memory controller")
     failed = busybox("run", "--rm", "--network", "none", "-m", "64m", "busybox", "true", code=125)
     assert b'no usable cgroup controller "memory"' in failed.stderr
+
+
+def test_a_network_of_its_own(busybox: Plain) -> None:
+    if not (shutil.which("pasta") or shutil.which("slirp4netns")):
+        failed = busybox("run", "--rm", "busybox", "true", code=125)
+        assert b"install passt or slirp4netns" in failed.stderr
+        return
+    if Path("/dev/net/tun").stat().st_mode & 0o006 != 0o006:
+        failed = busybox("run", "--rm", "busybox", "true", code=125)
+        assert b"/dev/net/tun" in failed.stderr
+        return
+    assert "inet 10.0.2.100/24" in busybox.text("run", "--rm", "busybox", "ip", "-4", "addr", "show", "eth0")
