@@ -55,6 +55,17 @@ class Checker:
             "health", self._health["start_interval"] if self._starting() else self._health["interval"], self._run
         )
 
+    def hold(self) -> None:
+        """The container is frozen: no run, and none is late."""
+        self._loop.cancel("health")
+
+    def go_on(self) -> None:
+        """The container is thawed."""
+        if self._child is None:
+            self.begin()
+        else:
+            self._loop.at("health", self._health["timeout"], self._too_late)
+
     def end(self) -> None:
         """No more runs; one that is under way has died with the container or is killed."""
         self._loop.cancel("health")

@@ -48,7 +48,7 @@ class Config:
 
     ``spec`` is `runtime.spec.Spec.to_dict()`; a spec whose network is ``"none"`` and that has ``endpoints`` gets wired.
     ``hosts`` are extra ``(name, ip or "host-gateway")`` lines; empty ``dns`` means the host's resolvers.
-    ``at_exit`` is an argv run once in the container directory after the container has exited for good (``--rm``).
+    ``at_exit`` is an argv run once, with / as its directory, after the container has exited for good (``--rm``).
     """
 
     spec: Mapping[str, Any]

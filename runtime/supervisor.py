@@ -366,6 +366,8 @@ class Supervisor:
             raise WrongState(f"container is {now}")
         if frozen:
             child.group.freeze()
+            if self.health is not None:
+                self.health.hold()
             self._save(status="paused")
         else:
             self._thaw()
@@ -373,6 +375,8 @@ class Supervisor:
     def _thaw(self) -> None:
         if self.state["status"] == "paused":
             self._child().group.thaw()
+            if self.health is not None:
+                self.health.go_on()
             self._save(status="running")
 
     def _resize(self, payload: bytes) -> None:

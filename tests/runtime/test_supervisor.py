@@ -304,6 +304,22 @@ def test_health(kept: Kept) -> None:
     assert (health.log[0].exit_code, health.log[0].output) == (1, "check 1\n")
 
 
+def test_a_frozen_container_is_not_unhealthy(kept: Kept) -> None:
+    health = Health(
+        ("sh", "-c", "[ ! -e /checked ] || echo > /f; touch /checked"), interval=0.02, timeout=20.0, retries=1
+    )
+    kept.configure("sh", "-c", "mkfifo /f; echo ready; cat /f", health=health)
+    read(session := kept.attached(), until=b"ready\n")
+    supervisor_client.pause(kept.directory)
+    before = kept.state.health
+    assert select.select([session], [], [], 0.3)[0] == []  # ten times the interval
+    assert kept.state.health == before
+    supervisor_client.unpause(kept.directory)
+    assert read(session)[2] == 0  # the check that ends it has run
+    assert kept.state.health is not None
+    assert kept.state.health.status == "healthy"
+
+
 def test_exec_beside_a_supervised_container(kept: Kept, launcher: Launcher) -> None:
     kept.configure("sleep", "1000")
     kept.start()
