@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from builder.oci import digests
 from builder.oci.references import Reference
 from builder.store import tarheaders
 from builder.transfer import layers
-from builder.transfer.outer import Archive, open_archive
+from builder.transfer.outer import Archive, blob_name, open_archive
 
 if TYPE_CHECKING:
     from builder.oci.configs import ImageConfig
@@ -88,7 +89,7 @@ def save(store: Store, names: Sequence[str], sink: Sink) -> int:
             descriptors.append({"mediaType": _LAYER, "digest": str(layer.diff_id), "size": layer.tar_size})
             if layer.diff_id not in done:
                 done.add(layer.diff_id)
-                out(_head(_blob(layer.diff_id), layer.tar_size))
+                out(_head(blob_name(layer.diff_id), layer.tar_size))
                 size = layers.write_out(store, layer, out)
                 if size != layer.tar_size:
                     raise StoreCorrupt(f"layer {layer.id} has changed its size")
@@ -105,7 +106,7 @@ def save(store: Store, names: Sequence[str], sink: Sink) -> int:
         for name, data in ((image_id, image.raw), (digest, manifest)):
             if name not in done:
                 done.add(name)
-                member(_blob(name), data)
+                member(blob_name(name), data)
         described: dict[str, object] = {"mediaType": _MANIFEST, "digest": str(digest), "size": len(manifest)}
         described["platform"] = {"architecture": image.config.architecture, "os": image.config.os}
         for reference in references:
@@ -116,9 +117,9 @@ def save(store: Store, names: Sequence[str], sink: Sink) -> int:
             index.append(described)
         entries.append(
             {
-                "Config": _blob(image_id),
+                "Config": blob_name(image_id),
                 "RepoTags": [reference.familiar() for reference in references] or None,
-                "Layers": [_blob(_digest(one["digest"])) for one in descriptors],
+                "Layers": [blob_name(_digest(one["digest"])) for one in descriptors],
                 "LayerSources": {str(one["digest"]): one for one in descriptors},
             }
         )
@@ -174,10 +175,6 @@ def _select(store: Store, names: Sequence[str]) -> dict[Digest, list[Reference]]
 
 def _head(name: str, size: int) -> bytes:
     return tarheaders.header(name.encode(), tarheaders.FILE, 0o644, (0, 0), size, 0)
-
-
-def _blob(digest: str) -> str:
-    return "blobs/" + digest.replace(":", "/")
 
 
 def _digest(value: object) -> Digest:
@@ -254,7 +251,7 @@ def _load_entry(
         raise ArchiveInvalid(f"image has {len(paths)} layers, its config says {len(config.diff_ids)}")
     names = [_reference(text) for text in entry.strings("RepoTags") or ()]
     kept = [
-        layers.read_in(store, _opener(archive, path), expected=diff_id, limits=limits).id
+        layers.read_in(store, partial(archive.open, path), expected=diff_id, limits=limits).id
         for path, diff_id in zip(paths, config.diff_ids, strict=True)
     ]
     _finish(store, config, raw, kept, names, done)
@@ -268,7 +265,7 @@ def _load_described(
     from builder.oci.descriptors import INDEX_TYPES
     from builder.oci.manifests import Index, Manifest
 
-    data = archive.blob(described.digest, _DOCUMENT_MAX)
+    data = archive.blob(described, _DOCUMENT_MAX)
     text = described.annotations.get(_NAME) or described.annotations.get(_REF_NAME, "")
     names = []
     # A bare tag ("latest") names nothing; podman and skopeo write whole names here.
@@ -276,16 +273,16 @@ def _load_described(
         names = [_reference(text)]
     if described.media_type in INDEX_TYPES:
         for below in Index.from_json(data, media_type=described.media_type).manifests:
-            if _blob(below.digest) in archive and below.media_type not in INDEX_TYPES:
+            if blob_name(below.digest) in archive and below.media_type not in INDEX_TYPES:
                 _load_described(store, archive, below, limits, done)
         return
     manifest = Manifest.from_json(data, media_type=described.media_type)
-    raw = archive.blob(manifest.config.digest, _DOCUMENT_MAX)
+    raw = archive.blob(manifest.config, _DOCUMENT_MAX)
     config = ImageConfig.from_json(raw)
     if len(manifest.layers) != len(config.diff_ids):
         raise ArchiveInvalid(f"image has {len(manifest.layers)} layers, its config says {len(config.diff_ids)}")
     kept = [
-        layers.read_in(store, _opener(archive, _blob(layer.digest), layer.digest), expected=diff_id, limits=limits).id
+        layers.read_in(store, _blob_opener(archive, layer), expected=diff_id, limits=limits).id
         for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
     ]
     _finish(store, config, raw, kept, names, done)
@@ -315,12 +312,8 @@ def _reference(text: str) -> Reference:
         raise ArchiveInvalid(f"archive has an image with an invalid name: {err}") from err
 
 
-def _opener(archive: Archive, path: str, digest: str | None = None) -> Callable[[], Readable]:
-    def opened() -> Readable:
-        stream = archive.open(path)
-        return stream if digest is None else _Verified(stream, digest)
-
-    return opened
+def _blob_opener(archive: Archive, layer: Descriptor) -> Callable[[], Readable]:
+    return lambda: _Verified(archive.open_blob(layer), layer.digest)
 
 
 class _Verified:

@@ -23,6 +23,7 @@ from builder.store.tarstream import Readable, TarReader
 from builder.store.unpack import Peekable, compression, unpack
 
 if TYPE_CHECKING:
+    from builder.oci.descriptors import Descriptor
     from builder.store import Store
     from builder.store.apply import Limits
 
@@ -55,6 +56,10 @@ class Archive:
     def __contains__(self, name: str) -> bool:
         return posixpath.normpath(name) in self._members
 
+    def open_blob(self, descriptor: Descriptor) -> Readable:
+        """A blob of an OCI layout, to be checked by its reader; its size is checked. Raises ArchiveInvalid."""
+        return self.open(self._described(descriptor))
+
     def open(self, name: str) -> Readable:
         """The content of a member; symlinks between members are followed. Raises ArchiveInvalid."""
         member = self._find(name)
@@ -70,12 +75,19 @@ class Archive:
             raise ArchiveInvalid(f"archive member {name[:100]!r} is cut off")
         return data
 
-    def blob(self, digest: str, limit: int) -> bytes:
+    def blob(self, descriptor: Descriptor, limit: int) -> bytes:
         """A blob of an OCI layout, checked. Raises ArchiveInvalid, LimitExceeded, DigestMismatch."""
-        data = self.read("blobs/" + digests.parse(digest).replace(":", "/"), limit)
-        if digests.of(data) != digest:
-            raise DigestMismatch("blob", digest, digests.of(data))
+        data = self.read(self._described(descriptor), limit)
+        if digests.of(data) != descriptor.digest:
+            raise DigestMismatch("blob", descriptor.digest, digests.of(data))
         return data
+
+    def _described(self, descriptor: Descriptor) -> str:
+        name = blob_name(descriptor.digest)
+        size = self._find(name).size
+        if size != descriptor.size:
+            raise ArchiveInvalid(f"blob {descriptor.digest} has {size} bytes, its descriptor says {descriptor.size}")
+        return name
 
     def _find(self, name: str) -> Any:
         path = posixpath.normpath(name)
@@ -92,6 +104,11 @@ class Archive:
             else:
                 raise ArchiveInvalid(f"archive member {name[:200]!r} is not a file")
         raise ArchiveInvalid(f"archive member {name[:200]!r} is a circle of links")
+
+
+def blob_name(digest: str) -> str:
+    """Where an OCI layout has the blob. Raises InvalidDigest."""
+    return "blobs/" + digests.parse(digest).replace(":", "/")
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def test_memory_stays_small(kind: str, tmp_path: Path) -> None:
         "apply.extract(open(sys.argv[1], 'rb'), Path(sys.argv[2]), recipe=len)\n"
         "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
     )
-    command = [sys.executable, "-c", script, tmp_path / "bomb.gz", tmp_path / "out"]
+    command = [sys.executable, "-c", script, str(tmp_path / "bomb.gz"), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, check=True, cwd=Path(__file__).parents[3])
     # 20,000 entries may take what is there at the start and 2 KiB each, were it a million: 200 MiB.
     assert int(done.stdout) < MEMORY // 3

@@ -174,7 +174,7 @@ def test_sparse_files_of_gnu_tar(form: str, tmp_path: Path) -> None:
             file.seek(at * 100_000)
             file.write(b"%d" % at * 100)
         file.truncate(5_000_000)
-    command = ["tar", "-S", "-C", tmp_path, *f"--format={form}".split(), "-cf", "-", "holes"]
+    command = ["tar", "-S", "-C", str(tmp_path), *f"--format={form}".split(), "-cf", "-", "holes"]
     data = subprocess.run(command, capture_output=True, check=True).stdout
     reader = TarReader(io.BytesIO(data))
     one = reader.next()
