@@ -352,7 +352,7 @@ class Unsupported(EngineError):
 # --- from errno ----------------------------------------------------------------------------------------------------
 
 _BY_ERRNO: dict[int, tuple[type[StoreError], str | None]] = {
-    errno.ENOSPC: (DiskFull, "free some space (lamina prune removes what is unused), then try again"),
+    errno.ENOSPC: (DiskFull, "free some space (lamina system prune removes what is unused), then try again"),
     errno.EDQUOT: (DiskFull, "the disk quota is used up: free some space, then try again"),
     errno.EIO: (DeviceFailed, "the kernel's log (dmesg) says more about the device"),
     errno.EMFILE: (TooManyOpenFiles, "raise the limit of open files (ulimit -n)"),

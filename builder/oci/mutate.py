@@ -24,11 +24,34 @@ def empty(platform: Platform) -> ImageConfig:
     )
 
 
+def complete(config: ImageConfig) -> ImageConfig:
+    """`config` with a history that tells of as many layers as there are.
+
+    Images of other tools may have no history, or one that fits badly, and run all the same; what is built on them would
+    inherit that. Missing lines are added after those that are there, as BuildKit does; surplus ones have no layer.
+    """
+    surplus = sum(not entry.empty_layer for entry in config.history) - len(config.diff_ids)
+    if surplus == 0:
+        return config
+    if surplus < 0:
+        from builder.oci.configs import History
+
+        missing = History(created=config.created, comment="layer without a line of history")
+        return replace(config, history=(*config.history, *(missing,) * -surplus))
+    history = list(config.history)
+    for position in reversed(range(len(history))):
+        if surplus and not history[position].empty_layer:
+            history[position] = replace(history[position], empty_layer=True)
+            surplus -= 1
+    return replace(config, history=tuple(history))
+
+
 def append(config: ImageConfig, diff_id: DiffID | None, history: History) -> ImageConfig:
-    """`config` with one more step: a layer on top, or (None) a history line without one.
+    """`config`, made `complete`, with one more step: a layer on top, or (None) a history line without one.
 
     `history.empty_layer` is set to say the same, and `created` of the config becomes the step's.
     """
+    config = complete(config)
     return replace(
         config,
         diff_ids=config.diff_ids if diff_id is None else (*config.diff_ids, diff_id),

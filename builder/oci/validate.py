@@ -17,19 +17,20 @@ if TYPE_CHECKING:
     from builder.oci.manifests import Manifest
 
 
-def image(image_id: Digest, raw: bytes, diff_ids: Sequence[DiffID | None]) -> ImageConfig:
+def image(image_id: Digest, raw: bytes, diff_ids: Sequence[DiffID | None], *, foreign: bool = False) -> ImageConfig:
     """Check the config `raw` of the image against its id and the recorded digests of its layers, bottom first.
 
-    Returns the config. Raises InvalidDocument (no image config), InvalidImage (parts contradict each other).
+    `foreign`: another tool made it, and its history may say what it likes. Returns the config. Raises InvalidDocument
+    (no image config), InvalidImage (parts contradict each other).
     """
     if digests.of(raw) != image_id:
         raise InvalidImage(image_id, f"its config has digest {digests.of(raw)}")
     config = ImageConfig.from_json(raw)
-    layers(image_id, config, diff_ids)
+    layers(image_id, config, diff_ids, foreign=foreign)
     return config
 
 
-def layers(image_id: Digest, config: ImageConfig, diff_ids: Sequence[DiffID | None]) -> None:
+def layers(image_id: Digest, config: ImageConfig, diff_ids: Sequence[DiffID | None], *, foreign: bool = False) -> None:
     """Check a config against the recorded digests of its layers, and its history against both. Raises InvalidImage."""
     if len(config.diff_ids) != len(diff_ids):
         raise InvalidImage(image_id, f"{len(config.diff_ids)} diff_ids for {len(diff_ids)} layers")
@@ -39,7 +40,7 @@ def layers(image_id: Digest, config: ImageConfig, diff_ids: Sequence[DiffID | No
         if found != diff_id:
             raise InvalidImage(image_id, f"layer {position} has diff_id {found}, the config says {diff_id}")
     with_layer = sum(not entry.empty_layer for entry in config.history)
-    if config.history and with_layer != len(config.diff_ids):
+    if not foreign and config.history and with_layer != len(config.diff_ids):
         raise InvalidImage(image_id, f"history tells of {with_layer} layers, there are {len(config.diff_ids)}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from builder.oci import mutate
 from builder.pipeline import scope
 from builder.pipeline.config_step import Settings
 from builder.pipeline.plan import HistoryLine
@@ -133,7 +134,7 @@ class _Walk:
         self.base = image
         self.platform = planner.platform_of(stage) or image.config.platform
         self.settings = settings_of(image.config)
-        self.history = [HistoryLine(line.created_by, inherited=line) for line in image.config.history]
+        self.history = [HistoryLine(line.created_by, inherited=line) for line in mutate.complete(image.config).history]
         self.total += 1
         self.position = 1
         self.last = planner.add_base(image, self.label, 1, self.total, stage.from_.span)

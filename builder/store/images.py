@@ -105,8 +105,9 @@ class Images:
     ) -> Digest:
         """Keep an image and return its id; the same image again changes nothing (but heals layers that had gone).
 
-        `raw` are the bytes that `config` was read from; without them the config's own form is kept. All layers must be
-        hashed. Durable when it returns. Raises InvalidImage (config and layers contradict each other), LayerNotFound.
+        `raw` are the bytes that `config` was read from, made by another tool; without them the config's own form is
+        kept. All layers must be hashed. Durable when it returns. Raises InvalidImage (config and layers contradict each
+        other), LayerNotFound.
         """
         data = config.to_json() if raw is None else raw
         image_id = digests.of(data)
@@ -115,7 +116,7 @@ class Images:
             self._lease().protect(IMAGE, [image_id])
             if self._is_whole(image_id):
                 return image_id
-        self._check(image_id, config, layers)
+        self._check(image_id, config, layers, foreign=raw is not None)
         self._snapshots.sync()
         now = self._clock()
         from builder.oci.times import parse
@@ -345,11 +346,11 @@ class Images:
 
     # --- helpers ---
 
-    def _check(self, image_id: Digest, config: ImageConfig, layers: Sequence[LayerID]) -> None:
+    def _check(self, image_id: Digest, config: ImageConfig, layers: Sequence[LayerID], *, foreign: bool) -> None:
         from builder.oci import validate
 
         found = tuple(self._snapshots.get(layer_id).diff_id for layer_id in layers)
-        validate.layers(image_id, config, found)
+        validate.layers(image_id, config, found, foreign=foreign)
 
     def _is_whole(self, image_id: Digest) -> bool:
         """Whether the image is here with all its layers, on the disk and not only in the rows."""

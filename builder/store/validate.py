@@ -30,7 +30,8 @@ def image(store: Store, image_id: Digest, *, full: bool = False) -> ImageConfig:
         if layer is None:
             raise InvalidImage(image_id, f"layer {position} ({layer_id}) has gone")
         layers.append(layer)
-    pure.image(image_id, found.raw, tuple(layer.diff_id for layer in layers))
+    diff_ids = tuple(layer.diff_id for layer in layers)
+    pure.image(image_id, found.raw, diff_ids, foreign=found.origin in ("load", "pull"))
     for position, layer in enumerate(layers):
         if not (layer.path / ".").is_dir():
             raise InvalidImage(image_id, f"layer {position} ({layer.id}) cannot be entered")

@@ -78,11 +78,23 @@ def test_written_and_read_again_is_the_same(config: ImageConfig) -> None:
 @given(CONFIGS, LINES, st.none() | DIFF_IDS)
 def test_a_step_more_changes_nothing_below(config: ImageConfig, line: History, diff_id: DiffID | None) -> None:
     after = mutate.append(config, diff_id, line)
-    assert after.history[:-1] == config.history
+    assert after.history[:-1] == mutate.complete(config).history
+    assert sum(not entry.empty_layer for entry in after.history) == len(after.diff_ids)
     assert after.diff_ids == (*config.diff_ids, *(() if diff_id is None else (diff_id,)))
     assert after.history[-1].empty_layer == (diff_id is None)
     assert after.created == (line.created or config.created)
     assert after.config == config.config
+
+
+@settings(max_examples=60, deadline=None)
+@given(CONFIGS)
+def test_a_history_that_fits_badly_is_made_to_fit(config: ImageConfig) -> None:
+    whole = mutate.complete(config)
+    assert sum(not entry.empty_layer for entry in whole.history) == len(whole.diff_ids) == len(config.diff_ids)
+    assert [line.created_by for line in whole.history[: len(config.history)]] == [
+        line.created_by for line in config.history
+    ]
+    assert mutate.complete(whole) is whole
 
 
 def test_changing_a_container_keeps_the_image() -> None:

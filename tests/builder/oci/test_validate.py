@@ -40,6 +40,11 @@ def test_contradictions_are_found(config: ImageConfig, layers: tuple[DiffID | No
     assert reason in caught.value.reason
 
 
+def test_the_history_of_other_tools_may_say_what_it_likes() -> None:
+    config = ImageConfig("amd64", "linux", diff_ids=(ONE, TWO), history=(History(),))
+    assert validate.image(digests.of(config.to_json()), config.to_json(), (ONE, TWO), foreign=True) == config
+
+
 def test_a_config_under_another_id_is_found() -> None:
     with pytest.raises(InvalidImage, match="its config has digest"):
         validate.image(digests.of(b"other"), GOOD.to_json(), (ONE, TWO))

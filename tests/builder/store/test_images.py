@@ -49,6 +49,16 @@ def test_what_contradicts_itself_is_no_image(store: Store, make: Any, wrong: str
     assert store.images.list() == ()
 
 
+def test_a_foreign_image_keeps_its_bytes_and_its_history(store: Store, make: Any) -> None:
+    layer = make.layer({"a": "1"})
+    config = ImageConfig("amd64", "linux", diff_ids=(layer.diff_id,), history=(History(), History()))
+    raw = config.to_json().replace(b",", b", ")
+    image = store.images.put(config, [layer.id], raw=raw, origin="load")
+    assert (image, store.images.get(image).raw) == (digests.of(raw), raw)
+    validate.image(store, image, full=True)
+    assert store.fsck(full=True) == ()
+
+
 def test_a_moved_name_says_what_it_meant_and_leaves_the_old_image(store: Store, make: Any) -> None:
     old, new = make.image("app", files={"a": "1"}), make.image(files={"a": "2"})
     assert store.images.tag(Reference.parse("app"), new) == old
