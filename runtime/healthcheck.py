@@ -86,6 +86,10 @@ class Checker:
                 self._pid, sync.as_process(self._process), -1, write, write, seccomp_profile=self._seccomp
             )
         except ContainerError as error:
+            if isinstance(error.__cause__, ProcessLookupError):
+                self._close()  # the container is just ending
+                self.begin()
+                return
             self._result(-1, error.message)
             return
         finally:
@@ -134,10 +138,13 @@ class Checker:
             code, text = -1, f"Health check exceeded timeout ({self._health['timeout']:g}s)"
         self._result(code, text)
 
-    def _result(self, code: int, text: str) -> None:
+    def _close(self) -> None:
         if self._read >= 0:
             os.close(self._read)
             self._read = -1
+
+    def _result(self, code: int, text: str) -> None:
+        self._close()
         result = {
             "start": rfc3339nano(self._start_ns), "end": rfc3339nano(time.time_ns()), "exit_code": code, "output": text,
         }  # fmt: skip

@@ -292,7 +292,7 @@ def test_what_is_to_run_at_the_end_runs_once_it_is_over(kept: Kept, tmp_path: Pa
 
 
 def test_health(kept: Kept) -> None:
-    check = "n=$(cat /n 2>/dev/null); n=$((n+1)); echo $n >/n; echo check $n; [ $n -lt 4 ] || echo > /f; exit 1"
+    check = "n=$(cat /n 2>/dev/null); n=$((n+1)); echo $n >/n; echo check $n; [ $n -lt 4 ] || { echo > /f; sleep 100; }; exit 1"
     kept.configure(
         "sh", "-c", "mkfifo /f; cat /f", health=Health(("sh", "-c", check), interval=0.02, timeout=20.0, retries=2)
     )

@@ -97,7 +97,7 @@ def connect(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Connect a running container."""
     from builder.engine import containers
     from builder.errors import WrongState
-    from runtime.networks import EndpointRequest
+    from runtime.endpoints import EndpointRequest
 
     container = containers.find(cli.engine, arguments[1])
     state = containers.state(cli.engine, container)
