@@ -81,9 +81,9 @@ def store(root: Path) -> Iterator[Lamina]:
     finally:
         containers = lamina("ps", "-aq", code=None).stdout.decode().split()
         if containers:
-            lamina("rm", "-f", *containers, code=None)
-        lamina("network", "prune", "-f", code=None)
-        lamina("system", "release", code=None)
+            lamina("rm", "-f", "-v", *containers, code=None)
+        # it also takes the store's bridges and firewall rules off the host
+        lamina("system", "prune", "-f", code=None)
         shutil.rmtree(root, ignore_errors=True)
 
 
@@ -136,6 +136,15 @@ def busybox(lamina: Lamina, base_archives: BaseArchives) -> Lamina:
     """The command on a store that has busybox:latest."""
     lamina("load", "-i", base_archives.get("busybox"))
     return lamina
+
+
+@pytest.fixture(scope="session")
+def busybox_store(run_directory: Path, base_archives: BaseArchives) -> Iterator[Lamina]:
+    """As `busybox`, but one per worker and run, for tests that only run containers and remove them."""
+    root = run_directory / f"busybox-{os.getpid()}"
+    with store(root) as command:
+        command("load", "-i", base_archives.get("busybox"))
+        yield command
 
 
 @pytest.fixture(scope="session")

@@ -46,4 +46,4 @@ def exit_code(error: BaseException, *, for_container: bool = False) -> int:
                 return FOR_CONTAINERS if code == FAILED else code
             # docker's other commands end with 1 when a container could not be started
             return FAILED if code == FOR_CONTAINERS and not isinstance(error, UsageError) else code
-    return FAILED
+    return FOR_CONTAINERS if for_container else FAILED

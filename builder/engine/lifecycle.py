@@ -189,6 +189,17 @@ def log_path(engine: Engine, container: Container) -> str:
     return os.fspath(containers.directory(engine, container) / FILE_NAME)
 
 
+def supervisor_end(engine: Engine, container: Container) -> int | None:
+    """A descriptor that is readable when the container's supervisor has ended; None when there is none."""
+    pid = containers.state(engine, container).supervisor_pid
+    if not pid:
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
 def _running(engine: Engine, name: str, prefix: str) -> Container:
     container = containers.find(engine, name)
     if not containers.is_running(engine, container):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.store.containers import Container
     from builder.store.images import Listed
+    from runtime.networks import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def prune_volumes(engine: Engine, *, everything: bool) -> Pruned:
     return Pruned(tuple(name for name, _ in gone), sum(size for _, size in gone))
 
 
-def prune_networks(engine: Engine) -> Pruned:
+def prune_networks(engine: Engine, select: Callable[[Network], bool] = lambda _: True) -> Pruned:
     """Remove networks that no container asked for."""
     wanted = {
         attachment.network
@@ -66,10 +67,19 @@ def prune_networks(engine: Engine) -> Pruned:
     }
     gone = []
     for network in engine.networks.list():
-        if network.user_defined and network.name not in wanted and network.id not in wanted:
+        unused = network.name not in wanted and network.id not in wanted
+        if network.user_defined and unused and select(network):
             engine.networks.remove(network.name)
             gone.append(network.name)
     return Pruned(tuple(gone), 0)
+
+
+def release_host(engine: Engine) -> bool:
+    """Remove this store's bridges and firewall rules from the host, unless a container is connected.
+
+    They are made again when a container needs them; a store that will be deleted should not leave them.
+    """
+    return engine.networks.teardown(idle=True)
 
 
 def prune_cache(engine: Engine, *, keep: int = 0) -> Pruned:

@@ -103,12 +103,10 @@ def logs(cli: Cli, values: Values, arguments: list[str]) -> int:
         until=parse_moment(values.text("until"), cli.now()) if values.text("until") else 0,
     )
     path = lifecycle.log_path(cli.engine, container)
+    supervisor = lifecycle.supervisor_end(cli.engine, container) if values.on("follow") else None
     if values.on("follow"):
         records = journal.follow(
-            path,
-            query,
-            running=lambda: containers.is_running(cli.engine, container),
-            supervisor=containers.state(cli.engine, container).supervisor_pid or None,
+            path, query, running=lambda: containers.is_running(cli.engine, container), supervisor=supervisor
         )
     else:
         records = journal.read(path, query)

@@ -101,18 +101,31 @@ def volume(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 def network(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Remove unused networks."""
-    from builder.engine import prune
-
     if not _asked(cli, values, "This will remove all custom networks not used by at least one container."):
         return 1
-    _told(cli, "Networks", prune.prune_networks(cli.engine))
+    _networks(cli, values)
     return 0
+
+
+def _networks(cli: Cli, values: Values) -> int:
+    from builder.engine import prune
+    from builder.engine.options.units import parse_moment
+
+    passes = _passes(cli, values)
+    gone = prune.prune_networks(
+        cli.engine, lambda each: passes(parse_moment(each.created, cli.now()), dict(each.labels))
+    )
+    return _told(cli, "Networks", gone)
 
 
 def builder(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Remove build cache."""
+    from builder.cli.flags import UsageError
     from builder.engine import prune
     from builder.engine.options.units import parse_bytes
+
+    if values.given("filter"):
+        raise UsageError("--filter: the build cache has no filters; say with --max-used-space how much may stay")
 
     if not _asked(cli, values, "This will remove all dangling build cache."):
         return 1
@@ -136,12 +149,14 @@ def system(cli: Cli, values: Values, arguments: list[str]) -> int:
     from builder.engine import prune
 
     lines = ["all stopped containers", "all networks not used by at least one container"]
+    lines += ["the bridges and firewall rules on this host, if no container uses them"]
     lines += ["all anonymous volumes not used by at least one container"] * values.on("volumes")
     lines += ["all images without at least one container" if values.on("all") else "all dangling images", "build cache"]
     if not _asked(cli, values, "This will remove:\n" + "\n".join(f"  - {line}" for line in lines) + "\n"):
         return 1
     freed = _containers(cli, values)
-    _told(cli, "Networks", prune.prune_networks(cli.engine))
+    _networks(cli, values)
+    prune.release_host(cli.engine)
     if values.on("volumes"):
         freed += _told(cli, "Volumes", prune.prune_volumes(cli.engine, everything=False))
     freed += _images(cli, values) + prune.prune_cache(cli.engine).freed

@@ -18,9 +18,17 @@ if TYPE_CHECKING:
 
 def create(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Make a container and print its id."""
-    request = container_flags.request(cli, values, arguments)
+    request = _attached(container_flags.request(cli, values, arguments), values)
     cli.out(_create(cli, values, request).id)
     return 0
+
+
+def _attached(request: ContainerRequest, values: Values) -> ContainerRequest:
+    """With all streams that were named, or all there are; stdin ends with the first client that had it."""
+    streams = tuple(word.lower() for word in values.all("attach")) or (
+        ("stdin",) * request.open_stdin + ("stdout",) + ("stderr",) * (not request.tty)
+    )
+    return replace(request, attach=streams, stdin_once=request.open_stdin and "stdin" in streams)
 
 
 def _create(cli: Cli, values: Values, request: ContainerRequest) -> Container:
@@ -44,8 +52,11 @@ def _create(cli: Cli, values: Values, request: ContainerRequest) -> Container:
 
 def run(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Make a container, start it, and stay with it unless -d."""
+    from contextlib import suppress
+
     from builder.cli import terminal
     from builder.engine import containers, lifecycle
+    from builder.errors import ContainerNotFound
 
     detach, attach = values.on("detach"), values.all("attach")
     if detach and attach:
@@ -54,10 +65,7 @@ def run(cli: Cli, values: Values, arguments: list[str]) -> int:
     cli.engine.prepare_supervisor(networks=not {"none", "host"} & set(values.all("network")))
     request = container_flags.request(cli, values, arguments)
     if not detach:
-        streams = tuple(word.lower() for word in attach) or (
-            ("stdin",) * request.open_stdin + ("stdout",) + ("stderr",) * (not request.tty)
-        )
-        request = replace(request, attach=streams, stdin_once=request.open_stdin and "stdin" in streams)
+        request = _attached(request, values)
     if request.tty and "stdin" in request.attach and not detach and not cli.terminal_in():
         cli.say("the input device is not a TTY")
         return 1
@@ -78,7 +86,8 @@ def run(cli: Cli, values: Values, arguments: list[str]) -> int:
         lifecycle.leave(cli.engine, container)
         return 0
     if request.auto_remove:
-        containers.remove(cli.engine, container.id, force=True, volumes=True)
+        with suppress(ContainerNotFound):  # the sweep of another command may have been quicker
+            containers.remove(cli.engine, container.id, force=True, volumes=True)
     return code
 
 

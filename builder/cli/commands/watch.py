@@ -74,7 +74,9 @@ def _row(cli: Cli, container: Container, state: ContainerState, *, full: bool, s
     definition = containers.definition(container)
     created = datetime.fromtimestamp(container.created / 1_000_000_000, UTC)
     labels = dict(definition.labels)
-    command = " ".join(definition.argv)
+    # docker puts words with a blank in quotes, but never the program's own name
+    program, *words = definition.argv
+    command = " ".join([program, *(f"'{word}'" if " " in word else word for word in words)])
     mounts = [mount.name or mount.source for mount in definition.mounts if mount.name or mount.source]
     attachments = definition.request.network.attachments
     return {

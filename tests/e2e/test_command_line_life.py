@@ -1,0 +1,279 @@
+"""The life of containers from the command line: ps, logs, stop, start, attach, exec, cp, commit, diff, export, rm."""
+
+import io
+import json
+import signal
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+Lamina = Any  # the fixture's type lives in conftest, which tests do not import
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest, busybox_store: Lamina) -> Iterator[str]:
+    """A container name of this test's own; a container of that name is removed afterwards."""
+    made = "c-" + "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+    yield made
+    busybox_store("rm", "-f", "-v", made)
+
+
+def started(lamina: Lamina, name: str, script: str, *options: str) -> None:
+    """A container in the background that has got as far as printing `ready`."""
+    lamina("run", "-d", "--name", name, "--network", "none", *options, "busybox", "sh", "-c", script)
+    follower = lamina.start("logs", "-f", name, stdout=subprocess.PIPE)
+    try:
+        assert any(line == b"ready\n" for line in follower.stdout)
+    finally:
+        follower.kill()
+        follower.communicate()
+
+
+LOOP = "trap 'exit 5' TERM; echo ready; while true; do sleep 0.05; done"
+
+
+def status(lamina: Lamina, name: str) -> str:
+    text: str = lamina.text("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name)
+    return text
+
+
+def test_a_container_is_stopped_started_waited_for_and_removed(busybox_store: Lamina, name: str) -> None:
+    started(busybox_store, name, LOOP)
+    shown = busybox_store.text("ps", "--format", "{{.Names}} {{.Image}} {{.Status}}")
+    assert any(line.startswith(f"{name} busybox Up ") for line in shown.splitlines())
+    assert "cannot remove container" in busybox_store("rm", name, code=1).stderr.decode()
+    assert busybox_store.text("stop", name) == name
+    assert status(busybox_store, name) == "exited 5"
+    assert name not in busybox_store.text("ps", "--format", "{{.Names}}").split()
+    line = busybox_store.text("ps", "-a", "--filter", f"name={name}", "--format", "{{.Status}}")
+    assert line.startswith("Exited (5) ")
+    assert busybox_store.text("wait", name) == "5"
+    assert busybox_store.text("start", name) == name
+    assert status(busybox_store, name) == "running 0"
+    assert busybox_store.text("kill", name) == name
+    assert busybox_store.text("wait", name) == "137"
+    assert busybox_store.text("restart", "-t", "0", name) == name
+    assert busybox_store.text("rm", "-f", name) == name
+    assert busybox_store("inspect", name, code=1).stdout == b"[]\n"
+
+
+def test_create_start_attached_and_again(busybox_store: Lamina, name: str) -> None:
+    identity = busybox_store.text("create", "--name", name, "busybox", "sh", "-c", "echo o; echo e >&2; exit 4")
+    assert len(identity) == 64 and status(busybox_store, name) == "created 0"
+    for _ in range(2):
+        done = busybox_store("start", "-a", name, code=4)
+        assert (done.stdout, done.stderr) == (b"o\n", b"e\n")
+    assert busybox_store.text("logs", name) == "o\no"
+    typed = "typed-" + name
+    busybox_store("create", "-i", "--name", typed, "busybox", "cat")
+    assert busybox_store("start", "-ai", typed, stdin=b"to the cat").stdout == b"to the cat"
+    busybox_store("rm", typed)
+
+
+def test_attach_joins_the_output_and_the_exit_code(busybox_store: Lamina, name: str) -> None:
+    busybox_store("run", "-di", "--name", name, "busybox", "sh", "-c", "read a; echo got $a; exit 6")
+    done = busybox_store("attach", name, stdin=b"line\n", code=6)
+    assert done.stdout == b"got line\n"
+    assert "stopped container" in busybox_store("attach", name, code=1).stderr.decode()
+
+
+def test_attached_run_passes_signals_on(busybox_store: Lamina, name: str) -> None:
+    script = "trap 'echo term; exit 9' TERM; echo ready; while true; do sleep 0.05; done"
+    process = busybox_store.start("run", "--name", name, "busybox", "sh", "-c", script, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[0] == b"term\n" and process.returncode == 9
+
+
+def test_logs(busybox_store: Lamina, name: str) -> None:
+    busybox_store(
+        "run", "--name", name, "busybox", "sh", "-c", "for i in 1 2 3; do echo $i; done; echo err >&2; echo -n end"
+    )
+    done = busybox_store("logs", name)
+    assert (done.stdout, done.stderr) == (b"1\n2\n3\nend", b"err\n")
+    assert busybox_store("logs", "--tail", "1", name).stdout == b"end"
+    stamped = busybox_store.text("logs", "-t", name).splitlines()
+    assert all(line[:4].isdigit() and line[10] == "T" for line in stamped)
+    assert busybox_store("logs", "--since", "2100-01-01", name).stdout == b""
+    assert busybox_store("logs", "-f", name).stdout == b"1\n2\n3\nend"
+    assert "No such container: nobody" in busybox_store("logs", "nobody", code=1).stderr.decode()
+
+
+def test_logs_f_ends_with_the_container(busybox_store: Lamina, name: str) -> None:
+    busybox_store("run", "-di", "--name", name, "busybox", "sh", "-c", "echo ready; read a; echo last")
+    follower = busybox_store.start("logs", "-f", name, stdout=subprocess.PIPE)
+    assert follower.stdout.readline() == b"ready\n"
+    busybox_store("attach", name, stdin=b"\n")
+    assert follower.communicate(timeout=60)[0] == b"last\n" and follower.returncode == 0
+
+
+def test_exec(busybox_store: Lamina, name: str) -> None:
+    started(busybox_store, name, LOOP, "-e", "GIVEN=1", "-w", "/tmp")
+    run = busybox_store
+    assert run.text("exec", name, "sh", "-c", "echo $GIVEN; pwd") == "1\n/tmp"
+    assert run.text(
+        "exec", "-e", "MORE=2", "-w", "/etc", "-u", "nobody", name, "sh", "-c", "echo $MORE; pwd; id -un"
+    ) == ("2\n/etc\nnobody")
+    assert run("exec", "-i", name, "cat", stdin=b"through").stdout == b"through"
+    assert run("exec", name, "cat", stdin=b"not through").stdout == b""
+    done = run("exec", name, "sh", "-c", "echo o; echo e >&2; exit 3", code=3)
+    assert (done.stdout, done.stderr) == (b"o\n", b"e\n")
+    assert "executable file not found" in run("exec", name, "nothing", code=127).stderr.decode()
+    run("exec", name, "/etc/passwd", code=126)
+    run("exec", name, "sh", "-c", "kill -9 $$", code=137)
+    run("stop", "-t", "0", name)
+    assert "is not running" in run("exec", name, "true", code=125).stderr.decode()
+    assert "No such container: nobody" in run("exec", "nobody", "true", code=125).stderr.decode()
+
+
+def test_pause_and_unpause(busybox_store: Lamina, name: str) -> None:
+    started(busybox_store, name, LOOP)
+    assert busybox_store.text("pause", name) == name
+    assert status(busybox_store, name) == "paused 0"
+    assert "(Paused)" in busybox_store.text("ps", "--filter", f"name={name}", "--format", "{{.Status}}")
+    assert "paused" in busybox_store("exec", name, "true", code=125).stderr.decode()
+    assert busybox_store.text("unpause", name) == name
+    busybox_store("exec", name, "true")
+
+
+def test_rename_and_top(busybox_store: Lamina, name: str) -> None:
+    started(busybox_store, name, LOOP)
+    header, *rows = busybox_store.text("top", name).splitlines()
+    assert header.split()[:2] == ["UID", "PID"] and any("sh -c trap" in row for row in rows)
+    busybox_store("rename", name, f"{name}-b")
+    busybox_store("rename", f"{name}-b", name)
+    clash = busybox_store("run", "--name", name, "busybox", "true", code=125)
+    assert f'The container name "/{name}" is already in use' in clash.stderr.decode()
+
+
+def test_cp_both_ways(busybox_store: Lamina, name: str, tmp_path: Path) -> None:
+    busybox_store("run", "--name", name, "busybox", "sh", "-c", "mkdir /d; echo inner > /d/f; ln -s f /d/l")
+    busybox_store("cp", f"{name}:/d", tmp_path / "out")
+    assert (tmp_path / "out/f").read_text() == "inner\n" and (tmp_path / "out/l").readlink() == Path("f")
+    (tmp_path / "in").write_text("outer\n")
+    (tmp_path / "in").chmod(0o640)
+    busybox_store("cp", tmp_path / "in", f"{name}:/d/")
+    busybox_store("cp", tmp_path / "in", f"{name}:/renamed")
+    with tarfile.open(fileobj=io.BytesIO(busybox_store("cp", f"{name}:/d", "-").stdout)) as archive:
+        assert sorted(archive.getnames()) == ["d", "d/f", "d/in", "d/l"]
+        assert archive.getmember("d/in").mode == 0o640
+    assert busybox_store("cp", f"{name}:/renamed", "-").stdout.find(b"outer\n") > 0
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        member = tarfile.TarInfo("from-tar")
+        member.size = 3
+        archive.addfile(member, io.BytesIO(b"tar"))
+    busybox_store("cp", "-", f"{name}:/d", stdin=stream.getvalue())
+    busybox_store("cp", f"{name}:/d/from-tar", tmp_path)
+    assert (tmp_path / "from-tar").read_text() == "tar"
+    missing = busybox_store("cp", f"{name}:/nothing", tmp_path, code=1).stderr.decode()
+    assert "Could not find the file /nothing in container" in missing
+    busybox_store("cp", tmp_path / "no-such-file", f"{name}:/", code=1)
+
+
+def test_cp_into_a_running_containers_volume(busybox_store: Lamina, name: str, tmp_path: Path) -> None:
+    started(busybox_store, name, LOOP, "--tmpfs", "/t")
+    (tmp_path / "f").write_text("in tmpfs")
+    busybox_store("cp", tmp_path / "f", f"{name}:/t/f")
+    assert busybox_store.text("exec", name, "cat", "/t/f") == "in tmpfs"
+
+
+def test_cp_stays_inside_of_the_container(busybox_store: Lamina, name: str, tmp_path: Path) -> None:
+    """Links that the container made to lead out of it are followed within its own root (CVE-2018-15664 and kin)."""
+    secret = tmp_path / "secret"
+    secret.write_text("host")
+    out, absolute = tmp_path / "out", str(tmp_path)
+    out.mkdir()
+    script = f"ln -s {absolute} /abs; ln -s ../../../../../..{absolute} /rel; ln -s {secret} /file; ln -s / /root-link"
+    busybox_store("run", "--name", name, "busybox", "sh", "-c", script)
+    for path in ("/abs/secret", "/rel/secret", "/root-link/" + absolute + "/secret"):
+        assert "Could not find the file" in busybox_store("cp", f"{name}:{path}", out, code=1).stderr.decode()
+    assert "Could not find the file" in busybox_store("cp", "-L", f"{name}:/file", out, code=1).stderr.decode()
+    (tmp_path / "new").write_text("new")
+    for path in ("/abs/made", "/rel/made", "/file"):
+        busybox_store("cp", tmp_path / "new", f"{name}:{path}", code=None)
+    assert secret.read_text() == "host" and not (tmp_path / "made").exists()
+
+
+def test_cp_out_of_a_container_that_swaps_its_directories(busybox_store: Lamina, name: str, tmp_path: Path) -> None:
+    """A process of the container exchanges a directory for a link while files are copied: none comes from the host."""
+    secret = tmp_path / "host" / "f"
+    secret.parent.mkdir()
+    secret.write_text("host")
+    script = (
+        f"mkdir /d; echo inner > /d/f; ln -s {secret.parent} /l; echo ready; "
+        "while true; do mv /d /x; mv /l /d; mv /d /l; mv /x /d; done"
+    )
+    started(busybox_store, name, script)
+    for number in range(10):
+        busybox_store("cp", f"{name}:/d/f", tmp_path / f"got{number}", code=None)
+        busybox_store("cp", tmp_path / "host" / "f", f"{name}:/d/made", code=None)
+    found = {path.read_text() for path in tmp_path.glob("got*")}
+    assert found <= {"inner\n"} and not (secret.parent / "made").exists()
+
+
+def test_cp_runs_nothing_of_the_image_and_takes_no_set_uid_trap(
+    busybox_store: Lamina, name: str, tmp_path: Path
+) -> None:
+    """A tar of the container's names is written where the user said, whatever the names are (`..` cannot be one)."""
+    busybox_store("run", "--name", name, "busybox", "sh", "-c", "mkdir -p /d/..x; echo a > '/d/..x/--help'")
+    busybox_store("cp", f"{name}:/d/.", tmp_path / "out")
+    assert (tmp_path / "out/..x/--help").read_text() == "a\n"
+
+
+def test_diff_commit_history_and_export(busybox_store: Lamina, name: str, tmp_path: Path) -> None:
+    busybox_store(
+        "run",
+        "--name",
+        name,
+        "busybox",
+        "sh",
+        "-c",
+        "echo n > /new; echo >> /etc/passwd; rm /etc/motd || rm /etc/group",
+    )
+    changed = busybox_store.text("diff", name).splitlines()
+    assert "A /new" in changed and "C /etc" in changed and "C /etc/passwd" in changed
+    assert any(line.startswith("D /etc/") for line in changed)
+    options = ("-m", "add tools", "-a", "me", "-c", 'CMD ["cat", "/new"]', "-c", "ENV X=1")
+    identity = busybox_store.text("commit", *options, name, "made:tag")
+    assert identity.startswith("sha256:")
+    assert busybox_store.text("run", "--rm", "made:tag") == "n"
+    (document,) = json.loads(busybox_store.text("inspect", "made:tag"))
+    assert document["Author"] == "me" and document["Comment"] == "add tools" and "X=1" in document["Config"]["Env"]
+    assert "add tools" in busybox_store.text("history", "--no-trunc", "made:tag").splitlines()[1]
+    with tarfile.open(fileobj=io.BytesIO(busybox_store("export", name).stdout)) as archive:
+        names = archive.getnames()
+        assert "new" in names and "bin/busybox" in names and not any(each.startswith("/") for each in names)
+    busybox_store("export", "-o", tmp_path / "x.tar", name)
+    busybox_store("import", "-c", 'CMD ["cat", "/new"]', "-c", "ENV PATH=/bin", tmp_path / "x.tar", "imported:1")
+    assert busybox_store.text("run", "--rm", "imported:1") == "n"
+    assert "made:tag" in busybox_store.text("rmi", "made:tag")
+    busybox_store("rmi", "imported:1")
+
+
+def test_both_spellings_are_the_same_command(busybox_store: Lamina, name: str) -> None:
+    busybox_store("container", "create", "--name", name, "busybox", "true")
+    assert name in busybox_store.text("container", "ls", "-a", "--format", "{{.Names}}").split()
+    assert busybox_store.text("container", "inspect", "-f", "{{.Name}}", name) == f"/{name}"
+    assert busybox_store.text("image", "ls", "-q") == busybox_store.text("images", "-q")
+    assert busybox_store.text("container", "rm", name) == name
+
+
+def test_what_is_not_there_is_told_for_each_name(busybox_store: Lamina, name: str) -> None:
+    busybox_store("create", "--name", name, "busybox", "true")
+    for verb in ("start", "stop", "kill", "rm", "wait", "pause", "restart", "top", "port", "diff", "inspect"):
+        done = busybox_store(verb, "nobody-here", code=1)
+        assert "nobody-here" in done.stderr.decode()
+    done = busybox_store("rm", "nobody-here", name, code=1)
+    assert done.stdout.decode() == f"{name}\n"
+    assert (
+        "is not running"
+        in busybox_store("kill", busybox_store.text("create", "busybox", "true"), code=1).stderr.decode()
+    )
+    busybox_store("container", "prune", "-f")

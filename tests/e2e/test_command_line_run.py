@@ -1,0 +1,262 @@
+"""`run` as a user types it: each option does what it says inside of the container, and the exit codes are docker's."""
+
+import json
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+Lamina = Any  # the fixture's type lives in conftest, which tests do not import
+
+
+def sh(lamina: Lamina, script: str, *options: str | Path, **more: object) -> str:
+    """The output of a shell script in a new busybox container without a network."""
+    text: str = lamina.text("run", "--rm", "--network", "none", *options, "busybox", "sh", "-c", script, **more)
+    return text
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest, busybox_store: Lamina) -> Iterator[str]:
+    """A container name of this test's own; a container of that name is removed afterwards."""
+    made = "c-" + "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+    yield made
+    busybox_store("rm", "-f", "-v", made)
+
+
+def test_output_and_exit_code_are_the_commands(busybox_store: Lamina) -> None:
+    done = busybox_store("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7", code=7)
+    assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
+    assert busybox_store("ps", "-aq").stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--nope", "busybox"], 125, "unknown flag: --nope"),
+        (["no-such-image"], 125, "No such image: no-such-image"),
+        (["busybox", "no-such-program"], 127, 'exec: "no-such-program": executable file not found in $PATH'),
+        (["busybox", "/no/such"], 127, "no such file or directory"),
+        (["busybox", "/etc"], 126, "/etc"),
+        (["busybox", "/etc/passwd"], 126, "permission denied"),
+        (["--user", "nobody-here", "busybox", "true"], 125, "unable to find user nobody-here"),
+        (["-w", "relative", "busybox", "true"], 125, "needs to be an absolute path"),
+        (["--memory", "1k", "busybox", "true"], 125, "memory"),
+        (["--cap-add", "FLY", "busybox", "true"], 125, "FLY"),
+        (["--network", "no-such-network", "busybox", "true"], 125, "network no-such-network not found"),
+        (["--mount", "type=bind,src=/no/such,dst=/x", "busybox", "true"], 125, "bind source path does not exist"),
+        (["-v", "relative/dir:/x", "busybox", "true"], 125, "invalid"),
+        (["--env-file", "/no/such/file", "busybox", "true"], 125, "No such file"),
+        (["--restart", "sometimes", "busybox", "true"], 125, "sometimes"),
+        (["--rm", "--restart", "always", "busybox", "true"], 125, "cannot specify both --restart and --rm"),
+        (["--name", "b@d", "busybox", "true"], 125, "Invalid container name (b@d)"),
+        (["-p", "99999:80", "busybox", "true"], 125, "99999"),
+        (["UPPER", "true"], 125, "repository name (library/UPPER) must be lowercase"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_run_leaves_no_container(
+    busybox_store: Lamina, arguments: list[str], code: int, text: str
+) -> None:
+    done = busybox_store("run", "--rm", *arguments, code=code)
+    assert text in done.stderr.decode() and done.stdout == b""
+    assert busybox_store("ps", "-aq").stdout == b""
+
+
+@pytest.mark.parametrize("number", [9, 15])
+def test_a_signal_gives_128_and_its_number(busybox_store: Lamina, number: int) -> None:
+    # as PID 1 the program would ignore it: with --init another process gets it
+    options = ("--rm", "--init", "--network", "none")
+    busybox_store("run", *options, "busybox", "sh", "-c", f"kill -{number} $$", code=128 + number)
+
+
+def test_environment_files_labels_names_and_directories(busybox_store: Lamina, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "env"
+    file.write_text("# comment\nFROM_FILE=a b\nFROM_HOST\n")
+    options = ["-e", "ONE=1", "-e", "TAKEN", "--env-file", file, "-w", "/made/here", "--label", "a=b", "--name", name]
+    options += ["--hostname", "box", "--add-host", "db:10.9.8.7", "--network", "none"]
+    script = "echo $ONE,$TAKEN,$FROM_FILE,$FROM_HOST; pwd; hostname; grep db /etc/hosts"
+    busybox_store("run", *options, "busybox", "sh", "-c", script, environment={"TAKEN": "t", "FROM_HOST": "h"})
+    assert busybox_store.text("logs", name).splitlines() == ["1,t,a b,h", "/made/here", "box", "10.9.8.7\tdb"]
+    assert busybox_store.text("inspect", "-f", "{{.Config.Labels.a}} {{.Config.Hostname}}", name) == "b box"
+
+
+def test_user_and_group(busybox_store: Lamina) -> None:
+    assert sh(busybox_store, "id -u; id -g", "-u", "1000:2000") == "1000\n2000"
+    assert sh(busybox_store, "id -u", "--user", "nobody") == sh(busybox_store, "grep ^nobody /etc/passwd | cut -d: -f3")
+    assert "1234" in sh(busybox_store, "id -G", "--group-add", "1234").split()
+
+
+def test_entrypoint_replaces_the_images(busybox_store: Lamina) -> None:
+    assert busybox_store.text("run", "--rm", "--entrypoint", "/bin/echo", "busybox", "a", "b") == "a b"
+
+
+def test_stdin_reaches_the_command_only_with_i(busybox_store: Lamina) -> None:
+    assert busybox_store("run", "--rm", "-i", "busybox", "cat", stdin=b"typed" * 50_000).stdout == b"typed" * 50_000
+    assert busybox_store("run", "--rm", "busybox", "cat", stdin=b"typed").stdout == b""
+
+
+def cgroup(file: str, old: str) -> str:
+    """A script that reads a control group's file, of either version, as the container sees it."""
+    return f"cat /sys/fs/cgroup/{file} 2>/dev/null || cat /sys/fs/cgroup/{old}"
+
+
+def test_limits(busybox_store: Lamina) -> None:
+    assert sh(busybox_store, cgroup("memory.max", "memory/memory.limit_in_bytes"), "--memory", "64m") == str(64 << 20)
+    assert sh(busybox_store, cgroup("pids.max", "pids/pids.max"), "--pids-limit", "17") == "17"
+    quota = sh(busybox_store, cgroup("cpu.max", "cpu/cpu.cfs_quota_us"), "--cpus", "0.5")
+    assert quota in ("50000 100000", "50000")
+    assert sh(busybox_store, "ulimit -n", "--ulimit", "nofile=100:200") == "100"
+    assert sh(busybox_store, "df -k /dev/shm | tail -1", "--shm-size", "8m").split()[1] == "8192"
+
+
+def test_memory_beyond_the_limit_is_killed(busybox_store: Lamina, name: str) -> None:
+    script = "x=a; while true; do x=$x$x; done"
+    options = ("--memory", "16m", "--memory-swap", "16m", "--network", "none", "--name", name)
+    busybox_store("run", *options, "busybox", "sh", "-c", script, code=137)
+    assert busybox_store.text("inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", name) == "true 137"
+
+
+def test_read_only_root_with_a_tmpfs(busybox_store: Lamina) -> None:
+    script = "touch /x 2>&1; touch /scratch/x && df -k /scratch | tail -1"
+    refused, size = sh(busybox_store, script, "--read-only", "--tmpfs", "/scratch:size=1m").splitlines()
+    assert "Read-only file system" in refused and size.split()[1] == "1024"
+
+
+def test_capabilities_privilege_and_security_options(busybox_store: Lamina) -> None:
+    def effective(*options: str) -> int:
+        return int(sh(busybox_store, "grep CapEff /proc/self/status | cut -f2", *options), 16)
+
+    net_raw, sys_admin = 1 << 13, 1 << 21
+    assert effective() & net_raw and not effective() & sys_admin
+    assert not effective("--cap-drop", "NET_RAW") & net_raw
+    assert effective("--cap-drop", "ALL") == 0
+    assert effective("--cap-drop", "ALL", "--cap-add", "SYS_ADMIN") == sys_admin
+    assert effective("--privileged") & sys_admin
+    seccomp = "grep ^Seccomp: /proc/self/status | cut -f2"
+    assert sh(busybox_store, seccomp) == "2"
+    assert sh(busybox_store, seccomp, "--security-opt", "seccomp=unconfined") == "0"
+    no_new = "grep NoNewPrivs /proc/self/status | cut -f2"
+    assert sh(busybox_store, no_new, "--security-opt", "no-new-privileges") == "1"
+
+
+def test_a_seccomp_profile_from_a_file(busybox_store: Lamina, tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    denied = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [denied]}))
+    script = "mkdir /x 2>/dev/null || echo refused"
+    assert sh(busybox_store, script, "--security-opt", f"seccomp={profile}") == "refused"
+
+
+def test_init_reaps_and_passes_signals_on(busybox_store: Lamina) -> None:
+    assert sh(busybox_store, "echo $$", "--init") != "1"
+    assert sh(busybox_store, "echo $$") == "1"
+
+
+def test_volumes_binds_and_mounts(busybox_store: Lamina, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("host")
+    assert sh(busybox_store, "cat /in/file; echo new > /in/made", "-v", f"{tmp_path}:/in") == "host"
+    assert (tmp_path / "made").read_text() == "new\n"
+    script = "cat /in/file; touch /in/x 2>/dev/null || echo ro"
+    assert sh(busybox_store, script, "-v", f"{tmp_path}:/in:ro") == "hostro"
+    assert sh(busybox_store, script, "--mount", f"type=bind,src={tmp_path},dst=/in,readonly") == "hostro"
+    sh(busybox_store, "echo kept > /data/f", "-v", "vol:/data")
+    assert sh(busybox_store, "cat /data/f", "--mount", "type=volume,src=vol,dst=/data") == "kept"
+    assert sh(busybox_store, "cat /etc/passwd", "-v", "etc:/etc").startswith("root:")  # the image's files are copied up
+    assert sh(busybox_store, "stat -f -c %T /t", "--mount", "type=tmpfs,dst=/t,tmpfs-size=1m") == "tmpfs"
+    before = busybox_store.text("volume", "ls", "-q")
+    sh(busybox_store, "true", "-v", "/anonymous")  # --rm takes the anonymous volume along
+    assert busybox_store.text("volume", "ls", "-q") == before
+    busybox_store("volume", "rm", "vol", "etc")
+
+
+def test_networks_none_host_and_bridge(busybox_store: Lamina) -> None:
+    links = "ls /sys/class/net | sort | xargs"
+    assert sh(busybox_store, links) == "lo"
+    host = busybox_store.text("run", "--rm", "--network", "host", "busybox", "readlink", "/proc/self/ns/net")
+    assert host == str(Path("/proc/self/ns/net").readlink())
+    bridged = busybox_store.text("run", "--rm", "busybox", "sh", "-c", f"{links}; ip route | grep -c default")
+    assert bridged == "eth0 lo\n1"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_a_published_port_answers_on_the_host(busybox_store: Lamina, name: str) -> None:
+    port = free_port()
+    serve = "mkdir /w; echo served > /w/index.html; echo ready; exec httpd -f -p 80 -h /w"
+    busybox_store("run", "-d", "--name", name, "-p", f"127.0.0.1:{port}:80", "busybox", "sh", "-c", serve)
+    follower = busybox_store.start("logs", "-f", name, stdout=subprocess.PIPE)
+    assert follower.stdout.readline() == b"ready\n"
+    # the server listens a moment after it says so: connections are tried until it does
+    for _ in range(200):
+        try:
+            answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10).read()
+            break
+        except OSError:
+            busybox_store("exec", name, "true")
+    assert answer == b"served\n"
+    assert busybox_store.text("port", name, "80") == f"127.0.0.1:{port}"
+    assert f"127.0.0.1:{port}->80/tcp" in busybox_store.text("ps", "--format", "{{.Ports}}")
+    taken = busybox_store("run", "--rm", "-p", f"127.0.0.1:{port}:80", "busybox", "true", code=125)
+    assert str(port) in taken.stderr.decode()
+    busybox_store("stop", "-t", "0", name)
+    follower.wait(60)
+    follower.stdout.close()
+
+
+def test_restart_policies(busybox_store: Lamina, name: str) -> None:
+    options = ("-d", "--name", name, "--network", "none", "--restart", "on-failure:2")
+    busybox_store("run", *options, "busybox", "sh", "-c", "echo run; exit 3")
+    assert busybox_store.text("wait", name) == "3"
+    assert busybox_store.text("logs", name).split() == ["run"] * 3
+    assert busybox_store.text("inspect", "-f", "{{.RestartCount}}", name) == "2"
+
+
+def test_stop_signal(busybox_store: Lamina, name: str) -> None:
+    script = "trap 'echo usr1; exit 0' USR1; echo ready; while true; do sleep 0.05; done"
+    options = ("-d", "--name", name, "--network", "none", "--stop-signal", "SIGUSR1")
+    busybox_store("run", *options, "busybox", "sh", "-c", script)
+    follower = busybox_store.start("logs", "-f", name, stdout=subprocess.PIPE)
+    assert follower.stdout.readline() == b"ready\n"
+    busybox_store("stop", "-t", "60", name)
+    assert follower.communicate(timeout=60)[0] == b"usr1\n"
+    assert busybox_store.text("inspect", "-f", "{{.State.ExitCode}}", name) == "0"
+
+
+def test_d_prints_the_id_and_cidfile_has_it(busybox_store: Lamina, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "cid"
+    printed = busybox_store.text("run", "-d", "--cidfile", file, "--name", name, "busybox", "true")
+    assert len(printed) == 64 and file.read_text() == printed
+    assert busybox_store("run", "--cidfile", file, "busybox", "true", code=125).stderr.startswith(
+        b"container ID file found"
+    )
+
+
+def test_a_killed_run_with_rm_leaves_its_container_to_the_next_command(busybox_store: Lamina, name: str) -> None:
+    options = ("--rm", "-i", "--network", "none", "--name", name)
+    process = busybox_store.start(
+        "run", *options, "busybox", "sh", "-c", "echo ready; read line", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"ready\n"
+    process.kill()
+    process.communicate()
+    # its stdin ended with the client, so the shell does too
+    busybox_store("wait", name, code=None)
+    assert name not in busybox_store.text("ps", "-a", "--format", "{{.Names}}").split()
+
+
+def test_d_with_rm_goes_by_itself(busybox_store: Lamina, name: str) -> None:
+    busybox_store("run", "-d", "--rm", "--network", "none", "--name", name, "busybox", "sleep", "1000")
+    busybox_store("stop", "-t", "0", name)
+    busybox_store("wait", name, code=None)
+    assert name not in busybox_store.text("ps", "-a", "--format", "{{.Names}}").split()
