@@ -10,22 +10,28 @@ from __future__ import annotations
 import errno
 import marshal
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 from builder.errors import ContextError, from_os_error
 from builder.pipeline.filecopy import Changed, Facts, Goal, StatKey, transfer
 from builder.pipeline.trees import open_directory
-
-if TYPE_CHECKING:
-    import subprocess
 
 MANY = 1500
 """Files from which on workers pay: each costs some 30 ms to start."""
 _PIECE = 256
 _BYTES_PER_FILE = 40_000
 """Copying this many bytes takes about as long as the fixed cost of a file."""
+
+_OURS = str(Path(__file__).parent.parent.parent)
+_WORKER = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from builder.pipeline.copyworker import main; main(sys.argv[1:])"
+)
+"""Without site-packages: a worker needs nothing but the standard library and ours."""
 
 Item: TypeAlias = "tuple[int, str, str, int, int, int, int, StatKey | None]"
 """(id, name, name at the goal, mode, uid, gid, size, what an earlier read found)."""
@@ -118,51 +124,67 @@ def _make(root: int, path: str) -> int:
         return open_directory(root, path)
 
 
+class _Worker:
+    """A started process with its share of the work."""
+
+    def __init__(self, passed: Sequence[int]) -> None:
+        theirs_in, ours_in = os.pipe()
+        ours_out, theirs_out = os.pipe()
+        self.output = os.fdopen(ours_out, "rb")
+        actions = [(os.POSIX_SPAWN_DUP2, theirs_in, 0), (os.POSIX_SPAWN_DUP2, theirs_out, 1)]
+        # A descriptor duplicated to itself is one that stays open.
+        actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in passed]
+        command = [sys.executable, "-I", "-S", "-c", _WORKER, _OURS, *map(str, passed)]
+        try:
+            self.pid = os.posix_spawn(sys.executable, command, {}, file_actions=actions)
+        except BaseException:
+            os.close(ours_in)
+            self.output.close()
+            raise
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+        self._input = os.fdopen(ours_in, "wb")
+
+    def send(self, share: Sequence[Batch], *, digest: bool) -> None:
+        """Give it its work. Raises BrokenPipeError."""
+        with self._input:
+            marshal.dump((digest, [tuple(batch) for batch in share]), self._input)
+
+    def results(self, label: str) -> Iterator[tuple[int, Facts]]:
+        try:
+            results, failed = marshal.load(self.output)
+        except (EOFError, ValueError, TypeError) as err:
+            raise ContextError("a copying process ended early", hint="was it killed for lack of memory?") from err
+        if failed is not None:
+            raise failure(label, *failed)
+        for number, facts in results:
+            yield number, Facts(*facts)
+
+    def end(self) -> None:
+        """Stop it if it still runs; once only."""
+        self.output.close()
+        os.kill(self.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+        os.waitpid(self.pid, 0)
+
+
 def _in_processes(
     source: int, goal: int | None, batches: Sequence[Batch], workers: int, *, digest: bool, label: str
 ) -> Iterator[tuple[int, Facts]]:
-    import subprocess
-
-    shares = _shares(batches, workers)
-    started: list[subprocess.Popen[bytes]] = []
-    try:
-        for share in shares:
-            passed = (source,) if goal is None else (source, goal)
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-m", "builder.pipeline.copyworker", *map(str, passed)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                pass_fds=passed,
-                env={},
-            )
-            started.append(process)
-            assert process.stdin is not None
-            with process.stdin:
-                process.stdin.write(marshal.dumps((digest, [tuple(batch) for batch in share])))
+    passed = (source,) if goal is None else (source, goal)
+    with ExitStack() as undo:
+        started = []
+        try:
+            for share in _shares(batches, workers):
+                worker = _Worker(passed)
+                undo.callback(worker.end)
+                worker.send(share, digest=digest)
+                started.append(worker)
+        except BrokenPipeError as err:
+            raise ContextError("a copying process ended early", hint="was it killed for lack of memory?") from err
         # A worker writes when it is done with everything, so that waiting for one does not stop another.
-        for process in started:
-            yield from _results(process, label)
-    except BrokenPipeError as err:
-        raise ContextError("a copying process ended early", hint="was it killed for lack of memory?") from err
-    finally:
-        for process in started:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
-
-
-def _results(process: subprocess.Popen[bytes], label: str) -> Iterator[tuple[int, Facts]]:
-    assert process.stdout is not None
-    try:
-        results, failed = marshal.load(process.stdout)
-    except (EOFError, ValueError, TypeError) as err:
-        raise ContextError("a copying process ended early", hint="was it killed for lack of memory?") from err
-    if failed is not None:
-        raise failure(label, *failed)
-    for number, facts in results:
-        yield number, Facts(*facts)
+        for worker in started:
+            yield from worker.results(label)
 
 
 def _shares(batches: Sequence[Batch], workers: int) -> list[list[Batch]]:

@@ -32,6 +32,7 @@ from builder.pipeline.ignore import Filter
 from builder.pipeline.manifest import is_file, read_manifest, stat_key, write_manifest
 from builder.pipeline.permissions import chmod, numeric_owner, owner
 from builder.pipeline.scanning import Block, Entry, Part, Shape, fingerprint, scan
+from builder.store.layout import spread
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -211,6 +212,7 @@ class Selection:
             if spool is not None and spooling:
                 directory = spool / str(self.parts.index(part))
                 directory.mkdir(mode=0o755)
+                spread(directory)
                 part.spool = str(directory)
                 goal = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:

@@ -1,4 +1,4 @@
-"""A process that reads and copies files: ``python -I -m builder.pipeline.copyworker SOURCE_FD [GOAL_FD]``.
+"""A process that reads and copies files: ``main([SOURCE_FD, GOAL_FD])``.
 
 Started by ``bulkcopy`` with the directories as inherited descriptors. Reads (digest, batches) from stdin, writes
 ([(id, facts)], failure or None) to stdout when everything is done, both marshalled: the two ends are the same program.
@@ -31,7 +31,3 @@ def main(arguments: list[str]) -> None:
             break
     marshal.dump((results, failures[0] if failures else None), sys.stdout.buffer)
     sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

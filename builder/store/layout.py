@@ -43,6 +43,7 @@ DIRECTORIES = (
     "tmp",
     "empty",
 )
+_SPREAD = ("layers", "active", "flat", "tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +84,25 @@ class Layout:
                 )
             for name in DIRECTORIES:
                 (self.root / name).mkdir(mode=0o755 if name == "empty" else 0o700, exist_ok=True)
+                if name in _SPREAD:
+                    spread(self.root / name)
+
+
+def spread(path: Path) -> None:
+    """Have directories made in *path* lie apart from each other on the disk, where the file system can do that.
+
+    ext4 does not give the inode of a deleted file away for minutes, and looks at each such inode whenever a file is
+    made in the same block group: after 100,000 deletions nearby, making a file costs 0.5 ms, in a fresh group 0.01 ms.
+    """
+    import errno
+
+    from runtime.linux.files import spread_directories
+
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        spread_directories(fd)
+    except OSError as err:
+        if err.errno not in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EACCES, errno.ENOSYS):
+            raise
+    finally:
+        os.close(fd)

@@ -36,6 +36,8 @@ AT_SYMLINK_FOLLOW = 0x400
 
 _RACE_TRIES = 100
 _FICLONE = 0x40049409  # linux/fs.h _IOW(0x94, 9, int)
+_GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602  # linux/fs.h FS_IOC_GETFLAGS, FS_IOC_SETFLAGS (an int, in spite of it)
+_TOPDIR = 0x00020000  # linux/fs.h FS_TOPDIR_FL
 
 
 class _OpenHow(ctypes.Structure):
@@ -101,6 +103,17 @@ def linkat_fd(fd: int, dirfd: int, name: str | bytes) -> None:
 def ficlone(source: int, destination: int) -> None:
     """Share the whole content of *source* with *destination* (reflink). Raises OSError(EOPNOTSUPP, EXDEV, EINVAL)."""
     check(LIBC.ioctl(destination, ctypes.c_ulong(_FICLONE), source), "ioctl FICLONE")
+
+
+def spread_directories(fd: int) -> None:
+    """Have ext4 place each directory made in the directory *fd* in another part of the disk (``chattr +T``).
+
+    Raises OSError(ENOTTY, EOPNOTSUPP) on other file systems.
+    """
+    flags = ctypes.c_int()
+    check(LIBC.ioctl(fd, ctypes.c_ulong(_GETFLAGS), ctypes.byref(flags)), "ioctl FS_IOC_GETFLAGS")
+    flags.value |= _TOPDIR
+    check(LIBC.ioctl(fd, ctypes.c_ulong(_SETFLAGS), ctypes.byref(flags)), "ioctl FS_IOC_SETFLAGS")
 
 
 def syncfs(fd: int) -> None:
