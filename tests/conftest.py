@@ -46,7 +46,7 @@ class Lamina:
             capture_output=True,
             cwd=cwd,
             env=self.variables(environment),
-            timeout=280,
+            timeout=900,
             check=False,
         )
         if code is not None and done.returncode != code:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 Lamina = Any  # the fixture's type lives in conftest, which tests do not import
 
@@ -21,7 +21,7 @@ def test_every_conformance_case(lamina: Lamina, shared: Path, tmp_path: Path) ->
         env=lamina.variables(None),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1100,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
