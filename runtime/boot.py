@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-    from runtime.spec import Namespaces, Spec
+    from runtime.spec import Mount, Namespaces, Spec
 
 FLAGS = {"network": kernel.CLONE_NEWNET, "pid": kernel.CLONE_NEWPID, "ipc": kernel.CLONE_NEWIPC,
          "uts": kernel.CLONE_NEWUTS, "time": kernel.CLONE_NEWTIME, "cgroup": kernel.CLONE_NEWCGROUP}  # fmt: skip
@@ -159,7 +159,7 @@ def run(spec: Spec, sock: socket, builder: filesystems.Builder, program: bytes |
     mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
 
     # Mount points that the image lacks come from a lowest layer in memory, so that they are in no layer of the image.
-    _skeleton(f"{scratch}/skeleton", spec)
+    _skeleton(f"{scratch}/skeleton", spec, prepared)
     tree = filesystems.layers_in_memory(layers, f"{scratch}/files", f"{scratch}/skeleton")
     place = os.open(f"{scratch}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     mounts.move_mount(tree, place)
@@ -253,17 +253,11 @@ def _files(spec: Spec) -> list[tuple[str, str]]:
     return found
 
 
-def _skeleton(directory: str, spec: Spec) -> None:
+def _skeleton(directory: str, spec: Spec, prepared: list[tuple[Mount, int]]) -> None:
     paths = ["/proc/", "/dev/", "/sys/", *(path for path, _ in _files(spec))]
     if not spec.rootfs.keep_mount_points:
-        for mount in spec.mounts:
-            destination = filesystems.clean(mount.destination)
-            if mount.subpath:
-                # A file or a directory: nobody knows before it is looked up inside of the mount.
-                paths.append(destination.rpartition("/")[0] + "/")
-                continue
-            single = mount.type == "file" or (mount.type == "bind" and os.path.isfile(mount.source))
-            paths.append(destination + ("" if single else "/"))
+        for mount, fd in prepared:
+            paths.append(filesystems.clean(mount.destination) + ("/" if stat.S_ISDIR(os.fstat(fd).st_mode) else ""))
     for path in paths:
         head, _, name = path.rpartition("/")
         os.makedirs(directory + head, exist_ok=True)
