@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from builder.oci import mutate, platforms
 from builder.oci.configs import ContainerConfig, History
 from builder.oci.references import Reference
 from builder.store import apply, changesets
+from builder.store.leases import CACHE
 from builder.transfer import mirrors
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Bootstrapped:
     packages: int
 
 
+_SUITE = "bookworm"
+"""The Debian that "debian" means."""
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _DIRECTORIES = (
@@ -108,20 +111,20 @@ def bootstrap(
     from builder.transfer import debian
 
     machine = os.uname().machine
-    source = _source(request, etc_apt)
-    if suite and suite != "latest":
-        source = mirrors.Source(source.uri, suite, source.keyring)
+    suite = "" if suite == "latest" else suite
+    source = replace(_source(request, etc_apt), suite=suite or _SUITE)
+    architecture = _ARCHITECTURES.get(machine, machine)
     active = store.snapshots.prepare(())
     try:
         with store.scratch() as scratch:
-            emit(Progress(f"reading {source.uri} {source.suite}"))
-            architecture = _ARCHITECTURES.get(machine, machine)
-            mirror = mirrors.Mirror(source, architecture, request.proxies, mirrors.keyrings(etc_apt, source), scratch)
+            mirror = _mirror(store, request, source, architecture, scratch, emit, etc_apt)
             packages = debian.chosen(mirror.packages, request.include)
-            emit(Progress(f"fetching {len(packages)} packages", 0, sum(one.size for one in packages)))
-            debian.unpack(mirror, packages, active.upper)
+            text, total = f"fetching {len(packages)} packages", sum(one.size for one in packages)
+            emit(Progress(text, 0, total))
+            debian.unpack(mirror, packages, active.upper, lambda done: emit(Progress(text, done, total)))
             emit(Progress("configuring packages"))
-            debian.configure(launcher, active, source)
+            more = [one for one in _updates(source, etc_apt) if mirrors.exists(one, request.proxies)]
+            debian.configure(launcher, active, (source, *more))
     except BaseException:
         store.snapshots.discard(active)
         raise
@@ -131,15 +134,13 @@ def bootstrap(
 
 
 def _busybox(store: Store, request: Request, emit: Callable[[Progress], object], etc_apt: Path) -> Bootstrapped:
-    machine = os.uname().machine
     verified = True
     active = store.snapshots.prepare(())
     try:
         with store.scratch() as scratch:
             binary = next((path for path in _CANDIDATES if _is_static(path)), None)
             if binary is None:
-                emit(Progress("fetching busybox-static"))
-                binary, verified = _fetched(request, scratch, _ARCHITECTURES.get(machine, machine), etc_apt)
+                binary, verified = _fetched(store, request, scratch, emit, etc_apt)
             emit(Progress("making the root file system"))
             _lay_out(active.upper, binary)
     except BaseException:
@@ -184,13 +185,19 @@ def _kept(
 _CANDIDATES = (Path("/bin/busybox"), Path("/usr/bin/busybox"))
 
 
-def _fetched(request: Request, scratch: Path, architecture: str, etc_apt: Path) -> tuple[Path, bool]:
+def _fetched(
+    store: Store, request: Request, scratch: Path, emit: Callable[[Progress], object], etc_apt: Path
+) -> tuple[Path, bool]:
+    machine = os.uname().machine
+    architecture = _ARCHITECTURES.get(machine, machine)
     source = _source(request, etc_apt)
-    mirror = mirrors.Mirror(source, architecture, request.proxies, mirrors.keyrings(etc_apt, source), scratch)
+    mirror = _mirror(store, request, source, architecture, scratch, emit, etc_apt)
     package = mirror.packages.get("busybox-static")
     if package is None:
         raise DownloadFailed(f"{source.uri} has no package busybox-static in {source.suite}")
-    _, data = mirrors.data_member(mirror.download(package))
+    text = "fetching busybox-static"
+    deb = mirror.download(package, lambda done, total: emit(Progress(text, done, total)))
+    _, data = mirrors.data_member(deb)
     root = scratch / "busybox"
     root.mkdir()
     apply.extract(io.BytesIO(data), root)
@@ -200,6 +207,39 @@ def _fetched(request: Request, scratch: Path, architecture: str, etc_apt: Path) 
     raise DownloadFailed("package busybox-static has no static busybox in it")
 
 
+def _mirror(
+    store: Store,
+    request: Request,
+    source: mirrors.Source,
+    architecture: str,
+    scratch: Path,
+    emit: Callable[[Progress], object],
+    etc_apt: Path,
+) -> mirrors.Mirror:
+    store.lease().protect(CACHE, ["packages"])
+    text = f"reading {source.uri} {source.suite}"
+    emit(Progress(text))
+    return mirrors.Mirror(
+        source,
+        architecture,
+        request.proxies,
+        mirrors.keyrings(etc_apt, source),
+        scratch,
+        mirrors.Cache(store.layout.directory("caches") / "packages"),
+        lambda done, total: emit(Progress(text, done, total)),
+    )
+
+
+def _updates(source: mirrors.Source, etc_apt: Path) -> tuple[mirrors.Source, ...]:
+    """The suites beside *source* that bring updates and security fixes; whether the mirror has them, is to be seen."""
+    known = [one.uri for one in mirrors.sources(etc_apt) if one.suite.endswith("-security")]
+    security = known[0] if known else source.uri + "-security"
+    return (
+        replace(source, suite=f"{source.suite}-updates"),
+        replace(source, suite=f"{source.suite}-security", uri=security),
+    )
+
+
 def _source(request: Request, etc_apt: Path) -> mirrors.Source:
     """The mirror to use: the caller's with the host's suite, or the first that apt has without a suffix in its
     suite.
@@ -207,7 +247,7 @@ def _source(request: Request, etc_apt: Path) -> mirrors.Source:
     known = [one for one in mirrors.sources(etc_apt) if "-" not in one.suite and "/" not in one.suite]
     if request.mirror is not None:
         keyring = known[0].keyring if known else None
-        return mirrors.Source(request.mirror.rstrip("/"), known[0].suite if known else "stable", keyring)
+        return mirrors.Source(request.mirror.rstrip("/"), known[0].suite if known else _SUITE, keyring)
     if not known:
         raise DownloadFailed(
             "no Debian mirror is known: this host has no apt configuration", hint="name one with --mirror"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,8 +56,13 @@ def chosen(packages: Mapping[str, Package], include: Sequence[str]) -> tuple[Pac
     return tuple(found[name] for name in sorted(found))
 
 
-def unpack(mirror: Mirror, packages: Sequence[Package], root: Path) -> None:
-    """Fetch *packages*, four at a time, and unpack them below *root*, where they stay as files for dpkg too."""
+def unpack(
+    mirror: Mirror, packages: Sequence[Package], root: Path, told: Callable[[int], object] = lambda size: None
+) -> None:
+    """Fetch *packages*, four at a time, and unpack them below *root*, where they stay as files for dpkg too.
+
+    *told* hears how many bytes have come, from this thread.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     for name in _MERGED:
@@ -68,17 +73,20 @@ def unpack(mirror: Mirror, packages: Sequence[Package], root: Path) -> None:
     for name in ("status", "available"):
         (root / "var/lib/dpkg" / name).touch()
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    done = 0
     try:
         with ThreadPoolExecutor(4) as pool:
             for package, deb in zip(packages, pool.map(mirror.download, packages), strict=True):
                 (root / _DEBS / f"{package.name}_.deb").write_bytes(deb)
                 _, data = mirrors.data_member(deb)
                 apply.extract_archive(io.BytesIO(data), fd, "/", keep_links=True)
+                done += package.size
+                told(done)
     finally:
         os.close(fd)
 
 
-def configure(launcher: Launcher, active: Active, source: Source) -> None:
+def configure(launcher: Launcher, active: Active, sources: Sequence[Source]) -> None:
     """Let the new system's dpkg install what was unpacked, in a container on *active*; then write apt's sources.
 
     Raises: EngineError with the end of dpkg's output, ContainerError.
@@ -107,4 +115,5 @@ def configure(launcher: Launcher, active: Active, source: Source) -> None:
     if ended.code:
         raise EngineError(f"packages cannot be configured: exit code {ended.code}: {tail.decode(errors='replace')}")
     policy.unlink()
-    (root / "etc/apt/sources.list").write_text(f"deb {source.uri} {source.suite} main\n")
+    lines = [f"deb {source.uri} {source.suite} main\n" for source in sources]
+    (root / "etc/apt/sources.list").write_text("".join(lines))

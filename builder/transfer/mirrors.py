@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from builder.store.unpack import unpack
 _TIMEOUT = 30
 _INDEX_MAX = 256 << 20
 _PACKAGE_MAX = 1 << 30
+_CHUNK = 1 << 17
+_HEX = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +105,64 @@ def paragraphs(text: str) -> Iterator[dict[str, str]]:
             fields[key] = value.strip()
 
 
-def fetch(uri: str, proxies: Sequence[tuple[str, str]], *, limit: int) -> bytes:
-    """The bytes behind *uri*. Raises DownloadFailed, LimitExceeded."""
+def fetch(
+    uri: str,
+    proxies: Sequence[tuple[str, str]],
+    *,
+    limit: int,
+    watch: Callable[[int, int], object] = lambda done, total: None,
+) -> bytes:
+    """The bytes behind *uri*; *watch* hears (bytes so far, bytes in all or 0). Raises DownloadFailed, LimitExceeded."""
     import http.client
     import urllib.error
     import urllib.request
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(dict(proxies)))
+    data = bytearray()
     try:
         with opener.open(uri, timeout=_TIMEOUT) as answer:
-            data: bytes = answer.read(limit + 1)
+            total = int(answer.headers.get("Content-Length") or 0)
+            while chunk := answer.read(_CHUNK):
+                data += chunk
+                watch(len(data), total)
+                if len(data) > limit:
+                    raise LimitExceeded(f"{uri} is larger than {limit} bytes")
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as err:
         raise DownloadFailed(f"cannot fetch {uri}: {err}", hint="check the network, or name another --mirror") from err
-    if len(data) > limit:
-        raise LimitExceeded(f"{uri} is larger than {limit} bytes")
-    return data
+    if len(data) < total:
+        raise DownloadFailed(f"cannot fetch {uri}: it ended after {len(data)} of {total} bytes")
+    return bytes(data)
+
+
+def exists(source: Source, proxies: Sequence[tuple[str, str]]) -> bool:
+    """Whether the mirror has that suite now."""
+    try:
+        fetch(f"{source.uri}/dists/{source.suite}/InRelease", proxies, limit=_INDEX_MAX)
+    except DownloadFailed:
+        return False
+    return True
+
+
+class Cache:
+    """Packages and indexes that were fetched before, as files named by their sha256."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def get(self, sha256: str) -> bytes | None:
+        """The package with that digest, if it is here and whole."""
+        try:
+            data = (self._directory / sha256).read_bytes()
+        except FileNotFoundError:
+            return None
+        return data if hashlib.sha256(data).hexdigest() == sha256 else None
+
+    def put(self, sha256: str, data: bytes) -> None:
+        """Keep a package. Raises OSError."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        temporary = self._directory / f"{sha256}.{os.urandom(4).hex()}"
+        temporary.write_bytes(data)
+        temporary.rename(self._directory / sha256)
 
 
 class Mirror:
@@ -130,8 +175,11 @@ class Mirror:
         proxies: Sequence[tuple[str, str]],
         keyrings: Sequence[Path],
         scratch: Path,
+        cache: Cache,
+        watch: Callable[[int, int], object] = lambda done, total: None,
     ) -> None:
         self.source = source
+        self._cache = cache
         self._proxies = tuple(proxies)
         release = fetch(f"{source.uri}/dists/{source.suite}/InRelease", proxies, limit=_INDEX_MAX)
         self.verified = _verify(release, keyrings, scratch)
@@ -142,16 +190,23 @@ class Mirror:
         }
         if path not in wanted:
             raise DownloadFailed(f"{source.uri} has no packages for {architecture} in {source.suite}")
-        index = fetch(f"{source.uri}/dists/{source.suite}/{path}", proxies, limit=_INDEX_MAX)
-        _check(index, wanted[path], path)
+        index = self._fetched(f"dists/{source.suite}/{path}", wanted[path], _INDEX_MAX, watch)
         self.packages: Mapping[str, Package] = {one.name: one for one in _packages(index)}
 
-    def download(self, package: Package) -> bytes:
-        """The .deb file of *package*. Raises DownloadFailed, DigestMismatch."""
+    def download(self, package: Package, watch: Callable[[int, int], object] = lambda done, total: None) -> bytes:
+        """The .deb file of *package*, from the cache if it is there. Raises DownloadFailed, DigestMismatch."""
         if package.size > _PACKAGE_MAX:
             raise LimitExceeded(f"package {package.name} is larger than {_PACKAGE_MAX} bytes")
-        data = fetch(f"{self.source.uri}/{package.filename}", self._proxies, limit=package.size)
-        _check(data, package.sha256, package.name)
+        return self._fetched(package.filename, package.sha256, package.size, watch)
+
+    def _fetched(self, path: str, sha256: str, limit: int, watch: Callable[[int, int], object]) -> bytes:
+        if not _HEX.issuperset(sha256) or len(sha256) != 64:
+            raise DownloadFailed(f"{self.source.uri} has no sha256 of {path}")
+        data = self._cache.get(sha256)
+        if data is None:
+            data = fetch(f"{self.source.uri}/{path}", self._proxies, limit=limit, watch=watch)
+            _check(data, sha256, path)
+            self._cache.put(sha256, data)
         return data
 
 

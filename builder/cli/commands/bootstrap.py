@@ -16,9 +16,15 @@ def bootstrap(cli: Cli, values: Values, arguments: list[str]) -> int:
     from builder.engine import transfers
     from builder.transfer.bootstrap import Request
 
+    said = ""
+
     def told(progress: Progress) -> None:
-        if not values.on("quiet"):
-            cli.say(progress.text)
+        nonlocal said
+        # Once per work, not per piece of it that has come.
+        if progress.text != said and not values.on("quiet"):
+            said = progress.text
+            size = f" ({progress.total / 1e6:.1f} MB)" if progress.total and not progress.done else ""
+            cli.say(progress.text + size)
 
     proxies = tuple(
         (scheme, address)

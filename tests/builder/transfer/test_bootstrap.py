@@ -1,0 +1,45 @@
+"""Base images from the host's mirror."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from builder.errors import DownloadFailed, Unsupported
+from builder.store import Store, validate
+from builder.transfer import bootstrap
+from builder.transfer.bootstrap import Progress, Request
+
+WHEN = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def test_other_names_are_refused(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as store, pytest.raises(Unsupported):
+        bootstrap.bootstrap(store, Request("alpine", WHEN))
+
+
+def test_a_host_without_apt_needs_a_mirror(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as store:
+        with pytest.raises(DownloadFailed, match="no Debian mirror is known"):
+            bootstrap._source(Request("busybox", WHEN), tmp_path)
+        named = bootstrap._source(Request("busybox", WHEN, mirror="http://mirror/debian/"), tmp_path)
+        assert (named.uri, named.suite) == ("http://mirror/debian", "bookworm")
+        assert store.fsck() == ()
+
+
+@pytest.mark.root
+def test_busybox_is_an_image_and_is_made_the_same_again(tmp_path: Path) -> None:
+    heard: list[Progress] = []
+    with Store.open(tmp_path / "store") as store:
+        made = bootstrap.bootstrap(store, Request("busybox", WHEN), emit=heard.append)
+        assert made.references == ("busybox:latest",)
+        config = validate.image(store, made.image_id, full=True)
+        assert config.config.cmd == ("sh",)
+        assert heard[-1].text == "making the root file system"
+        again = bootstrap.bootstrap(store, Request("busybox", WHEN, tag="other:1"))
+        # The same files; only their times are of another minute.
+        first, second = (store.images.get(one.image_id).layers[0] for one in (made, again))
+        assert store.snapshots.get(first).content_digest == store.snapshots.get(second).content_digest
+        assert store.fsck(full=True) == ()
