@@ -32,7 +32,7 @@ class Output:
         self._splitters = {name: logwriter.Splitter(name) for name in _KINDS}
         self._log: logwriter.Writer | None = None
         self._console = -1
-        self._running = False
+        self._running = self._held = False
 
     def open(self, *, terminal: bool) -> tuple[int, int, int]:
         """The container's stdin, stdout and stderr, the caller's to close; -1 for what it does not need."""
@@ -66,7 +66,7 @@ class Output:
 
     def watch(self) -> None:
         """Read from now on."""
-        self._running = True
+        self._running, self._held = True, False
         for fd in self._streams:
             self._watch(fd)
 
@@ -95,7 +95,8 @@ class Output:
 
     def caught_up(self) -> None:
         """A client has taken what it was sent, or is gone: go on when reading was stopped for it."""
-        if self._running and not self._behind():
+        if self._held and self._running and not self._behind():
+            self._held = False
             for fd in self._streams:
                 self._watch(fd)
 
@@ -133,7 +134,8 @@ class Output:
         for client in tuple(self._clients):
             if client.streams & flag:
                 client.send(kind, data)
-        if self._behind():
+        if self._behind() and not self._held:
+            self._held = True
             for each in self._streams:
                 self._loop.forget(each)  # docker, too, lets the container wait for a reader
         return True

@@ -27,7 +27,7 @@ class Client:
         self.waits = False
         self._heard = bytearray()
         self._pending = bytearray()
-        self._closing = False
+        self._closing = self._writing = False
 
     @property
     def behind(self) -> int:
@@ -42,7 +42,8 @@ class Client:
     def watch(self) -> None:
         """Listen to it, and send what is pending."""
         supervisor = self._owner()
-        events = select.POLLIN | (select.POLLOUT if self._pending else 0)
+        self._writing = bool(self._pending)
+        events = select.POLLIN | (select.POLLOUT if self._writing else 0)
         supervisor.loop.watch(self._sock.fileno(), self._ready, events)
 
     def send(self, kind: int, payload: bytes = b"") -> None:
@@ -111,13 +112,13 @@ class Client:
             self.close()
             return
         del self._pending[:sent]
-        if self._pending:
+        if bool(self._pending) != self._writing:
             self.watch()
+        if self._pending:
             return
         if self._closing:
             self.close()
             return
-        self.watch()
         self._owner().caught_up()
 
 
