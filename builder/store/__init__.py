@@ -75,8 +75,11 @@ class Store:
         Raises StoreTooNew, StoreUnreadable, StoreCorrupt, StoreReadOnly, DiskFull.
         """
         layout = Layout(Path(root).absolute())
-        layout.create()
-        return Store(layout, Database(layout.database), note=note, clock=clock)
+        new = layout.create()
+        database = Database(layout.database)
+        if new:
+            database.reserve()
+        return Store(layout, database, note=note, clock=clock)
 
     def close(self) -> None:
         """Give back what was leased and close the database. Idempotent."""

@@ -205,13 +205,17 @@ class BuildCache:
         return record
 
 
-_COLUMNS = "key, content_key, step, text, leaves, parent, layer, content_digest, result, build, duration_us, created, place"
+_COLUMNS = (
+    "key, content_key, step, text, leaves, parent, layer, content_digest, result, build, duration_us, created, place"
+)
 _BATCH = 500
 """Keys in one SELECT."""
 
 
 def _record(row: Row) -> CacheRecord:
-    key, content_key, step, text, leaves, parent, layer, content_digest, result, build, duration_us, created, place = row
+    key, content_key, step, text, leaves, parent, layer, content_digest, result, build, duration_us, created, place = (
+        row
+    )
     return CacheRecord(
         key=key,
         step=step,

@@ -88,7 +88,7 @@ def collect(
             found = _Collection(store, cache_budget)
             moved: tuple[Path, ...] = ()
             try:
-                with store.database.write():
+                with store.database.write(removing=True):
                     found.mark_and_sweep(dangling=dangling)
                     if dry_run:
                         raise _Undo
@@ -103,6 +103,7 @@ def collect(
             finally:
                 remove_moved(moved)
             break
+    store.database.reserve()
     return Collected(tuple(found.items), dry_run)
 
 

@@ -150,7 +150,7 @@ class Containers:
         """Forget it, and remove its directory and its active snapshot, which must not be mounted. Idempotent."""
         # The lease lets the next command know, if we are killed, that something was left.
         self._lease()
-        with self._database.write(durable=True):
+        with self._database.write(durable=True, removing=True):
             row = self._database.row("SELECT layer FROM containers WHERE id = ?", (container_id,))
             self._database.run("DELETE FROM containers WHERE id = ?", (container_id,))
             self._database.run("DELETE FROM actives WHERE container = ?", (container_id,))

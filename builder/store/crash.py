@@ -15,7 +15,7 @@ NAMES = (
     "layer-renamed",
     "layer-row",
     "digests-row",
-    "discard-row",
+    "discard-removed",
     "failed-renamed",
     "failed-row",
     "flat-merged",

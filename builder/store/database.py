@@ -38,6 +38,9 @@ BUSY_MS = 60_000
 CHECKPOINT = 512
 """Pages of log (4 KiB each) after which a commit folds it into the database."""
 
+RESERVE = 512 << 10
+"""Bytes set aside for removing things on a full disk: room for the log of a transaction and for shared memory."""
+
 
 class Database:
     """One open database; may be used from several threads, one at a time inside."""
@@ -91,16 +94,19 @@ class Database:
             self._current().executemany(sql, parameters)
 
     @contextmanager
-    def write(self, *, durable: bool = False) -> Iterator[None]:
+    def write(self, *, durable: bool = False, removing: bool = False) -> Iterator[None]:
         """A transaction that is all or nothing; other writers wait up to a minute for it (then StoreBusy).
 
-        Raises StoreBusy, DiskFull, DeviceFailed, StoreReadOnly, StoreCorrupt.
+        `removing`: it makes room, so it must work on a full disk, too, and may use what is reserved for that. Raises
+        StoreBusy, DiskFull, DeviceFailed, StoreReadOnly, StoreCorrupt.
         """
         with self._guard:
             if self._depth:
                 assert self._durable or not durable, "a durable write cannot join one that is not"
                 yield
                 return
+            if removing:
+                self._use_reserve()
             with self._translated():
                 if self._writer is None:
                     self._writer = self._connect(readonly=False)
@@ -125,6 +131,29 @@ class Database:
         """Call it when the transaction of `write` that we are in has been committed; never if it fails."""
         assert self._depth, "only a transaction can be committed"
         self._afterwards.append(call)
+
+    def reserve(self) -> None:
+        """Set aside what a removing transaction needs on a full disk, unless it is there or there is no room."""
+        path = self._reserve()
+        status = os.statvfs(path.parent)
+        if path.exists() or status.f_bavail * status.f_frsize < 16 * RESERVE:
+            return
+        try:
+            with open(path, "wb") as file:
+                file.write(bytes(RESERVE))
+        except OSError:
+            path.unlink(missing_ok=True)
+
+    def _reserve(self) -> Path:
+        return self.path.with_name("reserve")
+
+    def _use_reserve(self) -> None:
+        status = os.statvfs(self.path.parent)
+        if status.f_bavail * status.f_frsize < RESERVE:
+            try:
+                self._reserve().unlink(missing_ok=True)
+            except OSError:
+                pass  # a store that cannot be written says so with the transaction
 
     def check(self) -> list[str]:
         """What SQLite's own check finds wrong; empty when nothing is."""
@@ -207,7 +236,8 @@ class Database:
         name = getattr(err, "sqlite_errorname", "") or ""
         if name.startswith("SQLITE_FULL"):
             return DiskFull(
-                f"cannot write {self.path}: the disk is full", hint="free some space (lamina system prune), then try again"
+                f"cannot write {self.path}: the disk is full",
+                hint="free some space (lamina system prune), then try again",
             )
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return StoreBusy(

@@ -339,7 +339,7 @@ class Images:
         """
         from builder.store.removal import remove
 
-        with self._database.write(durable=True):
+        with self._database.write(durable=True, removing=True):
             removed = remove(self, self._database, text, force=force, prune_parents=prune_parents, running=running)
         crashpoint("remove-rows")
         return removed

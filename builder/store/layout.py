@@ -1,6 +1,7 @@
 """Where things are below the root of a store, and the modes that keep other users out.
 
     lamina.db       everything with a row
+    reserve         zeros: room for removing things when the disk is full
     layers/ID       committed layers: overlay upper directories, read-only by promise
     active/KEY/     upper and work of containers and running steps
     failed/KEY      upper directories of failed steps, kept for a while
@@ -62,8 +63,8 @@ class Layout:
         assert name in DIRECTORIES, name
         return self.root / name
 
-    def create(self) -> None:
-        """Make what is missing. Raises StoreReadOnly, StoreUnreadable, DiskFull."""
+    def create(self) -> bool:
+        """Make what is missing; whether anything was. Raises StoreReadOnly, StoreUnreadable, DiskFull."""
         with disk_errors("open the store"):
             # The last directory of the list stands for all: a store that has it was made whole.
             if (self.root / DIRECTORIES[-1]).is_dir():
@@ -71,7 +72,7 @@ class Layout:
                     raise StoreUnreadable(
                         f"store {self.root} belongs to somebody else", hint="choose another store with --root"
                     )
-                return
+                return False
             if self.root.exists() and not self.root.is_dir():
                 raise StoreUnreadable(f"store {self.root} is not a directory", hint="choose another store with --root")
             self.root.mkdir(parents=True, exist_ok=True)
@@ -86,6 +87,7 @@ class Layout:
                 (self.root / name).mkdir(mode=0o755 if name == "empty" else 0o700, exist_ok=True)
                 if name in _SPREAD:
                     spread(self.root / name)
+            return True
 
 
 def spread(path: Path) -> None:

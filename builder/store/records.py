@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildNotFound, LogNotFound, disk_errors
+from builder.errors import BuildNotFound, DiskFull, LogNotFound, disk_errors
 from builder.store import trees
 
 if TYPE_CHECKING:
@@ -88,38 +88,54 @@ class LogWriter:
         self._file.write(_PLAIN)
 
     def write(self, stream: int, data: bytes, offset_us: int) -> None:
-        """Append a piece; beyond the limit it is only counted in `dropped`. Raises StoreError."""
+        """Append a piece; beyond the limit, or on a full disk, it is only counted in `dropped`. Raises StoreError.
+
+        A step that fills the disk must end with its own error, not with that of its log.
+        """
         if self._file is None:
             return
         kept = data[: self._left]
         self._left -= len(kept)
         self.dropped += len(data) - len(kept)
         if kept:
-            with disk_errors("write the log of a step"):
-                self._file.write(_FRAME.pack(offset_us, stream, len(kept)) + kept)
+            try:
+                with disk_errors("write the log of a step"):
+                    self._file.write(_FRAME.pack(offset_us, stream, len(kept)) + kept)
+            except DiskFull:
+                self._left = 0
+                self.dropped += len(kept)
 
     def flush(self) -> None:
         """Let readers see what was written."""
         if self._file is not None:
-            with disk_errors("write the log of a step"):
-                self._file.flush()
+            try:
+                with disk_errors("write the log of a step"):
+                    self._file.flush()
+            except DiskFull:
+                self._left = 0
 
     def close(self) -> None:
-        """End and pack the log; an empty one leaves no file. Idempotent."""
-        if self._file is None:
+        """End and pack the log; an empty one leaves no file, one on a full disk stays unpacked. Idempotent."""
+        file, self._file = self._file, None
+        if file is None:
             return
+        temporary = self._path.with_suffix(".tmp")
+        try:
+            with disk_errors("write the log of a step"):
+                file.close()
+                self._pack(temporary)
+        except DiskFull:
+            temporary.unlink(missing_ok=True)
+
+    def _pack(self, temporary: Path) -> None:
         import zlib
 
-        with disk_errors("write the log of a step"):
-            self._file.close()
-            self._file = None
-            data = self._path.read_bytes()[1:]
-            if not data:
-                self._path.unlink()
-                return
-            temporary = self._path.with_suffix(".tmp")
-            temporary.write_bytes(_PACKED + zlib.compress(data, 1))
-            os.replace(temporary, self._path)
+        data = self._path.read_bytes()[1:]
+        if not data:
+            self._path.unlink()
+            return
+        temporary.write_bytes(_PACKED + zlib.compress(data, 1))
+        os.replace(temporary, self._path)
 
 
 class Records:

@@ -208,11 +208,11 @@ class Snapshots:
     def discard_key(self, key: str) -> None:
         """As `discard`, by the key alone."""
         # Out of sight first: what is in tmp/ is ours until we end, and garbage after that.
-        moved = self._aside(self._actives / _checked(key))
+        trees.remove(self._aside(self._actives / _checked(key)))
+        crashpoint("discard-removed")
+        # Last, since on a full disk there is room for it only now.
         with self._database.write():
             self._database.run("DELETE FROM actives WHERE key = ?", (key,))
-        crashpoint("discard-row")
-        trees.remove(moved)
 
     def set_digests(
         self,

@@ -118,6 +118,58 @@ print("pruned")
     assert out == "pruned\n"
 
 
+def test_images_and_containers_can_be_removed_on_a_full_disk(tmp_path: Path) -> None:
+    out = _in_small_disk(
+        tmp_path,
+        """
+with Store.open(root) as store:
+    maker = Maker(store)
+    for name in ("one", "two"):
+        maker.image(name, files={"f": name * 200_000})
+    container = store.containers.create(image="x", layer=store.snapshots.prepare([]).key, config="{}")
+fill(0)
+with Store.open(root) as store:
+    store.images.remove("one")
+    store.containers.remove(container.id)
+    assert store.collect().freed == 600_000
+    assert not (root / "reserve").exists()
+os.unlink(disk / "ballast")
+with Store.open(root) as store:
+    store.collect()
+    assert (root / "reserve").exists(), "set aside again for the next time"
+    assert store.fsck(full=True) == ()
+    assert [one.references[0].familiar() for one in store.images.list()] == ["two:latest"]
+print("removed")
+""",
+        "24m",
+    )
+    assert out == "removed\n"
+
+
+def test_the_log_of_a_step_that_fills_the_disk_is_cut_and_no_error(tmp_path: Path) -> None:
+    out = _in_small_disk(
+        tmp_path,
+        """
+with Store.open(root) as store:
+    build = store.records.start_build()
+    log = store.records.open_log(build, 1)
+    log.write(1, b"before", 0)
+    log.flush()
+    fill(0)
+    for number in range(20):
+        log.write(1, bytes(100_000), number)
+    log.close()
+    assert log.dropped > 1_000_000
+    os.unlink(disk / "ballast")
+    chunks = list(store.records.read_log(build, 1))
+    assert chunks[0].data == b"before"
+    assert store.fsck() == ()
+print("cut")
+""",
+    )
+    assert out == "cut\n"
+
+
 def test_a_disk_too_small_for_a_store_is_a_clear_error(tmp_path: Path) -> None:
     out = _in_small_disk(
         tmp_path,
