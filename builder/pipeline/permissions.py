@@ -95,20 +95,20 @@ def _symbolic(bits: int, who: str, operator: str, what: str, *, is_dir: bool) ->
             change |= value << _SHIFT[one]
         if letter == "s":
             change |= (0o4000 if "u" in classes else 0) | (0o2000 if "g" in classes else 0)
-        elif letter == "t":
+        elif letter == "t" and "o" in classes:
             change |= 0o1000
-    mask = sum(7 << _SHIFT[one] for one in set(classes))
     if not who:
-        # Without a class the umask holds, as in chmod(1).
+        # Without a class the umask holds, as in chmod(1), but "=" takes away everything.
         change &= ~_UMASK
-        mask &= ~_UMASK
     if operator == "+":
         return bits | change
     if operator == "-":
         return bits & ~change
-    special = (0o4000 if "u" in classes else 0) | (0o2000 if "g" in classes else 0)
-    # "=" keeps setuid and setgid of a directory, as GNU chmod does.
-    return (bits & ~mask & ~(0 if is_dir else special)) | change
+    mask = sum(7 << _SHIFT[one] for one in set(classes)) | (0o1000 if "o" in classes else 0)
+    if not is_dir:
+        # "=" keeps setuid and setgid of a directory, as GNU chmod does.
+        mask |= (0o4000 if "u" in classes else 0) | (0o2000 if "g" in classes else 0)
+    return (bits & ~mask) | change
 
 
 def _user(name: str, root: int | None) -> Owner:
