@@ -155,6 +155,17 @@ class Launcher:
         """Execute *process* in the namespaces of the container whose first process is *pid*, equally hardened."""
         return self._begin(("exec", pid, to_plain(process), seccomp), stdin, stdout, stderr, None)
 
+    def leave(self, running: Running) -> None:
+        """Let what runs go on without this process: its output is lost, and nobody can wait for it.
+
+        *running* and every other one of this launcher is given up; the next start makes a new launcher.
+        """
+        with self._lock:
+            assert self._main is not None
+            sync.send(self._main, ("leave",), () if running.console is None else (running.console,))
+            self._main.close()
+            self._main = None
+
     def close(self) -> None:
         """End the launcher, and with it every container that still runs."""
         with self._lock:

@@ -43,8 +43,9 @@ class _Loop:
         self.spare: Spare | None = None
         self.next: Spec | None = None
         self.watch(main.fileno(), self.request)
-        parent = os.pidfd_open(os.getppid())  # forks of the command may hold the socket open after its death
-        self.watch(parent, self.end)
+        self.parent = os.pidfd_open(os.getppid())  # forks of the command may hold the socket open after its death
+        self.watch(self.parent, self.end)
+        self.left = False
 
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
         self.handlers[fd] = handler
@@ -105,6 +106,9 @@ class _Loop:
         if message[0] == "prepare":
             self.next = sync.as_spec(message[1])
             return
+        if message[0] == "leave":
+            self.leave(fds)
+            return
         channel = socket(AF_UNIX, SOCK_STREAM, 0, fds[3])
         try:
             if message[0] == "start":
@@ -125,6 +129,31 @@ class _Loop:
         finally:
             for fd in fds[:3]:
                 os.close(fd)
+
+    def leave(self, consoles: tuple[int, ...]) -> None:
+        """The command goes, what runs stays: its output is thrown away, and we end with the last of it."""
+        self.left = True
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        self.forget(self.parent)
+        self.forget(self.main.fileno())
+        self.main.close()
+        for container in self.children:
+            self.forget(container.channel.fileno())
+        for console in consoles:
+            self.watch(console, lambda console=console: self.drain(console))  # type: ignore[misc]
+        if not self.children:
+            self.end()
+
+    def drain(self, console: int) -> None:
+        try:
+            data = os.read(console, 65536)
+        except OSError:
+            data = b""  # EIO: the last process has closed the terminal
+        if not data:
+            self.forget(console)
+            os.close(console)
 
     def end(self) -> None:
         for container in self.children:
@@ -184,6 +213,8 @@ class _Container:
             self.tell(("exited", status, usage, oom))
         self.channel.close()
         child.release()  # whoever waits for the container needs nothing of this
+        if loop.left and not loop.children:
+            loop.end()
 
 
 def _reap() -> None:

@@ -176,8 +176,9 @@ def follow(
                             selector.unregister(0)
 
 
-def join_console(console: int, *, stdin: bool) -> None:
-    """Join our terminal with the console of a process until its output ends."""
+def join_console(console: int, *, stdin: bool, keys: bytes) -> None:
+    """Join our terminal with the console of a process until its output ends. Raises Detached."""
+    typed = Keys(keys)
     with _signals(lambda _: None, proxy=False) as woken, selectors.DefaultSelector() as selector:
         with raw(0) if stdin and os.isatty(0) else _nothing():
             selector.register(console, selectors.EVENT_READ, "console")
@@ -202,7 +203,7 @@ def join_console(console: int, *, stdin: bool) -> None:
                     else:
                         data = os.read(0, 65536)
                         if data:
-                            write_all(console, data)
+                            write_all(console, typed.pass_on(data))
                         else:
                             selector.unregister(0)
 

@@ -182,6 +182,11 @@ def exec_(engine: Engine, name: str, request: ExecRequest, *, stdin: int | None,
     )
 
 
+def leave_exec(engine: Engine, running: Running) -> None:
+    """A process that `exec_` started goes on after this command: with the container it ends at the latest."""
+    engine.launcher().leave(running)
+
+
 def log_path(engine: Engine, container: Container) -> str:
     """Where the container's output is kept."""
     from runtime.logwriter import FILE_NAME

@@ -127,6 +127,9 @@ def test_exec(busybox_store: Lamina, name: str) -> None:
     assert "executable file not found" in run("exec", name, "nothing", code=127).stderr.decode()
     run("exec", name, "/etc/passwd", code=126)
     run("exec", name, "sh", "-c", "kill -9 $$", code=137)
+    assert run("exec", "-d", name, "sleep", "88").stdout == b""
+    assert any(row.endswith("sleep 88") for row in run.text("top", name).splitlines())
+    run("exec", "-d", name, "nothing", code=127)
     run("stop", "-t", "0", name)
     assert "is not running" in run("exec", name, "true", code=125).stderr.decode()
     assert "No such container: nobody" in run("exec", "nobody", "true", code=125).stderr.decode()

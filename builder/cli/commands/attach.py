@@ -40,7 +40,8 @@ def attach(cli: Cli, values: Values, arguments: list[str]) -> int:
         session.close()
     if code is None:
         cli.say("read escape sequence")
-    return code or 0
+        return 1
+    return code
 
 
 def exec_(cli: Cli, values: Values, arguments: list[str]) -> int:
@@ -56,11 +57,9 @@ def exec_(cli: Cli, values: Values, arguments: list[str]) -> int:
             env += parse_env_file(file.read(), path, cli.env.get)
     env += [parse_env(text, cli.env.get) for text in values.all("env")]
     tty, interactive = values.on("tty"), values.on("interactive")
-    if values.on("detach"):
-        raise UsageError(
-            "-d, --detach: exec in the background is not supported; run it without -d and with & at the end"
-        )
-    if tty and interactive and not cli.terminal_in():
+    detach = values.on("detach")
+    keys = terminal.parse_keys(values.text("detach-keys") or terminal.DETACH)
+    if tty and interactive and not detach and not cli.terminal_in():
         cli.say("the input device is not a TTY")
         return 1
     request = lifecycle.ExecRequest(
@@ -72,9 +71,20 @@ def exec_(cli: Cli, values: Values, arguments: list[str]) -> int:
         privileged=values.on("privileged"),
         console_size=terminal.size(1) if tty else None,
     )
-    running = lifecycle.exec_(cli.engine, name, request, stdin=0 if interactive else None, stdout=1, stderr=2)
+    with open(os.devnull, "r+b") as null:
+        streams = (null.fileno(), null.fileno()) if detach else (1, 2)
+        stdin = 0 if interactive and not detach else None
+        running = lifecycle.exec_(cli.engine, name, request, stdin=stdin, stdout=streams[0], stderr=streams[1])
+    if detach:
+        lifecycle.leave_exec(cli.engine, running)
+        return 0
     if running.console is not None:
-        terminal.join_console(running.console, stdin=interactive)
+        try:
+            terminal.join_console(running.console, stdin=interactive, keys=keys)
+        except terminal.Detached:
+            cli.say("read escape sequence")
+            lifecycle.leave_exec(cli.engine, running)
+            return 1
         os.close(running.console)
     end = running.wait()
     if end.error is not None:
