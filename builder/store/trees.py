@@ -141,13 +141,22 @@ class _Merge:
         self._target = target
         self._keep_marks = keep_marks
         self._links: dict[tuple[int, int], str] = {}
+        self._open: list[int] = []
 
     def add(self, source: str) -> None:
         self._links.clear()
+        try:
+            self._add(source)
+        finally:
+            for descriptor in self._open:
+                os.close(descriptor)
+            self._open.clear()
+
+    def _add(self, source: str) -> None:
         times = [(source, self._target, os.lstat(source))]
         waiting = [(source, self._target)]
         while waiting:
-            here, there = waiting.pop()
+            here, there = map(self._short, waiting.pop())
             with os.scandir(here) as entries:
                 names = sorted(entry.name for entry in entries)
             for name in names:
@@ -159,6 +168,13 @@ class _Merge:
         # Last, deepest first: making a child changes its directory's times and may need its permissions.
         for origin, made, status in reversed(times):
             _attributes(origin, made, status, keep_marks=self._keep_marks)
+
+    def _short(self, path: str) -> str:
+        """A name for this directory that leaves room below it: its descriptor's when it is too long itself."""
+        if len(path) <= _LONG // 4 or len(os.fsencode(path)) <= _LONG:
+            return path
+        self._open.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        return f"/proc/self/fd/{self._open[-1]}"
 
     def _entry(self, origin: str, made: str, status: os.stat_result) -> bool:
         """Put one entry in place; True for a directory whose entries are to follow."""

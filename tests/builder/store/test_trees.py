@@ -148,11 +148,12 @@ def test_removal_takes_everything_and_follows_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["outside"] and os.listdir(outside) == ["kept"]
 
 
-def test_removal_of_a_very_deep_tree(tmp_path: Path) -> None:
-    top = tmp_path / "deep"
+def test_a_very_deep_tree_is_copied_and_removed(tmp_path: Path) -> None:
+    top, copy = tmp_path / "deep", tmp_path / "copy"
     top.mkdir()
+    copy.mkdir()
     here = os.open(top, os.O_RDONLY)
-    for number in range(1500):
+    for number in range(1000):
         # Far beyond the length that a path may have.
         name = "d" * (1 + number % 40)
         os.mkdir(name, dir_fd=here)
@@ -161,8 +162,21 @@ def test_removal_of_a_very_deep_tree(tmp_path: Path) -> None:
         os.close(here)
         here = below
     os.close(here)
+    trees.copy(top, copy)
+    assert _depth(copy) == _depth(top) == 1000
     trees.remove(top)
-    assert not top.exists()
+    trees.remove(copy)
+    assert os.listdir(tmp_path) == []
+
+
+def _depth(top: Path) -> int:
+    here, depth = os.open(top, os.O_RDONLY), 0
+    while names := [name for name in os.listdir(here) if name != "file"]:
+        below = os.open(names[0], os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here, depth = below, depth + 1
+    os.close(here)
+    return depth
 
 
 def test_sizes_count_hard_links_once(tmp_path: Path) -> None:
