@@ -43,3 +43,25 @@ def test_busybox_is_an_image_and_is_made_the_same_again(tmp_path: Path) -> None:
         first, second = (store.images.get(one.image_id).layers[0] for one in (made, again))
         assert store.snapshots.get(first).content_digest == store.snapshots.get(second).content_digest
         assert store.fsck(full=True) == ()
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_debian_is_configured_and_names_its_updates(tmp_path: Path) -> None:
+    from runtime.container import Launcher
+
+    heard: list[Progress] = []
+    with Store.open(tmp_path / "store") as store, Launcher() as launcher:
+        made = bootstrap.bootstrap(store, Request("debian", WHEN, include=("less",)), launcher, emit=heard.append)
+        assert made.references == ("debian:bookworm", "debian:latest")
+        validate.image(store, made.image_id)
+        root = store.snapshots.get(store.images.get(made.image_id).layers[0]).path
+        lines = (root / "etc/apt/sources.list").read_text().splitlines()
+        assert [line.split()[2] for line in lines] == ["bookworm", "bookworm-updates", "bookworm-security"]
+        installed = (root / "var/lib/dpkg/status").read_text()
+        assert installed.count("Status: install ok installed") == made.packages
+        assert (root / "usr/bin/less").exists()
+        assert not list((root / "var/cache/apt/archives").glob("*.deb"))
+        fetched = [one for one in heard if one.text.startswith("fetching")]
+        assert fetched[-1].done == fetched[-1].total > 0
+        assert len(fetched) == made.packages + 1
