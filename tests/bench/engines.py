@@ -41,6 +41,14 @@ def timed(command: list[str], environment: Mapping[str, str], log: Path) -> Timi
     return Timing(seconds, usage.ru_maxrss * 1024, process.returncode)
 
 
+def unmount_below(directory: Path) -> None:
+    """Take away what a daemon left mounted (the namespace of its host network)."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in reversed(mounts):
+        if mount.startswith(f"{directory}/"):
+            subprocess.run(["umount", "-l", mount], check=False)
+
+
 class Engine(AbstractContextManager["Engine"]):
     """An engine with docker's command line; subclasses say where they differ."""
 
@@ -132,6 +140,7 @@ class Docker(Engine):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.environment = {"DOCKER_HOST": f"unix://{directory}/sock", "DOCKER_BUILDKIT": self.buildkit}
+        self.had_bridge = Path("/sys/class/net/docker0").exists()
         with open(self.log, "ab") as output:
             self.daemon = subprocess.Popen(
                 [
@@ -173,6 +182,9 @@ class Docker(Engine):
     def __exit__(self, *_: object) -> None:
         super().__exit__()
         self.stop()
+        unmount_below(self.directory)
+        if not self.had_bridge:
+            subprocess.run(["ip", "link", "delete", "docker0"], check=False, stderr=subprocess.DEVNULL)
 
 
 class DockerClassic(Docker):

@@ -107,7 +107,7 @@ def run30(directory: Path) -> Iterator[Case]:
     lines = "".join(f"RUN echo {n} > /f{n}\n" for n in range(30))
     write(directory / "Dockerfile", f"FROM {BASE}\n{lines}")
     yield Case("run30 none", Build(directory, "bench-run30"))
-    yield Case("run30 default", Build(directory, "bench-run30", network="default"), rounds=3)
+    yield Case("run30 default", Build(directory, "bench-run30", network="default"), rounds=2)
 
 
 def copy50k(directory: Path) -> Iterator[Case]:
