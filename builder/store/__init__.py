@@ -31,7 +31,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import disk_errors
+from builder.errors import DiskFull, disk_errors
 from builder.store.database import Database
 from builder.store.layout import Layout
 from builder.store.leases import Lease, Leases
@@ -147,7 +147,10 @@ class Store:
         if dead:
             from builder.store.sweep import sweep
 
-            sweep(self)
+            try:
+                sweep(self)
+            except DiskFull:
+                pass  # what we are about to do may be to make room
         return lease
 
     def _give_back(self, lease: Lease) -> None:

@@ -12,7 +12,7 @@ import sqlite3
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from builder.errors import AmbiguousId, ContainerNotFound, InvalidName, NameInUse, disk_errors
+from builder.errors import AmbiguousId, ContainerNotFound, DiskFull, InvalidName, NameInUse, disk_errors
 from builder.store import trees
 from builder.store.crash import crashpoint
 
@@ -149,7 +149,10 @@ class Containers:
     def remove(self, container_id: str) -> None:
         """Forget it, and remove its directory and its active snapshot, which must not be mounted. Idempotent."""
         # The lease lets the next command know, if we are killed, that something was left.
-        self._lease()
+        try:
+            self._lease()
+        except DiskFull:
+            pass  # then it must work without
         with self._database.write(durable=True, removing=True):
             row = self._database.row("SELECT layer FROM containers WHERE id = ?", (container_id,))
             self._database.run("DELETE FROM containers WHERE id = ?", (container_id,))

@@ -44,7 +44,7 @@ def sweep(store: Store) -> tuple[Garbage, ...]:
     with store.locks.attempt(LOCK) as free:
         if not free:
             return ()
-        with store.database.write():
+        with store.database.write(removing=True):
             forget_dead(store)
             found = find_garbage(store)
             moved = move_away(store, found)

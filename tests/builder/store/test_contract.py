@@ -92,9 +92,9 @@ def test_3_images_and_references_wait_for_the_disk(store: Store, make: Any, monk
     asked: list[bool] = []
     write = Database.write
 
-    def watched(self: Database, *, durable: bool = False) -> Any:
+    def watched(self: Database, *, durable: bool = False, removing: bool = False) -> Any:
         asked.append(durable)
-        return write(self, durable=durable)
+        return write(self, durable=durable, removing=removing)
 
     image = make.image("one")
     monkeypatch.setattr(Database, "write", watched)

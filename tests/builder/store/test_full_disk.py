@@ -129,8 +129,8 @@ with Store.open(root) as store:
     container = store.containers.create(image="x", layer=store.snapshots.prepare([]).key, config="{}")
 fill(0)
 with Store.open(root) as store:
-    store.images.remove("one")
     store.containers.remove(container.id)
+    store.images.remove("one")
     assert store.collect().freed == 600_000
     assert not (root / "reserve").exists()
 os.unlink(disk / "ballast")
