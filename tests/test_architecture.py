@@ -21,7 +21,6 @@ ONLY_IN = {
     "rich": ("builder/cli/",),
     "dockerfile_parse": ("builder/engine/pin",),
     "tarsafe": ("builder/transfer/",),
-    "pyroute2": ("runtime/",),
     "subprocess": (
         "runtime/",
         "builder/pipeline/remote.py",
