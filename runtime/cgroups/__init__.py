@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from runtime.cgroups import v1, v2
+from runtime.cgroups import v1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def create(name: str, parent: str = "") -> Cgroup:
     hierarchies = v1.hierarchies()
     if hierarchies:
         return v1.create(name, hierarchies, parent)
+    from runtime.cgroups import v2
+
     return v2.create(name, parent)
 
 
@@ -74,17 +76,25 @@ def of_process(pid: int) -> Cgroup:
     hierarchies = v1.hierarchies()
     if hierarchies:
         return v1.of_process(pid, hierarchies)
+    from runtime.cgroups import v2
+
     return v2.of_process(pid)
 
 
 def reap() -> int:
     """Kill and remove every group whose owner is gone; how many there were. Never raises for a single one."""
     hierarchies = v1.hierarchies()
-    return v1.reap(hierarchies) if hierarchies else v2.reap()
+    if hierarchies:
+        return v1.reap(hierarchies)
+    from runtime.cgroups import v2
+
+    return v2.reap()
 
 
 def version() -> int:
     """1 or 2, as `docker info` says; 0 when nothing is mounted."""
     if v1.hierarchies():
         return 1
+    from runtime.cgroups import v2
+
     return 2 if os.path.exists(f"{v2.ROOT}/cgroup.controllers") else 0
