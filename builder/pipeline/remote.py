@@ -96,7 +96,8 @@ def download(
     from email.utils import parsedate_to_datetime
     from http.client import HTTPException
 
-    request = urllib.request.Request(url, headers={"User-Agent": "lamina", **(headers or {})})
+    place, own = _without_password(url)
+    request = urllib.request.Request(place, headers={"User-Agent": "lamina", **own, **(headers or {})})
     path = directory / (filename(url) or "index")
     digest = hashlib.sha256()
     size = 0
@@ -220,7 +221,9 @@ class _Git:
         )
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"git {arguments[0]} ended with {done.returncode}"]
-            raise ContextError(f"failed to fetch {self._shown}: {said[-1]}")
+            # The first fatal line is the reason, what follows it are consequences.
+            reason = next((line for line in said if line.startswith("fatal: ")), said[-1])
+            raise ContextError(f"failed to fetch {self._shown}: {reason}")
         return done.stdout
 
 
@@ -250,6 +253,19 @@ def _opener(environment: Mapping[str, str]) -> OpenerDirector:
 
     proxies = {scheme: value for scheme in ("http", "https") if (value := setting(f"{scheme}_proxy"))}
     return urllib.request.build_opener(Redirects, Proxies(proxies))
+
+
+def _without_password(url: str) -> tuple[str, Mapping[str, str]]:
+    """(*url* without "user:password@", the header that says the same)."""
+    import base64
+
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, {}
+    name, _, password = user.partition(":")
+    plain = f"{unquote(name)}:{unquote(password)}".encode()
+    return parts._replace(netloc=host).geturl(), {"Authorization": f"Basic {base64.b64encode(plain).decode()}"}
 
 
 def _shown(url: str) -> str:
