@@ -77,6 +77,9 @@ class TarReader:
     content of a file: headers, padding, the end. After the last member :meth:`drain` reads what follows the archive's
     end.
 
+    *skip* moves the stream on by a number of bytes, for who only lists: contents are then not read, nothing of them is
+    observed, and whether the last one is there in full is for the caller to compare (``size``).
+
     Raises from any call: ArchiveInvalid, LimitExceeded, and what *stream* raises.
     """
 
@@ -88,8 +91,10 @@ class TarReader:
         max_entries: int = _MAX,
         observe: Callable[[bytes], object] | None = None,
         literal: Callable[[bytes], object] | None = None,
+        skip: Callable[[int], object] | None = None,
     ) -> None:
         self._stream = stream
+        self._skip = skip
         self._observe = observe
         self._literal = literal
         self._max_bytes = max_bytes
@@ -113,8 +118,7 @@ class TarReader:
         """The next member, or None after the last one."""
         if self._done:
             return None
-        for _ in self.chunks():
-            pass
+        self._pass()
         name = link = None
         records: dict[bytes, bytes] = {}
         offsets: list[bytes] = []
@@ -150,6 +154,17 @@ class TarReader:
         if self._pad:
             pad, self._pad = self._pad, 0
             self._take_literal(pad)
+
+    def _pass(self) -> None:
+        """Leave what is unread of the current member."""
+        beyond = self._left + self._pad - (len(self._buffer) - self._at)
+        if self._skip is None or beyond <= 0:
+            for _ in self.chunks():
+                pass
+            return
+        self._skip(beyond)
+        self.size += beyond
+        self._buffer, self._at, self._left, self._pad = b"", 0, 0, 0
 
     def drain(self) -> None:
         """Read to the end of the stream: padding to whole records, or whatever a writer left there."""

@@ -125,11 +125,15 @@ def open_archive(stream: Readable, store: Store, limits: Limits | None) -> Itera
     with ExitStack() as undo:
         file = _seekable(stream, store, bounds, undo)
         start = file.tell()
-        reader = TarReader(file, max_bytes=bounds.bytes, max_entries=_MEMBERS)
+        reader = TarReader(
+            file, max_bytes=bounds.bytes, max_entries=_MEMBERS, skip=lambda count: file.seek(count, os.SEEK_CUR)
+        )
         if reader.next() is None:
             raise ArchiveInvalid("archive is empty")
         while reader.next() is not None:
             pass
+        if start + reader.size > os.fstat(file.fileno()).st_size:
+            raise ArchiveInvalid("archive is cut off")
         file.seek(start)
         members: dict[str, Any] = {}
         try:
