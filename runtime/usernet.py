@@ -39,6 +39,11 @@ def needed() -> bool:
         os.close(owner)
 
 
+def usable() -> bool:
+    """Whether one of the programs is there, and this user may make the device that both of them need."""
+    return os.access("/dev/net/tun", os.R_OK | os.W_OK) and any(_find(name) for name in ("pasta", "slirp4netns"))
+
+
 class Helper:
     """The program of one container. It ends with ``stop``, or with the process that started it."""
 

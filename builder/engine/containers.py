@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from builder.engine import codec, images
 from builder.engine.options.environment import merged
 from builder.engine.options.mounts import MountRequest, MountType
-from builder.engine.requests import ContainerRequest, HealthRequest
+from builder.engine.requests import Attachment, ContainerRequest, HealthRequest
 from builder.errors import InvalidInput, WrongState
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def create(engine: Engine, request: ContainerRequest) -> Container:
     Raises ImageNotFound, NameInUse, InvalidName, InvalidInput, VolumeError, NetworkNotFound; nothing is left then.
     """
     image = images.find(engine, request.image)
+    if not request.network.attachments and lacks_network(request):
+        request = replace(request, network=replace(request.network, attachments=(Attachment("host"),)))
     definition = resolve(request, image.config.config)
     check_memory(request.limits.resources)
     _check_networks(engine, request)
@@ -86,6 +88,19 @@ def create(engine: Engine, request: ContainerRequest) -> Container:
     if any(_wants_copy(mount) for mount in mounts):
         _populate(engine, container, mounts)
     return container
+
+
+def lacks_network(request: ContainerRequest) -> bool:
+    """Whether a container that asks for no network gets the host's: as a plain user whom no program connects.
+
+    One that publishes ports is not given it, since the ports would be others: its start then says what is missing.
+    """
+    from runtime import usernet
+
+    network = request.network
+    if network.attachments or network.ports or network.publish_all:
+        return False
+    return usernet.needed() and not usernet.usable()
 
 
 def resolve(request: ContainerRequest, image: ContainerConfig) -> Definition:

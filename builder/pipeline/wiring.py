@@ -1,8 +1,8 @@
 """The network of RUN steps: what a mode means on this host, and an endpoint for each step that wants one.
 
 As root the default is the bridge of this store with NAT to the outside. A plain user cannot make interfaces on the
-host, so his steps use the host's network as it is. An endpoint belongs to this process: should it be killed, the next
-command that needs the network takes it back.
+host: his steps get a network by pasta or slirp4netns, and use the host's as it is where neither is installed. An
+endpoint belongs to this process: should it be killed, the next command that needs the network takes it back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 HOST = "host"
 NONE = "none"
 _RESOLVER_FILES = ("/run/systemd/resolve/resolv.conf", "/etc/resolv.conf")
-_WHOLE_RANGE = "4294967295"
 
 
 class Wiring:
@@ -27,15 +26,17 @@ class Wiring:
         self._directory = directory
         self._guard = threading.Lock()
         self._networks: Networks | None = None
-        self._plain: bool | None = None
+        self._outside: bool | None = None
 
     def mode(self, wanted: str) -> str:
         """ "host", "none", or the name of a network of ours, for a step that asks for *wanted*."""
         if wanted in (HOST, NONE):
             return wanted
-        if self._plain is None:
-            self._plain = _in_user_namespace()
-        if self._plain:
+        if self._outside is None:
+            from runtime import usernet
+
+            self._outside = usernet.needed() and not usernet.usable()
+        if self._outside:
             return HOST
         return "bridge" if wanted in ("default", "") else wanted
 
@@ -80,7 +81,3 @@ def _read(path: str) -> str:
             return file.read(1 << 20)
     except OSError:
         return ""
-
-
-def _in_user_namespace() -> bool:
-    return _WHOLE_RANGE not in _read("/proc/self/uid_map").split()

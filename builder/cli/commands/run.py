@@ -38,6 +38,11 @@ def _create(cli: Cli, values: Values, request: ContainerRequest) -> Container:
     cidfile = values.text("cidfile")
     if cidfile and os.path.exists(cidfile):
         raise UsageError(f"container ID file found, make sure the other container isn't running or delete {cidfile}")
+    if containers.lacks_network(request):
+        cli.say(
+            "warning: this container uses the host's network: one of its own needs pasta or slirp4netns, and access"
+        )
+        cli.say("to /dev/net/tun")
     try:
         container = containers.create(cli.engine, request)
     except ImageNotFound as error:
