@@ -152,7 +152,9 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A whole container. *id* names its cgroup: letters, digits, ``_.-``. See ``runtime.defaults`` for a good start.
+    """A whole container. *id*: letters, digits, ``_.-``; names its cgroup, unless it takes a prepared process with one.
+
+    See ``runtime.defaults`` for a good start.
 
     *seccomp*: "default", "unconfined" or the JSON text of a profile in docker's form.
     *hosts* and *resolv_conf*: the text of /etc/hosts and /etc/resolv.conf, None for whatever the image has; they and
