@@ -13,7 +13,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from builder.errors import disk_errors
+from builder.errors import DiskFull, disk_errors
 from builder.store.locks import is_held
 
 if TYPE_CHECKING:
@@ -63,8 +63,11 @@ class Lease:
         """End the lease. Idempotent."""
         if self._descriptor < 0:
             return
-        with self._database.write():
-            self._database.run("DELETE FROM leases WHERE id = ?", (self.id,))
+        try:
+            with self._database.write():
+                self._database.run("DELETE FROM leases WHERE id = ?", (self.id,))
+        except DiskFull:
+            pass  # without its lock the row is that of a dead process: the next sweep takes it
         try:
             os.unlink(self._path)
         except FileNotFoundError:

@@ -146,6 +146,26 @@ print("removed")
     assert out == "removed\n"
 
 
+def test_what_has_been_done_is_not_spoilt_by_a_disk_that_fills_up_before_the_end(tmp_path: Path) -> None:
+    out = _in_small_disk(
+        tmp_path,
+        """
+store = Store.open(root)
+store.snapshots.prepare([])
+(root / "reserve").unlink(missing_ok=True)
+fill(0)
+store.close()
+os.unlink(disk / "ballast")
+with Store.open(root) as store:
+    store.lease()
+    assert store.fsck() == ()
+    assert os.listdir(root / "active") == [] and len(os.listdir(root / "leases")) == 1
+print("closed")
+""",
+    )
+    assert out == "closed\n"
+
+
 def test_the_log_of_a_step_that_fills_the_disk_is_cut_and_no_error(tmp_path: Path) -> None:
     out = _in_small_disk(
         tmp_path,
