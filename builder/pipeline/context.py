@@ -351,11 +351,12 @@ def _read_inside(root: int, name: str, largest: int) -> bytes | None:
 
 
 def _read_fd(fd: int, name: str, largest: int) -> bytes:
+    kind = os.fstat(fd).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(fd)
+        what = "is a directory" if stat.S_ISDIR(kind) else "not a regular file"
+        raise ContextError(f"failed to read dockerfile: read {name}: {what}")
     with os.fdopen(fd, "rb") as file:
-        kind = os.fstat(fd).st_mode
-        if not stat.S_ISREG(kind):
-            what = "is a directory" if stat.S_ISDIR(kind) else "not a regular file"
-            raise ContextError(f"failed to read dockerfile: read {name}: {what}")
         data = file.read(largest + 1)
     if len(data) > largest:
         raise ContextError(f"{name} is larger than {largest >> 20} MiB")
