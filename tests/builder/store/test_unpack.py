@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from builder.store.unpack import Peekable, compression, unpack
 
 zstandard = pytest.importorskip("zstandard")
 
-PACK = {
+PACK: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "bzip2": bz2.compress,
     "xz": lzma.compress,

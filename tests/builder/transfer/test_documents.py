@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import EngineError
+from builder.oci.references import Reference
 from builder.store import Store, tarheaders
 from builder.transfer import docker_archive
 
@@ -45,7 +46,10 @@ def docker(manifest: object = None, raw: bytes | None = None, **entry: object) -
 
 
 def layout(
-    *, index: Mapping[str, object] | None = None, manifest: Mapping[str, object] | None = None, **blobs: bytes
+    *,
+    index: Mapping[str, object] | None = None,
+    manifest: Mapping[str, object] | None = None,
+    blobs: Mapping[str, bytes] | None = None,
 ) -> bytes:
     """An OCI layout with one image; *index* and *manifest* replace fields (None: take it away)."""
     files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
@@ -64,7 +68,7 @@ def layout(
     described = blob("manifest.v1+json", json.dumps(document).encode())
     described["annotations"] = {"io.containerd.image.name": "docker.io/library/app:1"}
     files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [described], **(index or {})}).encode()
-    return tar({**files, **blobs})
+    return tar({**files, **(blobs or {})})
 
 
 def described(text: str, **fields: object) -> dict[str, object]:
@@ -105,7 +109,7 @@ REFUSED = {
     "layers no list": docker(Layers="l/layer.tar"),
     "tag outside": docker(RepoTags=["../../x"]),
     "tag with a digest's form": docker(RepoTags=["sha256:" + "a" * 64 + "/x:y:z"]),
-    "blob of another content": layout(**{"blobs/sha256/" + digest(LAYER)[7:]: b"x" * len(LAYER)}),
+    "blob of another content": layout(blobs={"blobs/sha256/" + digest(LAYER)[7:]: b"x" * len(LAYER)}),
     "manifest with manifests": layout(manifest={"manifests": [described(digest(LAYER))]}),
     "index with layers": layout(index={"layers": [OTHER]}),
     "index with a config": layout(index={"config": OTHER}),
@@ -169,7 +173,5 @@ def test_an_archive_that_breaks_in_the_middle_leaves_the_store_clean(damage: str
         assert names == ([] if damage == "cut" else ["one:1"])
 
 
-def _reference(name: str) -> object:
-    from builder.oci.references import Reference
-
+def _reference(name: str) -> Reference:
     return Reference.parse(name)
