@@ -11,7 +11,7 @@ import os
 import stat
 from typing import NamedTuple
 
-from builder.errors import BuildError, ContextError
+from builder.errors import BuildError, ContextError, from_os_error
 from builder.pipeline import placing
 from builder.pipeline.filecopy import key_of, set_owner
 from builder.pipeline.manifest import stat_key
@@ -110,8 +110,12 @@ def copy_top(root: int, write: int) -> None:
 def _unpack(part: Part, target: placing.Target, parts: tuple[str, ...]) -> None:
     from builder.store.apply import extract_archive
 
-    with os.fdopen(open_source(part), "rb") as stream:
-        extract_archive(stream, target.write, "/" + "/".join(parts), owner=target.owner)
+    try:
+        with os.fdopen(open_source(part), "rb") as stream:
+            extract_archive(stream, target.write, "/" + "/".join(parts), owner=target.owner)
+    except OSError as err:
+        # On a detached overlay the kernel answers EAGAIN for a link to "/..": it stays an error, not an escape.
+        raise from_os_error(err, "unpack") or BuildError(f"cannot unpack {part.name}: {err.strerror}") from err
 
 
 def open_source(part: Part) -> int:
