@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+def below(root: Path) -> list[str]:
+    """Mounts below `root` that any process sees, and other processes that name it in their arguments."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        try:
+            mounts = (process / "mountinfo").read_text()
+            arguments = (process / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        found += [line for line in mounts.splitlines() if str(root) in line]
+        if str(root) in arguments:
+            found.append(arguments)
+    return found
+
+
+@pytest.fixture(scope="session")
+def leftovers() -> Callable[[Path], list[str]]:
+    """What still runs or is mounted below a directory."""
+    return below
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Set up first, so checked last: a run ends with no mount and no process of its own."""
+    base = tmp_path_factory.getbasetemp()
+    yield
+    assert below(base) == []
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
+Leftovers = Callable[[Path], list[str]]
 Lamina = Any  # the fixture's type lives in conftest, which tests do not import
 
 
@@ -34,28 +36,11 @@ def twenty_steps(directory: Path) -> Path:
     return directory
 
 
-def leftovers(root: Path) -> list[str]:
-    """Mounts below `root` that this or any process sees, and processes that name it."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit() or int(process.name) == os.getpid():
-            continue
-        try:
-            mounts = (process / "mountinfo").read_text()
-            arguments = (process / "cmdline").read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        found += [line for line in mounts.splitlines() if str(root) in line]
-        if str(root) in arguments:
-            found.append(arguments)
-    return found
-
-
 ROUNDS = 100
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_lose_nothing(busybox: Lamina, tmp_path: Path) -> None:
+def test_a_hundred_kills_lose_nothing(busybox: Lamina, tmp_path: Path, leftovers: Leftovers) -> None:
     context = twenty_steps(tmp_path / "context")
     busybox("build", "-t", "expected", context)
     expected = diff_ids(busybox, "expected")
@@ -84,7 +69,7 @@ def test_a_hundred_kills_lose_nothing(busybox: Lamina, tmp_path: Path) -> None:
     assert leftovers(busybox.root) == []
 
 
-def test_eight_builds_at_once(busybox: Lamina, tmp_path: Path) -> None:
+def test_eight_builds_at_once(busybox: Lamina, tmp_path: Path, leftovers: Leftovers) -> None:
     same = twenty_steps(tmp_path / "same")
     contexts = [same] * 4
     for n in range(4):
