@@ -217,7 +217,10 @@ class Launcher:
                             while sync.receive(channel) is not None:
                                 pass
                             raise
-                        sync.send(channel, ("go",))
+                        try:
+                            sync.send(channel, ("go",))
+                        except BrokenPipeError:
+                            pass  # it has failed already, which is the next that we are told
                 elif got[0] == "started":
                     return Running(channel, pid, pidfd, fds[0] if fds else None)
                 elif got[0] == "failed":

@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, EngineError
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from builder.store.snapshots import Active
     from runtime.container import Exit, Launcher
 
-_WAIT_MAX = 0.1
-"""Seconds between two looks at a lock that another process holds."""
 _SYSTEM_DIRECTORIES = ("dev", "proc", "sys")
 
 
@@ -97,6 +95,8 @@ class Executor:
         if missing:
             self._make_all(missing)
         layers = () if self.plan.last is None else self._layers(self.plan.last)
+        if missing:
+            self.store.snapshots.sync()  # the disk writes while the threads still hash
         for layer in layers if missing else ():
             self._content(layer)
         return layers
@@ -136,10 +136,13 @@ class Executor:
 
     def _settle(self, step: StepSpec) -> None:
         """Give *step* its layers: from the cache, by content, or by making it."""
+        from builder.pipeline.schedule import exclusive
+
         state = self._state(step)
         below = lookup.layers_below(step, self._states)
         assert below is not None
-        with self._in_flight(state.key):
+        assert self._cancel is not None
+        with exclusive(self.store, f"step {state.key}", self._cancel):
             if not step.forced:
                 record = self.store.buildcache.lookup(state.key)
                 if record is not None and lookup.stands(record, step, below, self._states):
@@ -153,19 +156,6 @@ class Executor:
                         self._take(step, same, below, by_content=True)
                         return
             self._make(step, below, lookup.reason(step, state, self.store))
-
-    @contextmanager
-    def _in_flight(self, key: str) -> Iterator[None]:
-        """Hold the lock of a step, waiting for another build that makes it; ends early when this one is stopped."""
-        assert self._cancel is not None
-        delay = 0.002
-        while True:
-            with self.store.locks.attempt(f"step {key}") as ours:
-                if ours:
-                    yield
-                    return
-            self._cancel.wait(delay)
-            delay = min(2 * delay, _WAIT_MAX)
 
     def _take(
         self, step: StepSpec, record: CacheRecord, below: tuple[LayerID, ...], *, by_content: bool = False
@@ -219,7 +209,11 @@ class Executor:
         if cancelled:
             self.store.snapshots.discard(active)
         else:
-            facts["directory"] = str(self.store.snapshots.keep_failed(active, self.build, step.number).path)
+            try:
+                facts["directory"] = str(self.store.snapshots.keep_failed(active, self.build, step.number).path)
+            except EngineError:
+                # The step's own error counts; a disk that the step has filled has no room for looking back.
+                self.store.snapshots.discard(active)
         if isinstance(err, BuildError) and step.span is not None and not err.excerpt:
             err.excerpt = self.plan.source.citation(step.span)
         self.emit(progress.StepFailed(step.number, step.name, self.clock(), str(err), cancelled))
@@ -362,9 +356,29 @@ class Executor:
                 return None
             return (str(self.sources.bound_directory(source.context, work.mounts[position].source)),)
 
+        def fill(position: int, target: Path) -> None:
+            from builder.pipeline.copy_step import CopySpec, materialise
+
+            source = work.sources[position]
+            assert source is not None
+            tree = (
+                self.sources.context(source.context)
+                if source.step is None
+                else self.sources.stage(self._layers(source.step), "the cache's stage")
+            )
+            spec = CopySpec((work.mounts[position].source or "/",), "/")
+            materialise(self.sources.copy(spec, tree), upper=target, root=None)
+
         try:
             around = RunEnvironment(
-                self.request, self.store, self.launcher(), lowers, self._wiring, self.sources.scratch, self._cancel
+                self.request,
+                self.store,
+                self.launcher(),
+                lowers,
+                fill,
+                self._wiring,
+                self.sources.scratch,
+                self._cancel,
             )
             ended: Exit = run(work, active, around, output)
         finally:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, StepFailed
-from builder.pipeline.schedule import StepCancelled
+from builder.pipeline.schedule import StepCancelled, exclusive
 from builder.pipeline.wiring import HOST, NONE
 from runtime.errors import CommandNotFound, CommandNotInvocable, ContainerError
 from runtime.spec import Mount, Namespaces, Process, Rlimit, Rootfs
@@ -52,6 +52,8 @@ class RunEnvironment:
     store: Store
     launcher: Launcher
     lowers: Lowers
+    fill: Callable[[int, Path], None]
+    """Position of a cache mount and an empty directory → copies there what its from= and source= name."""
     wiring: Wiring
     scratch: Callable[[], Path]
     cancel: Cancel
@@ -75,10 +77,9 @@ def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[
             assert endpoint is not None
             try:
                 around.wiring.attach(endpoint, pid)
-            except OSError:
-                # When the container died while it was prepared, the launcher tells why as soon as we are done.
-                if _is_alive(pid):
-                    raise
+            except (FileNotFoundError, ProcessLookupError):
+                # It died while it was prepared: the launcher tells why as soon as we are done.
+                return
 
         ends: dict[int, int] = {}
         writers: list[int] = []
@@ -109,15 +110,6 @@ def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[
             hint = "it was killed from outside, perhaps because the machine ran out of memory"
         raise StepFailed("RUN", ended.code, command=command, hint=hint)
     return ended
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether the process exists and is more than a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b") ")[2][:1] not in (b"Z", b"X", b"")
-    except OSError:
-        return False
 
 
 @contextmanager
@@ -215,9 +207,9 @@ def _mounts(
     if mount.type == "secret":
         return _secret(mount, around, env)
     if mount.type == "ssh":
-        return _ssh(mount, around, env)
+        return _ssh(mount, around, env, undo)
     if mount.type == "cache":
-        return [_cache(mount, around, undo)]
+        return [_cache(mount, position, around, undo)]
     lowers = around.lowers(position) or (str(around.store.layout.directory("empty")),)
     rootfs = Rootfs(lowers, readonly=mount.readonly)
     return [Mount("overlay", "", mount.target, readonly, subpath=mount.source.strip("/"), rootfs=rootfs)]
@@ -249,37 +241,57 @@ def _secret_bytes(secret: Secret) -> bytes:
         raise BuildError(f"secret {secret.id}: cannot read {secret.path}: {err.strerror}") from err
 
 
-def _ssh(mount: RunMount, around: RunEnvironment, env: dict[str, str]) -> list[Mount]:
+def _ssh(mount: RunMount, around: RunEnvironment, env: dict[str, str], undo: ExitStack) -> list[Mount]:
+    """The agent's socket, by way of one of ours that has the owner and mode that the step wants."""
     agent = next((one for one in around.request.ssh if one.id == mount.id), None)
     if agent is None:
         if mount.required:
             raise BuildError(f"no SSH key {mount.id!r} forwarded from the client", hint="give an agent with --ssh")
         return []
+    from builder.pipeline.relay import Relay
+
+    place = around.scratch() / "agent.sock"
+    undo.enter_context(Relay(place, agent.socket))
+    place.chmod(0o600 if mount.mode is None else mount.mode)
+    os.chown(place, mount.uid or 0, mount.gid or 0)
     env.setdefault("SSH_AUTH_SOCK", mount.target)
-    return [Mount("bind", str(agent.socket), mount.target)]
+    return [Mount("bind", str(place), mount.target)]
 
 
-def _cache(mount: RunMount, around: RunEnvironment, undo: ExitStack) -> Mount:
-    """The directory of a cache mount; its name is a digest, so an id can say nothing about paths."""
+def _cache(mount: RunMount, position: int, around: RunEnvironment, undo: ExitStack) -> Mount:
+    """The directory of a cache mount; its name is a digest, so an id can say nothing about paths.
+
+    A new one starts as a copy of what from= names. A private one that is in use stays with its user: the next gets
+    another.
+    """
     import hashlib
 
-    caches = around.store.layout.directory("caches")
     name = hashlib.sha256(f"{mount.id}\0{mount.from_}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    locks = around.store.locks
     if mount.sharing == "locked":
-        undo.enter_context(around.store.locks.hold(f"cache {name}"))
+        undo.enter_context(exclusive(around.store, f"cache {name}", around.cancel))
     elif mount.sharing == "private":
         number = 0
-        while not undo.enter_context(around.store.locks.attempt(f"cache {name} {number}")):
+        while not undo.enter_context(locks.attempt(f"cache {name} {number}")):
             number += 1
         name = f"{name}-{number}" if number else name
     around.store.lease().protect("cache", [name])
-    path = caches / name
-    try:
-        path.mkdir(mode=0o700)
-    except FileExistsError:
-        pass
-    else:
-        path.chmod(0o755 if mount.mode is None else mount.mode)
-        os.chown(path, mount.uid or 0, mount.gid or 0)
+    path = around.store.caches_dir / name
+    with locks.hold(f"new cache {name}"):
+        if not path.is_dir():
+            _make_cache(path, mount, position, around)
     options = ("ro",) if mount.readonly else ()
-    return Mount("bind", str(path), mount.target, options, subpath=mount.source.strip("/"))
+    return Mount("bind", str(path), mount.target, options, subpath=mount.source.strip("/") if not mount.from_ else "")
+
+
+def _make_cache(path: Path, mount: RunMount, position: int, around: RunEnvironment) -> None:
+    """Appears with its contents or not at all."""
+    made = around.scratch() / "cache"
+    if not mount.from_:
+        made.mkdir()
+        os.chmod(made, 0o755 if mount.mode is None else mount.mode)
+        os.chown(made, mount.uid or 0, mount.gid or 0)
+    else:
+        made.mkdir()
+        around.fill(position, made)
+    made.rename(path)

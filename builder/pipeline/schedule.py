@@ -10,10 +10,18 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from builder.errors import BuildError
+
+if TYPE_CHECKING:
+    from builder.store import Store
+
+_LONGEST_WAIT = 0.1
+"""Seconds between two looks at a lock that another build holds."""
 
 
 class StepCancelled(BuildError):
@@ -47,6 +55,19 @@ class Cancel:
     def close(self) -> None:
         """Give the descriptor back."""
         os.close(self._fd)
+
+
+@contextmanager
+def exclusive(store: Store, name: str, cancel: Cancel) -> Iterator[None]:
+    """Hold the lock *name* of the store, waiting for whoever has it. Raises StepCancelled when stopped meanwhile."""
+    delay = 0.002
+    while True:
+        with store.locks.attempt(name) as ours:
+            if ours:
+                yield
+                return
+        cancel.wait(delay)
+        delay = min(2 * delay, _LONGEST_WAIT)
 
 
 def run_all(needs: Mapping[int, Collection[int]], work: Callable[[int], None], *, jobs: int, cancel: Cancel) -> None:
