@@ -224,6 +224,12 @@ def reading(flags: tuple[Flag, ...], values: Values, name: str, parse: Callable[
     return _read(flag, values.text(name), parse) if values.given(name) else None
 
 
+def reading_all(flags: tuple[Flag, ...], values: Values, name: str, parse: Callable[[str], T]) -> tuple[T, ...]:
+    """As `checked_all`, for the flags of another command."""
+    flag = next(each for each in flags if each.name == name)
+    return tuple(_read(flag, text, parse) for text in values.all(name))
+
+
 def _read(flag: Flag, text: str, parse: Callable[[str], T]) -> T:
     from builder.errors import InvalidInput
     from runtime.errors import ContainerError

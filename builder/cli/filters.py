@@ -65,6 +65,8 @@ def images(engine: Engine, listed: Iterable[Listed], wanted: Wanted) -> list[Lis
     """The images that the filters leave. Raises ImageNotFound for `before` and `since`."""
     from builder.engine.options.units import parse_moment
 
+    if "reference" in wanted:
+        from dataclasses import replace
     dangling = truth(wanted, "dangling")
     bounds = {key: [_created(engine, name) for name in wanted.get(key, ())] for key in ("before", "since")}
     until = [parse_moment(text, engine.clock()) for text in wanted.get("until", ())]
@@ -79,10 +81,14 @@ def images(engine: Engine, listed: Iterable[Listed], wanted: Wanted) -> list[Lis
             continue
         if until and created > min(until):
             continue
-        if "reference" in wanted and not any(
-            names(reference, pattern) for reference in image.references for pattern in wanted["reference"]
-        ):
-            continue
+        if "reference" in wanted:
+            # of an image with several names only those that match are shown
+            matching = tuple(
+                each for each in image.references if any(names(each, pattern) for pattern in wanted["reference"])
+            )
+            if not matching:
+                continue
+            image = replace(image, references=matching)
         if "label" in wanted and not labelled(engine.store.images.get(image.id).config.config.labels, wanted["label"]):
             continue
         left.append(image)

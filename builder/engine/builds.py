@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.errors import ContextError
+from builder.errors import ContextError, InvalidReference
 
 if TYPE_CHECKING:
     from builder.engine.options.limits import Ulimit
@@ -84,7 +84,10 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
     from builder.pipeline import request as r
 
     for tag in wish.tags:
-        Reference.parse(tag)  # a name that is not valid must not be found out after the build
+        try:
+            Reference.parse(tag)  # a name that is not valid must not be found out after the build
+        except InvalidReference as err:
+            raise InvalidReference(tag, message=f'invalid tag "{tag}": {err.message}') from err
 
     def scratch() -> Path:
         # In the store: what a killed build leaves there, the next command removes.

@@ -114,7 +114,7 @@ def wish(cli: Cli, values: Values, arguments: list[str]) -> BuildWish:
         no_cache=values.on("no-cache"),
         no_cache_filter=values.all("no-cache-filter"),
         network=values.text("network"),
-        add_hosts=values.all("add-host"),
+        add_hosts=_add_hosts(values),
         **_limits(values),
         cgroup_parent=values.text("cgroup-parent"),
         platform=(values.all("platform") or (cli.env.get("DOCKER_DEFAULT_PLATFORM", ""),))[0],
@@ -152,6 +152,7 @@ def _limits(values: Values) -> dict[str, Any]:
     if not any(values.given(name) for name in _LIMITS):
         return {}
     from builder.cli.container_flags import reading as read
+    from builder.cli.container_flags import reading_all
     from builder.engine.options.limits import parse_ulimit
     from builder.engine.options.units import parse_bytes, parse_memory_swap
     from runtime.spec import Resources
@@ -167,9 +168,18 @@ def _limits(values: Values) -> dict[str, Any]:
     )
     return {
         "shm_size": read(FLAGS, values, "shm-size", parse_bytes),
-        "ulimits": tuple(parse_ulimit(text) for text in values.all("ulimit")),
+        "ulimits": reading_all(FLAGS, values, "ulimit", parse_ulimit),
         "resources": resources,
     }
+
+
+def _add_hosts(values: Values) -> tuple[str, ...]:
+    if values.given("add-host"):
+        from builder.cli.container_flags import reading_all
+        from builder.engine.options.limits import parse_add_host
+
+        reading_all(FLAGS, values, "add-host", parse_add_host)
+    return values.all("add-host")
 
 
 def _context(text: str) -> tuple[str, str]:
@@ -216,8 +226,6 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
     from builder.cli.progress import MODES, open_view
     from builder.engine import builds
 
-    if len(arguments) > 1 or not arguments:
-        raise UsageError(f"'lamina build' requires 1 argument, got {len(arguments)}")
     mode = values.text("progress") or cli.env.get("BUILDKIT_PROGRESS", "") or "auto"
     if mode not in MODES:
         raise UsageError(f"invalid progress mode {mode}; use one of {', '.join(MODES)}")
@@ -326,6 +334,7 @@ COMMANDS = {
         "Build an image from a Dockerfile",
         build,
         flags=FLAGS,
+        arguments=(1, 1),
         complete="file",
         aliases="lamina build, lamina builder build, lamina image build, lamina buildx b, lamina buildx build",
     )
