@@ -1,0 +1,143 @@
+"""From text to ordered steps, without a store: `make_plan` with images made up here."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from builder.errors import ImageNotFound
+from builder.oci.configs import ContainerConfig, ImageConfig
+from builder.oci.platforms import Platform
+from builder.pipeline.plan import Plan, make_plan
+from builder.pipeline.request import BuildRequest
+from builder.pipeline.steps import Base, BaseStep, CopyStep, RunStep, WorkdirStep
+from parser import parse
+from parser.errors import DockerfileError
+
+HOST = Platform("linux", "amd64")
+
+
+def image(name: str, **settings: object) -> Base:
+    config = ImageConfig(architecture="amd64", os="linux", config=ContainerConfig(**settings))  # type: ignore[arg-type]
+    return Base(f"sha256:{name}", name, config, (f"layer-{name}",), (None,))
+
+
+IMAGES = {
+    "base": image("base", env=("PATH=/bin", "FROM_BASE=1"), user="app", cmd=("sh",)),
+    "triggers": image("triggers", on_build=("RUN echo triggered", "ENV T=1")),
+}
+
+
+def planned(text: str, images: Mapping[str, Base] = IMAGES, **request: object) -> Plan:
+    def bases(reference: str, platform: Platform | None) -> Base:
+        if reference not in images:
+            raise ImageNotFound(reference)
+        return images[reference]
+
+    return make_plan(parse(text), BuildRequest(text.encode(), **request), bases, host=HOST)  # type: ignore[arg-type]
+
+
+def texts(plan: Plan) -> list[str]:
+    return [step.text for step in plan.steps]
+
+
+def test_only_what_the_target_needs_is_planned_dependencies_first() -> None:
+    text = (
+        "FROM base AS unused\nRUN false\nFROM base AS lib\nRUN make lib\n"
+        "FROM base AS app\nCOPY --from=lib /lib /lib\nRUN make app\n"
+    )
+    plan = planned(text)
+    assert texts(plan) == ["FROM base", "RUN make lib", "COPY --from=lib /lib /lib", "RUN make app"]
+    copy = plan.steps[2]
+    assert (copy.parent, copy.inputs) == (1, (2,))
+    assert texts(planned(text, target="lib")) == ["FROM base", "RUN make lib"]
+    with pytest.raises(DockerfileError, match='target stage "lab" could not be found') as caught:
+        planned(text, target="lab")
+    assert caught.value.hint == "did you mean lib?"
+
+
+def test_equal_steps_of_two_stages_are_one() -> None:
+    plan = planned("FROM base AS a\nRUN same\nFROM base AS b\nRUN same\nFROM a\nCOPY --from=b /x /\n")
+    assert texts(plan) == ["FROM base", "RUN same", "COPY --from=b /x /"]
+    assert plan.steps[2].parent == plan.steps[2].inputs[0] == 2
+
+
+def test_words_see_the_values_from_before_their_instruction() -> None:
+    plan = planned("FROM base\nENV A=1\nENV A=2 B=$A\nARG C=$B\nRUN x\nWORKDIR /$A\n", build_args={})
+    run, workdir = plan.steps[1].work, plan.steps[2].work
+    assert isinstance(run, RunStep)
+    assert dict(run.env) == {"PATH": "/bin", "FROM_BASE": "1", "A": "2", "B": "1", "C": "1"}
+    assert run.args == {"C"}
+    assert run.user == "app"
+    assert isinstance(workdir, WorkdirStep)
+    assert workdir.path == "/2"
+
+
+def test_a_stage_on_a_stage_goes_on_with_its_settings() -> None:
+    plan = planned('FROM base AS a\nARG V=1\nENV E=$V\nSHELL ["/sh"]\nCMD a\nFROM a\nRUN echo $V\nENTRYPOINT ["e"]\n')
+    run = plan.steps[1].work
+    assert isinstance(run, RunStep)
+    assert run.argv == ("/sh", "echo $V")
+    assert dict(run.env)["V"] == "1"
+    assert plan.template.config.cmd is None
+    assert plan.template.config.entrypoint == ("e",)
+
+
+def test_triggers_of_the_base_run_first_and_once() -> None:
+    plan = planned("FROM triggers AS a\nRUN own\nFROM a\nRUN second\n")
+    assert texts(plan) == ["FROM triggers", "ONBUILD RUN echo triggered", "RUN own", "RUN second"]
+    assert plan.template.config.env[-1] == "T=1"
+    assert not plan.template.config.on_build
+
+
+def test_scratch_has_neither_base_nor_files() -> None:
+    plan = planned("FROM scratch\nLABEL a=b\n")
+    assert (plan.steps, plan.last, plan.base) == ((), None, None)
+    plan = planned("FROM scratch AS empty\nFROM scratch\nCOPY --from=empty / /x\n")
+    work = plan.steps[0].work
+    assert isinstance(work, CopyStep)
+    assert (work.source.step, work.source.context) == (None, None)
+
+
+def test_history_tells_all_lines_and_which_of_them_made_layers() -> None:
+    plan = planned("FROM base\nARG A=1\nRUN x\nCOPY a b /c/\nCMD y\n")
+    assert [(line.created_by, line.step) for line in plan.history] == [
+        ("ARG A=1", None),
+        ("RUN |1 A=1 /bin/sh -c x # buildkit", 2),
+        ("COPY a b /c/ # buildkit", 3),
+        ('CMD ["/bin/sh" "-c" "y"]', None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("FROM a AS b\nFROM b AS a\nCOPY --from=c / /\nFROM a AS c\n", "needs to be defined before"),
+        ("FROM base\nCOPY --from=$X / /\n", "variable expansion is not supported for --from"),
+        ("ARG X\nFROM $X\n", "should not be blank"),
+        ("FROM base\nSTOPSIGNAL NO\n", "invalid signal: NO"),
+        ("FROM base\nRUN --network=host true\n", "network.host is not allowed"),
+        ("FROM base\nRUN --security=insecure true\n", "security.insecure is not allowed"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(DockerfileError, match=message) as caught:
+        planned(text, target="a" if "AS c" in text else "")
+    assert caught.value.span is not None
+
+
+def test_no_cache_filter_forces_one_stage() -> None:
+    text = "FROM base AS a\nRUN one\nFROM a AS b\nRUN two\n"
+    forced = {step.text: step.forced for step in planned(text, no_cache_filter=("a",)).steps}
+    assert forced == {"FROM base": False, "RUN one": True, "RUN two": False}
+    assert all(step.forced for step in planned(text, no_cache=True).steps if not isinstance(step.work, BaseStep))
+
+
+def test_unused_build_args_are_mentioned() -> None:
+    plan = planned("FROM base\nARG USED\n", build_args={"USED": "1", "OTHER": "2", "HTTP_PROXY": "3"})
+    assert plan.warnings == (("One or more build-args [OTHER] were not consumed", 0),)
+
+
+def test_a_long_file_and_a_long_chain_need_no_depth() -> None:
+    assert len(planned("FROM base\n" + "RUN x\n" * 20_000).steps) == 20_001
+    stages = "".join(f"FROM s{n} AS s{n + 1}\nRUN {n}\n" for n in range(2_000))
+    assert len(planned("FROM base AS s0\n" + stages).steps) == 2_001
