@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, EngineError
-from builder.pipeline import cachekeys, lookup, progress
+from builder.pipeline import cachekeys, directories, lookup, progress
 from builder.pipeline.steps import AddStep, BaseStep, CopyStep, RunStep, StepSpec, WorkdirStep
 from builder.store.buildcache import CacheRecord
 from builder.store.records import StepRecord
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.snapshots import Active
     from runtime.container import Exit, Launcher
-
-_SYSTEM_DIRECTORIES = ("dev", "proc", "sys")
 
 
 class Executor:
@@ -322,15 +320,11 @@ class Executor:
         elif isinstance(work, CopyStep | AddStep):
             self._copy(step, work, active, below)
         elif isinstance(work, WorkdirStep):
-            _make_directory(work, active)
+            directories.make_workdir(work, active)
 
     def _ground(self, active: Active, below: tuple[LayerID, ...]) -> None:
-        """/dev, /proc and /sys stay in the layer of the first RUN when nothing below has them, as with runc."""
         if not below or below[-1] not in self._grounded:
-            for name in _SYSTEM_DIRECTORIES:
-                if not _in_lowers(active.lowers, name):
-                    os.mkdir(active.upper / name, 0o755)
-                    os.chmod(active.upper / name, 0o755)
+            directories.ground(active)
         self._grounded.add(LayerID(active.key))
 
     def _run(self, step: StepSpec, work: RunStep, active: Active) -> None:
@@ -473,39 +467,3 @@ class Executor:
             exit_code=exit_code,
             facts={"line": step.span.start.line if step.span is not None else 0, **facts},
         )
-
-
-def _make_directory(work: WorkdirStep, active: Active) -> None:
-    """WORKDIR: what is missing of the path, through the parents' symlinks and never out of them."""
-    from builder.pipeline.permissions import owner
-    from builder.pipeline.trees import resolve
-    from runtime.rootfs import open_rootfs
-    from runtime.spec import Rootfs
-
-    root = open_rootfs(Rootfs(tuple(map(str, active.lowers)), str(active.upper), str(active.work)))
-    try:
-        found = resolve(root, work.path)
-        who = owner(work.user, root) if work.user else None
-        for count in range(found.found + 1, len(found.parts) + 1):
-            path = "/".join(found.parts[:count])
-            os.mkdir(path, 0o755, dir_fd=root)
-            os.chmod(path, 0o755, dir_fd=root)
-            if who is not None:
-                os.chown(path, who[0], who[1], dir_fd=root, follow_symlinks=False)
-    except NotADirectoryError as err:
-        raise BuildError(f"cannot make directory {work.path}: a file stands in its way") from err
-    finally:
-        os.close(root)
-
-
-def _in_lowers(lowers: Sequence[Path], name: str) -> bool:
-    """Whether the merged directory of *lowers* (topmost first) has *name* at its top."""
-    import stat
-
-    for lower in lowers:
-        try:
-            status = os.lstat(f"{lower}/{name}")
-        except FileNotFoundError:
-            continue
-        return not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0)
-    return False
