@@ -213,6 +213,8 @@ def _scan_parents(tree: Tree, source: str, filters: Filter) -> Part:
         raise _unreadable(tree, top, err) from err
     if real.status is None or not stat.S_ISDIR(real.status.st_mode):
         raise SourceNotFound(top, where=tree.label)
+    if pivot and not pattern:
+        raise SourceNotFound(top, where=tree.label, hint='"/./" must be followed by what is to be copied')
     wild = globs.has_wildcards(pattern)
     include = Matcher((pattern,)) if pattern else None
     chosen = Filter(filters.hide, filters.exclude, include, (pattern,))
