@@ -333,7 +333,7 @@ class _Walk:
         lines = first.content.strip().splitlines() or [""]
         summary = f" ({lines[0]}{'...' if len(lines) > 1 else ''})"
         if first.text.startswith("#!"):
-            return (f"/dev/pipes/{first.name}",), (first.name, first.text), summary
+            return self.settings.in_shell(f"/dev/pipes/{first.name}"), (first.name, first.text), summary
         return self.settings.in_shell(first.text), None, summary
 
     # helpers
