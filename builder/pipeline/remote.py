@@ -237,8 +237,8 @@ def _opener(environment: Mapping[str, str]) -> OpenerDirector:
         return environment.get(name) or environment.get(name.upper()) or ""
 
     class Proxies(urllib.request.ProxyHandler):
-        def proxy_open(self, req: urllib.request.Request, proxy: str, type: str) -> object:  # type: ignore[override]
-            if urllib.request.proxy_bypass_environment(req.host, {"no": setting("no_proxy")}):
+        def proxy_open(self, req: urllib.request.Request, proxy: str, type: str) -> object:
+            if _is_direct(req.host, setting("no_proxy")):
                 return None
             return super().proxy_open(req, proxy, type)
 
@@ -253,6 +253,13 @@ def _opener(environment: Mapping[str, str]) -> OpenerDirector:
 
     proxies = {scheme: value for scheme in ("http", "https") if (value := setting(f"{scheme}_proxy"))}
     return urllib.request.build_opener(Redirects, Proxies(proxies))
+
+
+def _is_direct(place: str, no_proxy: str) -> bool:
+    """Whether *place* ("host" or "host:port") is, or lies below, one of the names in *no_proxy* ("a,.b.c" or "*")."""
+    host = place.rpartition(":")[0] if place.rpartition(":")[2].isdecimal() else place
+    names = [name.strip().lstrip(".").lower() for name in no_proxy.split(",") if name.strip()]
+    return any(name == "*" or f".{host.lower()}".endswith(f".{name}") for name in names)
 
 
 def _without_password(url: str) -> tuple[str, Mapping[str, str]]:
