@@ -63,13 +63,15 @@ def names(reference: Reference, pattern: str) -> bool:
 
 def images(engine: Engine, listed: Iterable[Listed], wanted: Wanted) -> list[Listed]:
     """The images that the filters leave. Raises ImageNotFound for `before` and `since`."""
-    from builder.engine.options.units import parse_moment
-
     if "reference" in wanted:
         from dataclasses import replace
     dangling = truth(wanted, "dangling")
     bounds = {key: [_created(engine, name) for name in wanted.get(key, ())] for key in ("before", "since")}
-    until = [parse_moment(text, engine.clock()) for text in wanted.get("until", ())]
+    until = []
+    if "until" in wanted:
+        from builder.engine.options.units import parse_moment
+
+        until = [parse_moment(text, engine.clock()) for text in wanted["until"]]
     left = []
     for image in listed:
         created = image.created or 0

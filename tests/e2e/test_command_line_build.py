@@ -223,3 +223,14 @@ def test_a_build_that_is_interrupted_ends_with_130_and_leaves_nothing(busybox: L
     process.stderr.close()
     assert busybox.text("images", "-q", "never") == ""
     busybox("fsck")
+
+
+def test_two_builds_of_the_same_thing_at_once_give_one_image(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(
+        tmp_path / "p", "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /u; sleep 0.3\nRUN true\n"
+    )
+    builds = [busybox.start("build", "-q", "-t", f"same:{n}", directory, stdout=subprocess.PIPE) for n in range(3)]
+    printed = {build.communicate(timeout=120)[0] for build in builds}
+    assert [build.returncode for build in builds] == [0, 0, 0] and len(printed) == 1
+    assert len(set(busybox.text("images", "-q", "same").splitlines())) == 1
+    busybox("fsck")

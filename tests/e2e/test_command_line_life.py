@@ -1,7 +1,10 @@
 """The life of containers from the command line: ps, logs, stop, start, attach, exec, cp, commit, diff, export, rm."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import signal
 import subprocess
 import tarfile
@@ -221,13 +224,42 @@ def test_cp_out_of_a_container_that_swaps_its_directories(busybox_store: Lamina,
     assert found <= {"inner\n"} and not (secret.parent / "made").exists()
 
 
-def test_cp_runs_nothing_of_the_image_and_takes_no_set_uid_trap(
-    busybox_store: Lamina, name: str, tmp_path: Path
+def packed(kind: str) -> bytes:
+    """A tar with the file `f`, compressed."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        member = tarfile.TarInfo("f")
+        member.size = 6
+        archive.addfile(member, io.BytesIO(b"packed"))
+    if kind == "zst":
+        compressed: bytes = pytest.importorskip("zstandard").ZstdCompressor().compress(stream.getvalue())
+        return compressed
+    return {"tar": bytes, "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[kind](stream.getvalue())
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_cp_runs_no_program_of_the_container(
+    busybox_store: Lamina, name: str, tmp_path: Path, *, running: bool
 ) -> None:
-    """A tar of the container's names is written where the user said, whatever the names are (`..` cannot be one)."""
-    busybox_store("run", "--name", name, "busybox", "sh", "-c", "mkdir -p /d/..x; echo a > '/d/..x/--help'")
-    busybox_store("cp", f"{name}:/d/.", tmp_path / "out")
-    assert (tmp_path / "out/..x/--help").read_text() == "a\n"
+    """A container with its own tar, gzip and name service libraries is no way to run code with our rights
+    (CVE-2019-14271, CVE-2026-41567)."""
+    tools = "xz unxz zstd unzstd unpigz pigz gzip gunzip bzip2 bunzip2 tar"
+    script = (
+        "for d in /bin /sbin /usr/bin /usr/sbin /usr/local/bin; do mkdir -p $d; for t in "
+        + tools
+        + "; do rm -f $d/$t; printf '#!/bin/sh\\ntouch /canary /tmp/canary\\n' > $d/$t; chmod 755 $d/$t; done; done; "
+        "for l in libnss_files.so.2 libnss_compat.so.2; do mkdir -p /lib /usr/lib; cp /bin/sh /lib/$l; done; "
+        "mkdir /d; echo ready; " + ("sleep 1000" if running else "true")
+    )
+    if running:
+        started(busybox_store, name, script)
+    else:
+        busybox_store("run", "--name", name, "--network", "none", "busybox", "sh", "-c", script)
+    for kind in ("tar", "gz", "bz2", "xz", "zst"):
+        busybox_store("cp", "-", f"{name}:/d", stdin=packed(kind))
+        busybox_store("cp", f"{name}:/d/f", tmp_path / kind)
+        assert (tmp_path / kind).read_bytes() == b"packed"
+    assert not any(line.endswith("canary") for line in busybox_store.text("diff", name).splitlines())
 
 
 def test_diff_commit_history_and_export(busybox_store: Lamina, name: str, tmp_path: Path) -> None:
