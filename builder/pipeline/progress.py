@@ -1,6 +1,6 @@
 """What a build tells while it runs: frozen events, given to one callable.
 
-The executor emits them from its own thread, one at a time, in order. Times are unix seconds (float) of the build's
+They come from whichever thread works on a step, but never two at a time. Times are unix seconds (float) of the build's
 clock; a step's `number` counts from 1 in the order of the plan and never changes. Renderers (live view, plain, rawjson)
 live in the command line and need nothing but these.
 """

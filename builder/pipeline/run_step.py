@@ -221,7 +221,7 @@ def _secret(mount: RunMount, around: RunEnvironment, env: dict[str, str]) -> lis
         if mount.required:
             raise BuildError(f"secret {mount.id}: not found", hint=f"give it with --secret id={mount.id},src=FILE")
         return []
-    data = _secret_bytes(secret)
+    data = secret_bytes(secret)
     if mount.env is not None:
         env[mount.env] = data.decode("utf-8", "surrogateescape")
     if not mount.target:
@@ -231,7 +231,8 @@ def _secret(mount: RunMount, around: RunEnvironment, env: dict[str, str]) -> lis
     return [Mount("file", "", mount.target, options, data=data)]
 
 
-def _secret_bytes(secret: Secret) -> bytes:
+def secret_bytes(secret: Secret) -> bytes:
+    """What a secret holds. Raises BuildError when its file cannot be read."""
     if secret.value is not None:
         return secret.value
     assert secret.path is not None

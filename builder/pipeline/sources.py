@@ -86,8 +86,9 @@ class Sources:
     def add(self, spec: AddSpec, tree: Tree | None) -> Selection:
         """What ADD takes from *tree* and elsewhere. Raises as `add_step.select`."""
         from builder.pipeline import add_step
+        from builder.pipeline.run_step import secret_bytes
 
-        secrets = {one.id: one.value or b"" for one in self.request.secrets if one.value is not None}
+        secrets = {one.id: secret_bytes(one) for one in self.request.secrets}
         return self._kept(
             add_step.select(
                 spec,
