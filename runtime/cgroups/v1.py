@@ -13,9 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.spec import Device, Resources
 
-# Accounting, pausing and devices are for every container; these three only for one that has such limits.
-_ALWAYS = ("memory", "cpuacct", "devices", "freezer", "pids", "blkio")
-_ON_DEMAND = ("cpu", "cpuset")
+# Limits of cpu must also be seen from inside: language runtimes size their thread pools by them. A cpuset is rare and slow.
+_ALWAYS = ("cpu", "memory", "cpuacct", "devices", "freezer", "pids", "blkio")
+_ON_DEMAND = ("cpuset",)
 _KNOWN = _ALWAYS + _ON_DEMAND
 
 
