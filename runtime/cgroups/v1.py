@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.spec import Device, Resources
 
-# Limits of cpu must also be seen from inside: language runtimes size their thread pools by them. A cpuset is rare and slow.
+# A container must see its limits of cpu: language runtimes size their thread pools by them. A cpuset is rare and slow.
 _ALWAYS = ("cpu", "memory", "cpuacct", "devices", "freezer", "pids", "blkio")
 _ON_DEMAND = ("cpuset",)
 _KNOWN = _ALWAYS + _ON_DEMAND
