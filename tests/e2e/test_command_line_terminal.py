@@ -203,3 +203,17 @@ def test_a_build_on_a_terminal_shows_its_steps_live(busybox_store: Lamina, tmp_p
     with terminal(busybox_store, "build", "--no-cache", str(tmp_path)) as user:
         user.wait_for(b"RUN echo from-the-step")
         assert user.end() == 0
+
+
+@pytest.mark.slow
+def test_bash_in_debian(debian: Lamina) -> None:
+    with terminal(debian, "run", "--rm", "-it", "--network", "none", "debian:bookworm", "bash") as user:
+        user.wait_for(b"# ")
+        user.type(b"stty size; echo $BASH_VERSION\n")
+        user.wait_for(b"33 99\r\n5.")
+        user.type(b"echo go; sleep 1000\n")
+        user.wait_for(b"\rgo\r\n")
+        user.type(b"\x03")
+        user.wait_for(b"# ")
+        user.type(b"exit 9\n")
+        assert user.end() == 9
