@@ -25,7 +25,7 @@ class Relay:
         self._goal = goal
         self._guard = threading.Lock()
         self._open: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
+        self._serving: list[threading.Thread] = []
         self._ending = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -35,7 +35,8 @@ class Relay:
         except OSError:
             self._listener.close()
             raise
-        self._start(self._accept)
+        self._accepting = threading.Thread(target=self._accept, name="relay")
+        self._accepting.start()
 
     def __enter__(self) -> Relay:
         return self
@@ -47,14 +48,10 @@ class Relay:
             waiting = [self._listener, *self._open]
         for one in waiting:
             _shut(one, socket.SHUT_RDWR)
-        while self._threads:
-            self._threads.pop().join()
+        self._accepting.join()  # the only one that starts others: afterwards there are no more
+        for thread in self._serving:
+            thread.join()
         self._listener.close()
-
-    def _start(self, work: object, *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, name="relay")  # type: ignore[arg-type]
-        self._threads.append(thread)
-        thread.start()
 
     def _accept(self) -> None:
         while True:
@@ -75,7 +72,9 @@ class Relay:
                 if self._ending:
                     _shut(near, socket.SHUT_RDWR)
                     _shut(far, socket.SHUT_RDWR)
-            self._start(self._serve, near, far)
+            thread = threading.Thread(target=self._serve, args=(near, far), name="relay connection")
+            thread.start()
+            self._serving.append(thread)
 
     def _serve(self, near: socket.socket, far: socket.socket) -> None:
         back = threading.Thread(target=_pass, args=(far, near), name="relay back")
