@@ -30,7 +30,7 @@ from parser.source import Position, Source, Span
 
 __all__ = ["VERSION", "Dockerfile", "DockerfileError", "Instruction", "Position", "Source", "Span", "parse"]
 
-VERSION = "1"
+VERSION = "2"
 """Version of the parsed form: part of the key under which a store keeps it. Raise it when parsing changes."""
 
 

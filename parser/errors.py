@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from parser.source import Source, Span
 
-__all__ = ["DockerfileError", "did_you_mean", "nearest"]
+__all__ = ["DockerfileError", "did_you_mean", "distance", "nearest"]
 
 
 class DockerfileError(Exception):
@@ -78,9 +78,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
         other = candidate.lower()
         # Two slips, as docker allows, but never so many that a short word becomes a quite different one.
         limit = min(2, (min(len(lowered), len(other)) + 1) // 2)
-        distance = _distance(lowered, other, limit)
-        if distance <= limit and (best is None or distance < best[0]):
-            best = (distance, candidate)
+        edits = distance(lowered, other, limit)
+        if edits <= limit and (best is None or edits < best[0]):
+            best = (edits, candidate)
     return best[1] if best else None
 
 
@@ -90,7 +90,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     return f"did you mean {found}?" if found else None
 
 
-def _distance(left: str, right: str, limit: int) -> int:
+def distance(left: str, right: str, limit: int) -> int:
     """Levenshtein's edit distance, or `limit + 1` when it is certain to be larger."""
     if abs(len(left) - len(right)) > limit:
         return limit + 1

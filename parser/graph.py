@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from parser import words
 from parser.errors import DockerfileError
-from parser.instructions import Arg, Dockerfile, From, Instruction
+from parser.instructions import Arg, Copy, Dockerfile, From, Instruction, Run
+from parser.mounts import mount_source
 
-__all__ = ["Stage", "StageGraph", "stages"]
+__all__ = ["Stage", "StageGraph", "source_names", "stages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,20 @@ def stages(dockerfile: Dockerfile) -> StageGraph:
         assert isinstance(first, From)
         found.append(Stage(index, first.alias or "", first, dockerfile.instructions[start + 1 : end]))
     return StageGraph(dockerfile, tuple(global_args), tuple(found))
+
+
+def source_names(instruction: Instruction) -> tuple[str, ...]:
+    """The names after --from (COPY) and from= (mounts of RUN). Raises DockerfileError for one with a variable."""
+    if isinstance(instruction, Copy) and instruction.from_ is not None:
+        if words.expand(instruction.from_, {}) != instruction.from_:
+            raise DockerfileError(
+                "variable expansion is not supported for --from, define a new stage with FROM using ARG from global "
+                "scope as a workaround"
+            )
+        return (instruction.from_,)
+    if isinstance(instruction, Run):
+        return tuple(name for raw in instruction.mounts if (name := mount_source(raw)))
+    return ()
 
 
 def _named(among: tuple[Stage, ...], name: str) -> Stage | None:

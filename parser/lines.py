@@ -31,7 +31,7 @@ class LogicalLine:
     """What one instruction is read from.
 
     `text` has its continuations joined; `pieces` are (offset in text, line, column) of each part; `gap` says that
-    an empty line stood inside; `comments` are the comment lines since the instruction before.
+    an empty line stood inside; `comments` are the comment lines since the instruction before, or since an empty one.
     """
 
     text: str
@@ -90,8 +90,12 @@ class LineReader:
             stripped = line.lstrip(SPACES)
             if self._in_directives:
                 self._directive(stripped)
+                if self._in_directives:
+                    continue
             if stripped.startswith("#"):
-                comments.append(line[1:].strip(SPACES))
+                comment = line[1:].strip(SPACES)
+                # An empty comment ends a description, so that what stands above it belongs to nothing.
+                comments = [*comments, comment] if comment else []
                 continue
             text, more = self._join(stripped)
             if text or more:

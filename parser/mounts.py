@@ -10,7 +10,7 @@ from typing import Any
 from parser.errors import DockerfileError, did_you_mean
 from parser.syntax import quote
 
-__all__ = ["RunMount", "check_early", "parse_mount"]
+__all__ = ["RunMount", "check_early", "mount_source", "parse_mount"]
 
 _TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 _SHARING = ("shared", "private", "locked")
@@ -69,6 +69,20 @@ def check_early(raw: str) -> None:
         key, _, value = field.partition("=")
         if key.lower() == "from" and re.search(r"\$.", value):
             raise DockerfileError("'from' doesn't support variable expansion, define alias stage instead", word=field)
+
+
+def mount_source(raw: str) -> str:
+    """The value of from= in one `--mount`, "" without one: wanted before variables have values, for what a stage needs.
+
+    Raises DockerfileError without a span."""
+    if "from=" not in raw.lower():
+        return ""
+    check_early(raw)
+    for field in _fields(raw):
+        name, _, value = field.partition("=")
+        if name.lower() == "from":
+            return value
+    return ""
 
 
 def parse_mount(raw: str, expand: Callable[[str], str]) -> RunMount:

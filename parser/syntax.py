@@ -68,7 +68,7 @@ class Statement:
     json      the arguments were a JSON array of strings
     heredocs  of this line, in order
     inner     what stands after ONBUILD; only its keyword, flags and arguments
-    comments  the comment lines right above, without "#"
+    comments  the comment lines above, without "#", from the last empty comment on
     gap       an empty line stands inside a continuation (docker warns)
     """
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from parser.characters import SPACES
 from parser.errors import DockerfileError
 
-__all__ = ["Expansion", "expand", "expand_words", "process", "split_raw"]
+__all__ = ["Expansion", "expand", "expand_words", "process", "process_document", "split_raw"]
 
 _SPECIAL_PARAMETERS = "@*#?-$!0"
 _DEEPEST = 100
@@ -53,6 +53,19 @@ def expand(word: str, env: Mapping[str, str], *, escape: str = "\\") -> str:
 def expand_words(word: str, env: Mapping[str, str], *, escape: str = "\\") -> list[str]:
     """As `expand`, but unquoted white space splits words. Raises DockerfileError without a span."""
     return list(process(word, env, escape=escape).words)
+
+
+def process_document(text: str, env: Mapping[str, str]) -> Expansion:
+    """A here-document's text with variables replaced and quotes kept; the escape character is always a backslash.
+
+    Raises DockerfileError without a span."""
+    if "$" not in text and "\\" not in text:
+        return Expansion(text, (), frozenset(), frozenset())
+    # Quotes mean nothing in a document: they pass through the lexer as characters that no text has.
+    hidden = text.replace("'", "\ue000").replace('"', "\ue001")
+    found = process(hidden, env)
+    shown = found.text.replace("\ue000", "'").replace("\ue001", '"')
+    return Expansion(shown, (), found.matched, found.unmatched)
 
 
 def split_raw(text: str, *, keep_quotes: bool, keep_escapes: bool = False) -> list[str]:

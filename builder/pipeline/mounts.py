@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from builder.pipeline.config_step import join_clean
 from parser.errors import DockerfileError, did_you_mean
-from parser.mounts import check_early, parse_mount
+from parser.mounts import parse_mount
 
 if TYPE_CHECKING:
     from builder.pipeline.request import BuildRequest
@@ -46,22 +46,6 @@ def resolve_mount(raw: str, expand: Callable[[str], str], *, workdir: str, posit
     if mount.type == "cache" and not mount.id:
         mount = replace(mount, id=posixpath.normpath(mount.target))
     return replace(mount, target=target)
-
-
-def mount_source(raw: str) -> str:
-    """The value of from= in one `--mount`, "" without one: wanted before variables have values, for what a stage needs.
-
-    Raises DockerfileError without a place."""
-    if "from=" not in raw.lower():
-        return ""
-    import csv
-
-    check_early(raw)
-    for field in next(csv.reader([raw])):
-        name, _, value = field.partition("=")
-        if name.lower() == "from":
-            return value
-    return ""
 
 
 def check_network(mode: str | None, request: BuildRequest) -> str:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from builder.errors import EngineError, InvalidInput
 from builder.pipeline import scope
-from builder.pipeline.mounts import mount_source
 from builder.pipeline.steps import Base, BaseStep, CopyStep, FilesOf, RunStep, StepSpec
 from parser import graph, words
 from parser import instructions as ast
@@ -200,7 +199,7 @@ class Planner:
         for instruction, triggered in self.commands[stage.index]:
             span = stage.from_.span if triggered else instruction.span
             with self.at(span):
-                for name in _source_names(instruction):
+                for name in graph.source_names(instruction):
                     needed = None if self.named_context(name) is not None else self.graph.source_stage(stage, name)
                     if needed is not None:
                         found.append((needed, span))
@@ -338,21 +337,6 @@ class Planner:
             if name not in declared and not scope.is_proxy(name) and not name.startswith(("BUILDKIT_", "SOURCE_DATE_"))
         ]
         return ((f"One or more build-args [{' '.join(unused)}] were not consumed", 0),) if unused else ()
-
-
-def _source_names(instruction: ast.Instruction) -> tuple[str, ...]:
-    """The names after --from (COPY) and from= (mounts of RUN)."""
-    if isinstance(instruction, ast.Copy) and instruction.from_ is not None:
-        name = instruction.from_
-        if words.expand(name, {}) != name:
-            raise DockerfileError(
-                "variable expansion is not supported for --from, define a new stage with FROM using ARG from global "
-                "scope as a workaround"
-            )
-        return (name,)
-    if isinstance(instruction, ast.Run):
-        return tuple(name for raw in instruction.mounts if (name := mount_source(raw)))
-    return ()
 
 
 def _renumbered(step: StepSpec, numbers: dict[int, int]) -> StepSpec:

@@ -18,7 +18,7 @@ from parser import instructions as ast
 from parser import words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from builder.oci.configs import ImageConfig
     from builder.oci.platforms import Platform
@@ -271,7 +271,7 @@ class _Walk:
         )
 
     def inline(self, heredoc: Heredoc) -> bytes:
-        text = expand_document(heredoc.text, self.scope.env) if heredoc.expand else heredoc.text
+        text = words.process_document(heredoc.text, self.scope.env).text if heredoc.expand else heredoc.text
         return text.encode("utf-8", "surrogateescape")
 
     def copy_history(self, line: ast.Copy | ast.Add, spec: CopySpec) -> str:
@@ -401,13 +401,6 @@ def settings_of(config: ImageConfig) -> Settings:
     settings.author = config.author
     settings.args_escaped = start.args_escaped
     return settings
-
-
-def expand_document(text: str, env: Mapping[str, str]) -> str:
-    """A heredoc's text with variables replaced and quotes kept. The escape character here is always a backslash."""
-    # Quotes mean nothing in a document: they pass through the word lexer as characters that no text has.
-    hidden = text.replace("'", "\ue000").replace('"', "\ue001")
-    return words.expand(hidden, env).replace("\ue000", "'").replace("\ue001", '"')
 
 
 def is_heredoc_only(script: str) -> bool:

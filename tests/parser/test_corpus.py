@@ -201,3 +201,13 @@ def test_facts_about_arguments() -> None:
         assert case["error_contains"] in refuse("FROM x\n" + case["dockerfile"]).message, case
     for keyword in (*facts["exactly_one_argument"], *facts["at_least_one_argument"]):
         assert keyword in refuse(f"FROM x\n{keyword}").message
+
+
+def test_comments_above_an_instruction() -> None:
+    compared = 0
+    for row in rows("realworld/expected_buildkit.jsonl.gz"):
+        found = statements(Source.of((CORPUS / "realworld" / "files" / row["id"]).read_bytes()))
+        for statement, expected in zip(found, row.get("ast") or (), strict=False):
+            assert list(statement.comments) == (expected.get("prev_comment") or []), (row["id"], statement.span)
+            compared += 1
+    assert compared > 5000
