@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from builder.pipeline.plan import Plan, make_plan
 from builder.pipeline.steps import Base
+from builder.store.images import BASE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ def planned(request: BuildRequest, store: Store) -> Plan:
     from builder.oci import platforms
 
     def bases(reference: str, platform: Platform | None) -> Base:
-        image = store.images.get(store.images.resolve(reference))
+        image = store.images.get(store.images.resolve(reference, shortest=BASE_ID))
         contents = tuple(store.snapshots.get(layer).content_digest for layer in image.layers)
         return Base(image.id, reference, image.config, tuple(image.layers), contents)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder import VERSION
 from builder.errors import EngineError
+from builder.store.images import BASE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,8 @@ def recall(request: BuildRequest, store: Store, sources: Sources) -> Replay | No
         return None
     known = json.loads(data)
     try:
-        if any(store.images.resolve(reference) != image for reference, image in known["bases"]):
+        resolve = store.images.resolve
+        if any(resolve(reference, shortest=BASE_ID) != image for reference, image in known["bases"]):
             return None
         image: Digest = known["image"]
         store.images.use(image)

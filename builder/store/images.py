@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from builder.store.snapshots import LayerID, Snapshots
 
 
+BASE_ID = 12
+"""The fewest hex digits that FROM, COPY --from and their like take for the start of an id (`resolve`): a builder reads
+a name there, and "FROM a" must not build on whichever image has an id that begins with a."""
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """A whole image: `raw` are the bytes of its config, `layers` bottom first, `created` when it came into the store.
@@ -287,9 +292,9 @@ class Images:
         )
         return tuple(Reference.parse(row[0]) for row in rows)
 
-    def resolve(self, text: str, *, platform: Platform | None = None) -> Digest:
-        """The id of the image that `text` means: a full id, a reference, or the start of an id, looked up in this
-        order.
+    def resolve(self, text: str, *, platform: Platform | None = None, shortest: int = 1) -> Digest:
+        """The id of the image that `text` means: a full id, a reference, or the start of an id with at least `shortest`
+        hex digits, looked up in this order.
 
         `platform` chooses from an index (without it: the first image that is here). Raises ImageNotFound, AmbiguousId,
         InvalidReference.
@@ -306,7 +311,7 @@ class Images:
             if not is_id(text):
                 raise
             found = None
-        if found is None and is_id(text):
+        if found is None and is_id(text) and len(text.removeprefix("sha256:")) >= shortest:
             found = self._by_prefix(text)
         if found is None:
             raise ImageNotFound(text)

@@ -205,6 +205,16 @@ def test_two_builds_that_want_the_same_step_run_it_once(project: Project) -> Non
     assert [process.returncode for process in others] == [0, 0]
 
 
+def test_from_takes_names_and_only_long_beginnings_of_ids(project: Project) -> None:
+    digits = project.lamina.text("images", "-q", "--no-trunc", "busybox").removeprefix("sha256:")
+    for line in (f"FROM {digits[0]}", f"FROM busybox\nCOPY --from={digits[0]} /bin/sh /\n"):
+        project.write(line + "\n")
+        assert f"No such image: {digits[0]}" in project.build(code=1)
+    project.write(f"FROM {digits[:12]}\nCOPY --from=sha256:{digits} /bin/sh /\n")
+    project.build()
+    assert project.plan()[f"COPY --from=sha256:{digits} /bin/sh /"][0] == "hit"
+
+
 def test_a_failing_step_is_shown_and_kept(project: Project) -> None:
     project.write("FROM busybox\nRUN echo kept > /file; echo said; \\\n    exit 3\n")
     told = project.build(code=1)

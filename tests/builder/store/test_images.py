@@ -15,7 +15,7 @@ from builder.oci.configs import History, ImageConfig
 from builder.oci.platforms import Platform
 from builder.oci.references import Reference
 from builder.store import Store, validate
-from builder.store.images import Deleted, Untagged
+from builder.store.images import BASE_ID, Deleted, Untagged
 
 
 def _names(store: Store) -> list[str]:
@@ -90,6 +90,17 @@ def test_ids_and_their_beginnings(store: Store, make: Any) -> None:
             store.images.resolve(missing)
     with pytest.raises(InvalidReference):
         store.images.resolve("UPPER")
+
+
+def test_where_a_name_is_meant_a_few_letters_are_no_id(store: Store, make: Any) -> None:
+    image = make.image(files={"a": "1"})
+    digits = image.removeprefix("sha256:")
+    for text in (digits[:12], f"sha256:{digits[:12]}", digits, image):
+        assert store.images.resolve(text, shortest=BASE_ID) == image
+    for text in (digits[0], digits[:11], f"sha256:{digits[:11]}"):
+        assert store.images.resolve(text) == image
+        with pytest.raises(ImageNotFound):
+            store.images.resolve(text, shortest=BASE_ID)
 
 
 def test_a_name_that_looks_like_an_id_wins(store: Store, make: Any) -> None:
