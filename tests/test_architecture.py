@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("parser", "runtime", "builder")
 
-BUILDER_ORDER = ("oci", "store", "transfer", "pipeline", "engine", "cli")
+BUILDER_ORDER = ("oci", "store", "transfer", "pipeline", "insight", "engine", "cli")
 """Inside builder/ each may import only what stands left of it; `builder.errors` stands left of all."""
 
 ONLY_IN = {

@@ -158,6 +158,7 @@ GROUPS: dict[str, Group] = {
             **_TRANSFER,
             "tag": COMMANDS["tag"],
             "history": COMMANDS["history"],
+            "diff": Entry("files", "diff", "Compare two images: files, packages, config, sizes, capabilities"),
             "ls": Entry("images", "image ls", "List images"),
             "rm": Entry("images", "image rm", "Remove one or more images"),
             "inspect": Entry("inspect", "image", "Display detailed information on one or more images"),

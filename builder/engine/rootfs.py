@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.engine.session import Engine
     from builder.store.containers import Container
-    from builder.store.snapshots import Active
+    from builder.store.snapshots import Active, LayerID
     from runtime.spec import Rootfs
 
 
@@ -31,6 +33,18 @@ def image_root(engine: Engine, container: Container) -> int:
     from runtime.spec import Rootfs
 
     return open_rootfs(Rootfs(tuple(map(str, active(engine, container).lowers)), readonly=True))
+
+
+def layers_root(engine: Engine, layers: Sequence[LayerID]) -> int:
+    """A descriptor on a stack of layers (bottom first), to read; the caller closes it. Nobody collects them meanwhile.
+
+    Raises LayerNotFound, MountFailed.
+    """
+    from runtime.rootfs import open_rootfs
+    from runtime.spec import Rootfs
+
+    engine.store.snapshots.use(layers)
+    return open_rootfs(Rootfs(tuple(map(str, engine.store.snapshots.lowers(layers))), readonly=True))
 
 
 def merged_root(engine: Engine, container: Container) -> int:

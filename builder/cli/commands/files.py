@@ -13,12 +13,31 @@ if TYPE_CHECKING:
 
 
 def diff(cli: Cli, values: Values, arguments: list[str]) -> int:
-    """One line for each path: A, C or D."""
+    """One line for each path of a container: A, C or D. Of two images: everything that differs."""
+    if len(arguments) == 2:
+        from builder.cli import comparison
+        from builder.engine.compare import compare_images
+
+        found = compare_images(cli.engine, *arguments)
+        cli.out(comparison.RENDERERS[_chosen_format(values)](found))
+        return 1 if values.on("exit-code") and not found.same else 0
+    for flag in ("format", "exit-code"):
+        if values.given(flag):
+            raise UsageError(f"--{flag} is for the comparison of two images: lamina diff IMAGE1 IMAGE2")
     from builder.engine import difference
 
     for change in difference.changes(cli.engine, arguments[0]):
         cli.out(f"{change.kind} {change.path}")
     return 0
+
+
+def _chosen_format(values: Values) -> str:
+    from builder.cli.comparison import RENDERERS
+
+    chosen = values.text("format") or "text"
+    if chosen not in RENDERERS:
+        raise UsageError(f'invalid argument "{chosen}" for "--format" flag: one of {", ".join(RENDERERS)}')
+    return chosen
 
 
 def export(cli: Cli, values: Values, arguments: list[str]) -> int:
@@ -122,10 +141,14 @@ def _tell(cli: Cli, values: Values, text: str) -> None:
 
 COMMANDS = {
     "diff": Command(
-        "CONTAINER",
-        "Inspect changes to files or directories on a container's filesystem",
+        "CONTAINER | [OPTIONS] IMAGE1 IMAGE2",
+        "Inspect changes to files or directories on a container's filesystem, or compare two images",
         diff,
-        arguments=(1, 1),
+        flags=(
+            Flag("format", "How to show the comparison of two images", complete="text json markdown"),
+            switch("exit-code", "Exit with 1 when two images differ"),
+        ),
+        arguments=(1, 2),
         complete="container",
     ),
     "export": Command(

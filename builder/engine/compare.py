@@ -1,0 +1,60 @@
+"""diff of two images: opens both and hands them to `insight.compare`."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from builder.engine import images, rootfs
+from builder.insight import compare, listing, packages
+
+if TYPE_CHECKING:
+    from builder.engine.session import Engine
+    from builder.store.images import Image
+
+_CHUNK = 1 << 20
+
+
+def compare_images(engine: Engine, before: str, after: str) -> compare.Comparison:
+    """What differs between two images. Raises ImageNotFound, AmbiguousId, InvalidReference, MountFailed."""
+    first, second = images.find(engine, before), images.find(engine, after)
+    with ExitStack() as undo:
+        ours, theirs = _open(engine, first, undo), _open(engine, second, undo)
+        return compare.compare(
+            _view(engine, before, first, ours),
+            _view(engine, after, second, theirs),
+            lambda path: _same_bytes(ours.root, theirs.root, path),
+        )
+
+
+def _open(engine: Engine, image: Image, undo: ExitStack) -> listing.Listing:
+    root = rootfs.layers_root(engine, image.layers)
+    undo.callback(os.close, root)
+    return listing.listing(root)
+
+
+def _view(engine: Engine, name: str, image: Image, files: listing.Listing) -> compare.View:
+    return compare.View(
+        name=name,
+        config=image.config,
+        layers=tuple(map(str, image.config.diff_ids)),
+        size=images.size_of(engine, image.layers),
+        entries=files.entries,
+        packages=packages.find(files),
+    )
+
+
+def _same_bytes(ours: int, theirs: int, path: str) -> bool:
+    from builder.pipeline import trees
+
+    with (
+        open(trees.open_file(ours, path.lstrip("/")), "rb", buffering=0) as first,
+        open(trees.open_file(theirs, path.lstrip("/")), "rb", buffering=0) as second,
+    ):
+        while True:
+            block = first.read(_CHUNK)
+            if block != second.read(_CHUNK):
+                return False
+            if not block:
+                return True

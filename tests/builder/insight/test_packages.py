@@ -1,0 +1,143 @@
+import json
+import sqlite3
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.insight import packages, rpmdb
+from builder.insight.packages import Distribution, Ecosystem, Package
+
+
+class Files:
+    """A file system in memory."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+
+    @property
+    def entries(self) -> Mapping[str, object]:
+        return self._files
+
+    def read(self, path: str, limit: int) -> bytes | None:
+        data = self._files.get(path)
+        return data if data is not None and len(data) <= limit else None
+
+
+def names(files: Mapping[str, bytes]) -> list[tuple[str, str, str]]:
+    return [(each.ecosystem.value, each.name, each.version) for each in packages.find(Files(files))]
+
+
+def test_dpkg_counts_what_is_installed() -> None:
+    status = b"""Package: curl
+Status: install ok installed
+Architecture: amd64
+Version: 7.88.1-10
+Description: tool
+ with: a second line
+
+Package: gone
+Status: deinstall ok config-files
+Version: 1
+"""
+    assert names({"/var/lib/dpkg/status": status}) == [("deb", "curl", "7.88.1-10")]
+
+
+def test_dpkg_without_dpkg_has_a_file_for_each_package() -> None:
+    files = {
+        "/var/lib/dpkg/status.d/base": b"Package: base-files\nVersion: 12\nArchitecture: amd64\n",
+        "/var/lib/dpkg/status.d/base.md5sums": b"Package: no\n",
+    }
+    assert names(files) == [("deb", "base-files", "12")]
+
+
+def test_apk() -> None:
+    installed = b"C:Q1abc=\nP:musl\nV:1.2.4-r2\nA:x86_64\nL:MIT\n\nP:zlib\nV:1.3\nA:x86_64\n"
+    found = packages.find(Files({"/lib/apk/db/installed": installed}))
+    assert [(each.name, each.version, each.license) for each in found] == [
+        ("musl", "1.2.4-r2", "MIT"),
+        ("zlib", "1.3", ""),
+    ]
+
+
+def header(**values: str | int) -> bytes:
+    """An rpm header with these tags, as rpm's database holds it."""
+    tags = {"name": 1000, "version": 1001, "release": 1002, "epoch": 1003, "license": 1014, "arch": 1022}
+    index, data = b"", b""
+    for key, value in values.items():
+        if isinstance(value, int):
+            data += b"\0" * (-len(data) % 4)
+            index += struct.pack(">IIII", tags[key], 4, len(data), 1)
+            data += struct.pack(">I", value)
+        else:
+            index += struct.pack(">IIII", tags[key], 6, len(data), 1)
+            data += value.encode() + b"\0"
+    return struct.pack(">II", len(values), len(data)) + index + data
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_rpm(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "rpmdb.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute(f"PRAGMA journal_mode={mode}")
+        database.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB NOT NULL)")
+        for blob in (
+            header(name="bash", version="5.2", release="3.fc40", arch="x86_64", license="GPLv3+"),
+            header(name="dbus", epoch=1, version="1.14", release="1"),
+            header(name="gpg-pubkey", version="a", release="b"),
+            b"\xff" * 40,
+        ):
+            database.execute("INSERT INTO Packages (blob) VALUES (?)", (blob,))
+    database.close()
+    found = packages.find(Files({"/var/lib/rpm/rpmdb.sqlite": path.read_bytes()}))
+    assert [(each.name, each.version, each.architecture, each.license) for each in found] == [
+        ("bash", "5.2-3.fc40", "x86_64", "GPLv3+"),
+        ("dbus", "1:1.14-1", "", ""),
+    ]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_rpm_header_or_none(data: bytes) -> None:
+    rpmdb.parse(data)
+    assert list(rpmdb.headers(data)) == []
+
+
+def test_python_and_npm() -> None:
+    site = "/usr/lib/python3/dist-packages"
+    modules = "/app/node_modules"
+    files = {
+        f"{site}/flask-3.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: Flask\nVersion: 3.0\n\nName: body\n",
+        f"{site}/six.egg-info": b"Name: six\nVersion: 1.16\n",
+        f"{site}/broken.dist-info/METADATA": b"\xff\xfe",
+        f"{modules}/left-pad/package.json": json.dumps({"name": "left-pad", "version": "1.3.0"}).encode(),
+        f"{modules}/@a/b/package.json": json.dumps({"name": "@a/b", "version": "2.0.0", "license": "MIT"}).encode(),
+        f"{modules}/left-pad/test/package.json": b'{"name": "fixture", "version": "9"}',
+        f"{modules}/bad/package.json": b"[" * 100_000,
+        "/app/package.json": b'{"name": "app", "version": "1"}',
+    }
+    assert names(files) == [
+        ("npm", "@a/b", "2.0.0"),
+        ("npm", "left-pad", "1.3.0"),
+        ("pypi", "Flask", "3.0"),
+        ("pypi", "six", "1.16"),
+    ]
+
+
+def test_package_urls() -> None:
+    debian = Distribution("debian", "12", "Debian")
+    assert Package(Ecosystem.DEB, "g++", "4:12.2", "amd64").purl(debian) == (
+        "pkg:deb/debian/g%2B%2B@4%3A12.2?arch=amd64&distro=debian-12"
+    )
+    assert Package(Ecosystem.NPM, "@a/b", "1").purl(debian) == "pkg:npm/%40a/b@1"
+    assert Package(Ecosystem.PYPI, "Foo_Bar", "1").purl() == "pkg:pypi/foo-bar@1"
+
+
+def test_distribution() -> None:
+    release = b'NAME="Debian GNU/Linux"\nPRETTY_NAME="Debian GNU/Linux 12"\nID=debian\nVERSION_ID="12"\nodd line\n'
+    assert packages.distribution(Files({"/usr/lib/os-release": release})) == Distribution(
+        "debian", "12", "Debian GNU/Linux 12"
+    )
+    assert packages.distribution(Files({})) is None
