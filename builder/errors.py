@@ -46,7 +46,11 @@ if TYPE_CHECKING:
 
 
 class EngineError(Exception):
-    """Root of the tree: `message` is one sentence for the user, `hint` what to do about it (or None)."""
+    """Root of the tree: `message` is one sentence for the user, `hint` what to do about it (or None).
+
+    `excerpt` shows the instruction in the Dockerfile ("" while nobody has filled it in, or there is none)."""
+
+    excerpt: str = ""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -270,11 +274,7 @@ class DeviceFailed(StoreError):
 
 
 class BuildError(EngineError):
-    """A build cannot go on; the Dockerfile itself was fine (see parser.DockerfileError otherwise).
-
-    `excerpt` shows the instruction in the Dockerfile ("" while nobody has filled it in)."""
-
-    excerpt: str = ""
+    """A build cannot go on; the Dockerfile itself was fine (see parser.DockerfileError otherwise)."""
 
 
 class StepFailed(BuildError):

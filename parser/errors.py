@@ -42,7 +42,10 @@ class DockerfileError(Exception):
         self.word = word
 
     def at(self, span: Span, source: Source | None = None) -> DockerfileError:
-        """The same error with a place; a place that is known already, being nearer, stays."""
+        """The same error with a place, its word's within *span* if it is found there; a place that is known already,
+        being nearer, stays."""
+        if self.span is None and self.word and source is not None:
+            span = source.find(self.word, span) or span
         return DockerfileError(
             self.message, self.span or span, hint=self.hint, source=self.source or source, word=self.word
         )

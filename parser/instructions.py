@@ -164,7 +164,7 @@ class Add(Node):
     dest: str
     heredocs: tuple[Heredoc, ...] = ()
     checksum: str | None = None
-    keep_git_dir: bool = False
+    keep_git_dir: bool | None = None
     chown: str | None = None
     chmod: str | None = None
     link: bool = False

@@ -140,7 +140,7 @@ def _add(statement: Statement) -> Add:
         dest,
         heredocs,
         checksum=flags.text("checksum") or None,
-        keep_git_dir=flags.switch("keep-git-dir") or False,
+        keep_git_dir=flags.switch("keep-git-dir"),
         chown=flags.text("chown") or None,
         chmod=flags.text("chmod") or None,
         link=flags.switch("link") or False,

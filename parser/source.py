@@ -49,6 +49,16 @@ class Source:
         found = self._lines_from(number, 1)
         return found[0] if found else ""
 
+    def find(self, word: str, span: Span) -> Span | None:
+        """The first place of *word* in the lines of *span*, None when it is in none of them."""
+        for number, text in enumerate(
+            self._lines_from(span.start.line, span.end.line - span.start.line + 1), span.start.line
+        ):
+            column = text.find(word) + 1
+            if column:
+                return Span(Position(number, column), Position(number, column + len(word)))
+        return None
+
     def excerpt(self, span: Span, *, context: int = 2) -> str:
         """The lines of `span` with `context` lines around them, marked as docker does:
 
@@ -65,9 +75,9 @@ class Source:
         return "\n".join(rows)
 
     def citation(self, span: Span) -> str:
-        """`excerpt` between rules, below the file's name and the line: how docker ends a failed build."""
+        """`excerpt` between rules, below the file's name, line and column: how docker ends a failed build."""
         rule = "-" * 20
-        return f"{self.name}:{span.start.line}\n{rule}\n{self.excerpt(span)}\n{rule}"
+        return f"{self.name}:{span.start.line}:{span.start.column}\n{rule}\n{self.excerpt(span)}\n{rule}"
 
     def _lines_from(self, first: int, count: int) -> list[str]:
         if first < 1:

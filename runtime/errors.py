@@ -27,9 +27,12 @@ from __future__ import annotations
 
 
 class ContainerError(Exception):
-    """A container could not be made, started or entered. *code* is what `docker run` would exit with."""
+    """A container could not be made, started or entered. *code* is what `docker run` would exit with.
+
+    *excerpt* is for a caller who knows a text that asked for the container."""
 
     code = 125
+    excerpt: str = ""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

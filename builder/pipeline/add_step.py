@@ -30,7 +30,8 @@ class AddSpec:
 
     copy: CopySpec
     checksum: str | None = None
-    keep_git_dir: bool = False
+    keep_git_dir: bool | None = None
+    """None: not said."""
     unpack: bool | None = None
     """None: local archives are unpacked, downloaded ones are not; True or False: both are, or none is."""
 
@@ -52,6 +53,11 @@ def select(
     Raises: as ``copy_step.select``; DownloadFailed, DigestMismatch.
     """
     check(spec.copy)
+    if spec.checksum is not None:
+        if len(spec.copy.sources) + len(spec.copy.inline) != 1:
+            raise BuildError("checksum can't be specified for multiple sources")
+        if not remote.is_remote(spec.copy.sources[0]):
+            raise BuildError("checksum can't be specified for non-HTTP(S) and non-Git sources")
     fetch = _Fetch(spec, secrets or {}, environment or {})
     now = time.time_ns()
     parts: list[Part] = []
@@ -64,8 +70,6 @@ def select(
             elif remote.is_url(source):
                 parts += fetch.url(source, scratch(), owned)
             else:
-                if spec.checksum is not None:
-                    raise BuildError("checksum can't be specified for non-HTTP(S) and non-Git sources")
                 parts += local_parts(replace(spec.copy, sources=(source,)), tree)
         copy = replace(spec.copy, unpack=spec.unpack is not False)
         return Selection(
@@ -83,10 +87,6 @@ class _Fetch:
 
     def url(self, url: str, directory: Path, owned: ExitStack) -> list[Part]:
         spec = self.spec
-        if not remote.filename(url) and spec.copy.dest.endswith("/"):
-            raise BuildError(
-                f"cannot determine filename from url: {url}", hint="give a destination without a slash at the end"
-            )
         headers = remote.authorization(url, self.secrets)
         path, digest = remote.download(url, directory, headers=headers, environment=self.environment)
         if spec.checksum is not None and spec.checksum != digest:
@@ -98,9 +98,12 @@ class _Fetch:
         spec = self.spec
         if spec.checksum is not None:
             if source.checksum and source.checksum != spec.checksum:
-                raise BuildError(f"--checksum={spec.checksum} and the URL's {source.checksum} differ")
+                raise BuildError(f'checksum mismatch "{spec.checksum}" != "{source.checksum}"')
             source = replace(source, checksum=spec.checksum)
-        source = replace(source, keep_git_dir=source.keep_git_dir or spec.keep_git_dir)
+        if spec.keep_git_dir is not None:
+            if source.keep_git_dir not in (None, spec.keep_git_dir):
+                raise BuildError("inconsistent keep-git-dir configuration")
+            source = replace(source, keep_git_dir=spec.keep_git_dir)
         labels.append(remote.fetch_git(source, directory, secrets=self.secrets, environment=self.environment))
         tree = _owned_tree(directory, source.url, owned)
         return list(scan(tree, source.subdir or "/", Filter()))

@@ -108,8 +108,11 @@ class Settings:
         return f"USER {user}"
 
     def set_workdir(self, path: str) -> tuple[str, str]:
-        """WORKDIR: (the absolute directory that holds now, history entry)."""
-        self.workdir = join_clean(self.workdir or "/", path)
+        """WORKDIR: (the absolute directory that holds now, history entry).
+
+        An absolute path stays as it is written, "/a/../b/" too; what is relative is joined to the last one and cleaned.
+        """
+        self.workdir = path if path.startswith("/") else join_clean(self.workdir or "/", path)
         return self.workdir, f"WORKDIR {self.workdir}"
 
     def expose(self, ports: Iterable[str]) -> str:

@@ -292,6 +292,7 @@ def select(
     meant); StoreError (disk full).
     """
     check(spec)
+    check_local(spec.sources)
     now = time.time_ns()
     parts = list(local_parts(spec, tree))
     return Selection(spec, parts, cache=cache, scratch=scratch, now=now)
@@ -303,6 +304,19 @@ def check(spec: CopySpec) -> None:
         chmod(spec.chmod)
     if spec.chown is not None:
         numeric_owner(spec.chown)
+
+
+def check_local(sources: Sequence[str]) -> None:
+    """Raise BuildError for a source of COPY that only ADD knows."""
+    for source in sources:
+        if ":" not in source:
+            continue
+        from builder.pipeline import remote
+
+        if remote.git_source(source) is not None:
+            raise BuildError("source can't be a git ref for COPY", hint="ADD takes it")
+        if remote.is_url(source):
+            raise BuildError("source can't be a URL for COPY", hint="ADD takes it")
 
 
 def local_parts(spec: CopySpec, tree: Tree | None) -> Iterator[Part]:

@@ -16,7 +16,7 @@ from builder.pipeline import placing
 from builder.pipeline.filecopy import key_of, set_owner
 from builder.pipeline.manifest import stat_key
 from builder.pipeline.scanning import Part, Shape
-from builder.pipeline.trees import open_directory, open_file, resolve
+from builder.pipeline.trees import clean, open_directory, open_file, resolve
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -49,9 +49,9 @@ class Destination(NamedTuple):
 
 
 def destination(dest: str, workdir: str, root: int | None) -> Destination:
-    """*dest* as written, below *workdir* when it is relative."""
+    """*dest* as written, below *workdir* when it is relative; ".." takes away what is written before it."""
     is_directory = dest in ("", ".") or dest.endswith(("/", "/."))
-    return Destination(dest if dest.startswith("/") else f"{workdir}/{dest}", is_directory, root)
+    return Destination(clean(dest if dest.startswith("/") else f"{workdir}/{dest}"), is_directory, root)
 
 
 def put(part: Part, where: Destination, target: placing.Target, earlier: placing.Earlier | None) -> None:

@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError, EngineError
+from builder.errors import EngineError
 from builder.pipeline import cachekeys, directories, lookup, progress
 from builder.pipeline.steps import AddStep, BaseStep, CopyStep, RunStep, StepSpec, WorkdirStep
 from builder.store.buildcache import CacheRecord
 from builder.store.records import StepRecord
 from builder.store.snapshots import LayerID
+from runtime.errors import ContainerError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -212,7 +213,7 @@ class Executor:
             except EngineError:
                 # The step's own error counts; a disk that the step has filled has no room for looking back.
                 self.store.snapshots.discard(active)
-        if isinstance(err, BuildError) and step.span is not None and not err.excerpt:
+        if isinstance(err, EngineError | ContainerError) and step.span is not None and not err.excerpt:
             err.excerpt = self.plan.source.citation(step.span)
         self.emit(progress.StepFailed(step.number, step.name, self.clock(), str(err), cancelled))
         self.store.records.add_step(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from builder.errors import EngineError
 from builder.pipeline import cachekeys
 from builder.pipeline.steps import AddStep, BaseStep, CopyStep, RunStep, StepSpec
 from builder.store.snapshots import LayerID
@@ -70,7 +71,12 @@ def describe(plan: Plan, request: BuildRequest, sources: Sources) -> list[StepSt
         own = cachekeys.leaves(step, platform, request)
         state.step = cachekeys.identity(step, own)
         state.place = cachekeys.place(step, place)
-        state.leaves = (*own, *_source_leaves(step, state, states, sources))
+        try:
+            state.leaves = (*own, *_source_leaves(step, state, states, sources))
+        except EngineError as err:
+            if step.span is not None and not err.excerpt:
+                err.excerpt = plan.source.citation(step.span)
+            raise
         state.key = cachekeys.key(state.leaves, parent_key(step, states))
     return states
 

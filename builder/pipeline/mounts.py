@@ -6,7 +6,7 @@ Pure; `run_step` makes mounts of a container from these values. Defaults are Bui
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,20 @@ NETWORK_MODES = ("default", "none", "host")
 SECURITY_MODES = ("sandbox", "insecure")
 
 
-def resolve_mount(raw: str, expand: Callable[[str], str], *, workdir: str, position: int) -> RunMount:
-    """One `--mount` value, the *position*-th (from 0) of its RUN. A secret that only sets a variable has no target.
+def resolve_mounts(texts: Iterable[str], expand: Callable[[str], str], *, workdir: str) -> tuple[RunMount, ...]:
+    """The `--mount` values of one RUN. Raises DockerfileError without a place."""
+    found: list[RunMount] = []
+    for raw in texts:
+        agents = sum(mount.type == "ssh" for mount in found)
+        found.append(resolve_mount(raw, expand, workdir=workdir, agents=agents))
+    return tuple(found)
 
-    Raises DockerfileError without a place."""
+
+def resolve_mount(raw: str, expand: Callable[[str], str], *, workdir: str, agents: int = 0) -> RunMount:
+    """One `--mount` value, before which *agents* others were of type ssh.
+
+    A secret that only sets a variable has no target; without one the others lie on the working directory. Raises
+    DockerfileError without a place."""
     mount = parse_mount(raw, expand)
     target = mount.target
     if mount.type == "secret":
@@ -36,13 +46,11 @@ def resolve_mount(raw: str, expand: Callable[[str], str], *, workdir: str, posit
             target = f"{SECRET_DIRECTORY}/{posixpath.basename(name)}"
     elif mount.type == "ssh":
         mount = replace(mount, id=mount.id or "default")
-        target = target or f"/run/buildkit/ssh_agent.{position}.sock"
+        target = target or f"/run/buildkit/ssh_agent.{agents}.sock"
     if target or mount.type != "secret":
         target = join_clean(workdir, target)
-        if target == "/" or (not mount.target and mount.type in ("bind", "cache", "tmpfs")):
-            raise DockerfileError(
-                f'invalid mount target "{mount.target or target}"', hint="target= names a path below the root"
-            )
+        if target == "/":
+            raise DockerfileError('invalid mount target "/"', hint="target= names a path below the root")
     if mount.type == "cache" and not mount.id:
         mount = replace(mount, id=posixpath.normpath(mount.target))
     return replace(mount, target=target)

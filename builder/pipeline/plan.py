@@ -94,7 +94,7 @@ class Planner:
         if not self.graph.stages:
             raise DockerfileError("dockerfile contains no stages to build", source=dockerfile.source)
         self.target = self._target()
-        automatic = scope.platform_args(host, self.target_platform, self.target.name)
+        automatic = scope.platform_args(host, self.target_platform, request.target or self.target.name)
         self.known_args = set(automatic)
         self.globals = automatic
         for line in self.graph.global_args:

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ _TIMEOUT = 60
 _BLOCK = 1 << 20
 _SCP = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:(?!/?\d+/)\S+")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_COMMIT_BEGINNING = re.compile(r"[0-9a-f]{7,64}")
+_QUERIES = ("ref", "branch", "tag", "subdir", "checksum", "commit", "keep-git-dir", "submodules")
+_UNNAMED = "__unnamed__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,19 @@ class GitSource:
     subdir: str = ""
     checksum: str = ""
     """A commit or the beginning of one, which the ref must be."""
-    keep_git_dir: bool = False
+    keep_git_dir: bool | None = None
+    """None: not said, which is no."""
+    submodules: bool = True
 
 
 def is_url(text: str) -> bool:
     """Whether *text* is an http or https URL."""
     return text.startswith(("http://", "https://"))
+
+
+def is_remote(text: str) -> bool:
+    """Whether *text* is an http(s) URL or a git repository. Raises as `git_source`."""
+    return is_url(text) or git_source(text) is not None
 
 
 def git_source(text: str) -> GitSource | None:
@@ -59,24 +70,63 @@ def git_source(text: str) -> GitSource | None:
     if text.startswith(("http://", "https://")) and not base.endswith(".git"):
         return None
     ref, _, subdir = fragment.partition(":")
-    found = GitSource(base, ref, subdir)
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name in ("ref", "branch", "tag"):
-            found = replace(found, ref=value)
-        elif name == "subdir":
-            found = replace(found, subdir=value)
-        elif name in ("commit", "checksum"):
-            found = replace(found, checksum=value)
-        elif name == "keep-git-dir":
-            found = replace(found, keep_git_dir=value not in ("0", "false"))
-        else:
-            raise InvalidInput(f"unexpected query {name!r} in {_shown(text)}")
+    found = _with_query(GitSource(base, ref, subdir), query)
     for part in (found.ref, found.subdir, found.url):
         if part.startswith("-") or "\0" in part or "\n" in part:
             raise InvalidInput(f"invalid git source {_shown(text)}: a part of it looks like an option")
     if ".." in found.subdir.split("/"):
         raise InvalidInput(f"invalid git source {_shown(text)}: the subdirectory leaves the repository")
     return found
+
+
+def _with_query(source: GitSource, query: str) -> GitSource:
+    """*source* with what stands behind the "?" of its URL, which must not contradict the fragment."""
+    values: dict[str, str] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in _QUERIES:
+            raise InvalidInput(
+                f'unexpected query "{name}" in {_shown(source.url)}', hint=f"known: {', '.join(_QUERIES)}"
+            )
+        if name in values:
+            raise InvalidInput(f'query "{name}" has multiple values in {_shown(source.url)}')
+        if not value and name not in ("keep-git-dir", "submodules"):
+            raise InvalidInput(f'query "{name}" has no value in {_shown(source.url)}')
+        values[name] = value
+    if "tag" in values and "branch" in values:
+        raise InvalidInput(f"branch conflicts with tag in {_shown(source.url)}")
+    ref, subdir = source.ref, source.subdir
+    for name, prefix in (("ref", ""), ("tag", "refs/tags/"), ("branch", "refs/heads/")):
+        if name in values:
+            wanted = values[name] if values[name].startswith(prefix) else prefix + values[name]
+            ref = _agreed("ref", ref, wanted)
+    if "subdir" in values:
+        subdir = _agreed("subdir", subdir, values["subdir"])
+    checksum = values.get("checksum", values.get("commit", ""))
+    switches = {
+        name: _yes_or_no(name, values[name] or "true") for name in ("keep-git-dir", "submodules") if name in values
+    }
+    return replace(
+        source,
+        ref=ref,
+        subdir=subdir,
+        checksum=checksum,
+        keep_git_dir=switches.get("keep-git-dir"),
+        submodules=switches.get("submodules", True),
+    )
+
+
+def _agreed(what: str, first: str, second: str) -> str:
+    if first and first != second:
+        raise InvalidInput(f'{what} conflicts: "{first}" vs "{second}"')
+    return second
+
+
+def _yes_or_no(name: str, value: str) -> bool:
+    if value.lower() in ("1", "t", "true"):
+        return True
+    if value.lower() in ("0", "f", "false"):
+        return False
+    raise InvalidInput(f'invalid {name} value: "{value}"', hint="write true or false")
 
 
 def download(
@@ -88,7 +138,7 @@ def download(
 ) -> tuple[Path, str]:
     """Fetch *url* into *directory*: (the file, "sha256:…").
 
-    The file has mode 0600, the name that ends the URL's path ("" gives "index"), and the server's Last-Modified as its
+    The file has mode 0600, the name that ends the URL's path, and the server's Last-Modified as its
     time (the epoch without one). *environment* may name proxies, as curl's does. Raises: DownloadFailed, OSError.
     """
     import urllib.error
@@ -98,7 +148,7 @@ def download(
 
     place, own = _without_password(url)
     request = urllib.request.Request(place, headers={"User-Agent": "lamina", **own, **(headers or {})})
-    path = directory / (filename(url) or "index")
+    path = directory / filename(url)
     digest = hashlib.sha256()
     size = 0
     try:
@@ -127,9 +177,9 @@ def download(
 
 
 def filename(url: str) -> str:
-    """The last part of the URL's path; "" when it ends with a slash or has none."""
-    name = unquote(urlsplit(url).path).rpartition("/")[2]
-    return "" if name in (".", "..") or "\0" in name else name
+    """The last part of the URL's path, and docker's word for it where there is none."""
+    name = unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2]
+    return _UNNAMED if name in ("", ".", "..") or "\0" in name else name
 
 
 def authorization(url: str, secrets: Mapping[str, bytes]) -> dict[str, str]:
@@ -163,10 +213,11 @@ def fetch_git(
     run = _Git(directory, source, secrets or {}, environment)
     run("init", "--quiet", "--template=", ".")
     wanted = source.ref or source.checksum or "HEAD"
-    depth = () if source.checksum and not _COMMIT.fullmatch(source.checksum) else ("--depth=1",)
-    run("fetch", "--quiet", "--no-tags", *depth, "--", source.url, wanted)
-    run("checkout", "--quiet", "--detach", "FETCH_HEAD")
-    run("submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
+    if _COMMIT_BEGINNING.fullmatch(wanted) is None or not run.fetched_commit(source.url, wanted):
+        run("fetch", "--quiet", "--no-tags", "--depth=1", "--", source.url, wanted)
+        run("checkout", "--quiet", "--detach", "FETCH_HEAD")
+    if source.submodules:
+        run("submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
     commit = run("rev-parse", "HEAD").strip()
     if source.checksum and not commit.startswith(source.checksum):
         raise ContextError(f"expected checksum to match {source.checksum}, got {commit}")
@@ -207,6 +258,26 @@ class _Git:
             **{f"GIT_CONFIG_KEY_{number}": name for number, name in enumerate(options)},
             **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(options.values())},
         }
+
+    def fetched_commit(self, url: str, commit: str) -> bool:
+        """Fetch and check out *commit*, or what begins so; False when there is no such commit.
+
+        By its whole digest alone, if the server allows that; otherwise everything is fetched and looked through.
+        """
+        if _COMMIT.fullmatch(commit):
+            with suppress(ContextError):
+                self("fetch", "--quiet", "--no-tags", "--depth=1", "--", url, commit)
+                self("checkout", "--quiet", "--detach", "FETCH_HEAD")
+                return True
+        self("fetch", "--quiet", "--tags", "--", url, "+refs/heads/*:refs/remotes/origin/*")
+        try:
+            found = self("rev-parse", "--quiet", "--verify", "--end-of-options", f"{commit}^{{commit}}").strip()
+        except ContextError:
+            return False
+        if not found.startswith(commit):
+            return False  # a branch or tag that is called so
+        self("checkout", "--quiet", "--detach", found)
+        return True
 
     def __call__(self, *arguments: str) -> str:
         done = subprocess.run(

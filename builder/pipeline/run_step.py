@@ -262,12 +262,18 @@ def _ssh(mount: RunMount, around: RunEnvironment, env: dict[str, str], undo: Exi
 def _cache(mount: RunMount, position: int, around: RunEnvironment, undo: ExitStack) -> Mount:
     """The directory of a cache mount; its name is a digest, so an id can say nothing about paths.
 
-    A new one starts as a copy of what from= names. A private one that is in use stays with its user: the next gets
+    What a cache starts with is part of its name, as with docker: another owner or mode is another cache. A new one
+    starts as a copy of what from= names. A private one that is in use stays with its user: the next gets
     another.
     """
     import hashlib
 
-    name = hashlib.sha256(f"{mount.id}\0{mount.from_}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    named = [mount.id, mount.from_]
+    if space := around.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS"):
+        named.append(f"namespace {space}")
+    if mount.source.strip("/") == "" and (mount.uid, mount.gid, mount.mode) != (None, None, None):
+        named.append(f"{mount.uid or 0}:{mount.gid or 0}:{0o755 if mount.mode is None else mount.mode:o}")
+    name = hashlib.sha256("\0".join(named).encode("utf-8", "surrogateescape")).hexdigest()[:32]
     locks = around.store.locks
     if mount.sharing == "locked":
         undo.enter_context(exclusive(around.store, f"cache {name}", around.cancel))

@@ -96,7 +96,7 @@ def scan(tree: Tree, source: str, filters: Filter, *, parents: bool = False) -> 
     A wildcard that matches nothing gives nothing. Raises: SourceNotFound, ContextError.
     """
     if parents:
-        yield _scan_parents(tree, source, filters)
+        yield from _scan_parents(tree, source, filters)
         return
     path = clean(source)
     fixed, pattern = globs.split_wildcards(path)
@@ -198,29 +198,40 @@ def _one(tree: Tree, path: str, source: str, filters: Filter, *, named: bool) ->
     return Part(tree, Shape.FILE, name, [Block(directory, "", None, (), [entry])])
 
 
-def _scan_parents(tree: Tree, source: str, filters: Filter) -> Part:
+def _scan_parents(tree: Tree, source: str, filters: Filter) -> Iterator[Part]:
     """``--parents``: what is behind a "/./" keeps its directories; without one, everything does."""
-    from parser.ignorefile import Matcher
-
     base, pivot, pattern = source.partition("/./")
     if not pivot:
         base, pattern = "/", source
     pattern = clean(pattern).lstrip("/")
     top = clean(base)
+    if pivot and not pattern:
+        raise SourceNotFound(top, where=tree.label, hint='"/./" must be followed by what is to be copied')
+    fixed, wild = globs.split_wildcards(top)
+    if not wild:
+        yield _below(tree, top, pattern, filters, named=not globs.has_wildcards(pattern))
+        return
+    for match in _matches(tree, fixed, wild, filters):
+        status = resolve(tree.fd, match).status
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            yield _below(tree, match, pattern, filters, named=False)
+
+
+def _below(tree: Tree, top: str, pattern: str, filters: Filter, *, named: bool) -> Part:
+    """What *pattern* chooses below the directory *top*. *named*: it must be there."""
+    from parser.ignorefile import Matcher
+
     try:
         real = resolve(tree.fd, top)
     except OSError as err:
         raise _unreadable(tree, top, err) from err
     if real.status is None or not stat.S_ISDIR(real.status.st_mode):
         raise SourceNotFound(top, where=tree.label)
-    if pivot and not pattern:
-        raise SourceNotFound(top, where=tree.label, hint='"/./" must be followed by what is to be copied')
-    wild = globs.has_wildcards(pattern)
     include = Matcher((pattern,)) if pattern else None
     chosen = Filter(filters.hide, filters.exclude, include, (pattern,))
     blocks = _walk(tree, real.path, chosen)
-    if not wild and pattern and len(blocks) == 1 and not blocks[0].entries:
-        raise SourceNotFound(clean(f"{top}/{pattern}"), where=tree.label, hint=_hint(tree, clean(source)))
+    if named and pattern and len(blocks) == 1 and not blocks[0].entries:
+        raise SourceNotFound(clean(f"{top}/{pattern}"), where=tree.label, hint=_hint(tree, clean(pattern)))
     return Part(tree, Shape.PARENTS, "", blocks)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from builder.oci import mutate
 from builder.pipeline import scope
-from builder.pipeline.config_step import Settings
+from builder.pipeline.config_step import Settings, join_clean
 from builder.pipeline.plan import HistoryLine
 from builder.pipeline.steps import AddStep, Base, CopyStep, FilesOf, RunStep, StepSpec, Work, WorkdirStep
 from parser import instructions as ast
@@ -117,6 +117,7 @@ class _Walk:
         tree = self.directory()
         if tree is not None:
             self.start_scratch()
+            self.platform = planner.platform_of(stage) or planner.target_platform
             self.start_directory(tree)
             return
         below = planner.base_stage(stage) if planner.named_context(stage.name) is None else None
@@ -153,7 +154,8 @@ class _Walk:
         return None
 
     def start_scratch(self) -> None:
-        self.platform = self.planner.platform_of(self.stage) or self.planner.target_platform
+        # Whatever FROM --platform says: nothing has the platform that is built for.
+        self.platform = self.planner.target_platform
         self.settings.workdir = "/"
 
     def start_directory(self, name: str) -> None:
@@ -236,7 +238,7 @@ class _Walk:
             self.position += 1
             self.note(created_by)
         else:
-            work = WorkdirStep(path, self.settings.user)
+            work = WorkdirStep(join_clean("/", path), self.settings.user)
             self.add(work, self.shown(line, triggered=triggered), created_by, may_force=False)
 
     def do_copy(self, line: ast.Copy | ast.Add, *, triggered: bool) -> None:
@@ -258,15 +260,16 @@ class _Walk:
     def copy_spec(self, line: ast.Copy | ast.Add) -> CopySpec:
         from builder.pipeline.copy_step import CopySpec, InlineFile
 
+        chmod = None if line.chmod is None else self.expand(line.chmod)
         return CopySpec(
             sources=tuple(map(self.expand, line.sources)),
             dest=self.expand(line.dest),
-            workdir=self.settings.workdir or "/",
+            workdir=self.workdir,
             chown=None if line.chown is None else self.expand(line.chown),
-            chmod=None if line.chmod is None else self.expand(line.chmod),
+            chmod=chmod,
             parents=isinstance(line, ast.Copy) and line.parents,
-            link=line.link,
-            exclude=tuple(map(self.expand, line.exclude)),
+            link=line.link and not chmod,  # docker's --chmod makes an ordinary copy of it
+            exclude=line.exclude,
             inline=tuple(InlineFile(one.name, self.inline(one)) for one in line.heredocs),
         )
 
@@ -286,15 +289,11 @@ class _Walk:
         return " ".join(parts)
 
     def do_run(self, line: ast.Run, *, triggered: bool) -> None:
-        from builder.pipeline.mounts import check_network, check_security, resolve_mount
+        from builder.pipeline.mounts import check_network, check_security, resolve_mounts
 
         request = self.planner.request
         argv, script, summary = self.run_argv(line.command)
-        workdir = self.settings.workdir or "/"
-        mounts = tuple(
-            resolve_mount(raw, self.expand, workdir=workdir, position=position)
-            for position, raw in enumerate(line.mounts)
-        )
+        mounts = resolve_mounts(line.mounts, self.expand, workdir=self.workdir)
         args = self.scope.run_args()
         work = RunStep(
             argv=argv,
@@ -302,7 +301,7 @@ class _Walk:
             args=frozenset(name for name, _ in args),
             proxies=scope.proxy_environment({**request.proxies, **request.build_args}),
             user=self.settings.user,
-            workdir=workdir,
+            workdir=self.workdir,
             network=check_network(line.network, request),
             insecure=check_security(line.security, request),
             script=script,
@@ -337,6 +336,11 @@ class _Walk:
         return self.settings.in_shell(first.text), None, summary
 
     # helpers
+
+    @property
+    def workdir(self) -> str:
+        """WORKDIR without what is only spelling."""
+        return join_clean("/", self.settings.workdir)
 
     def expand(self, word: str) -> str:
         return self.planner.expand(word, self.scope.env)

@@ -187,7 +187,7 @@ def _make(
         unpacker.make(parts, member, reader.chunks(), target)
     elif member.kind == b"5":
         unpacker.attributes(top, member)
-    else:
+    elif member.kind != b"0":  # a file without a name is passed over, as docker does
         raise ArchiveInvalid("tar has an entry that would replace the root directory")
 
 

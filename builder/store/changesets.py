@@ -213,6 +213,8 @@ def _header(found: Found, latest_mtime: int | None) -> bytes:
     path, kind, mode, uid, gid, size, mtime, link, device, xattrs, _, _ = found
     if latest_mtime is not None and mtime > latest_mtime:
         mtime = latest_mtime
+    # Docker's layers have no attribute but this one: the same files must give the same digest.
+    xattrs = [(name, value) for name, value in xattrs if name == b"security.capability"]
     return tarheaders.header(path, kind, mode, (uid, gid), size, mtime, link, xattrs, device)
 
 

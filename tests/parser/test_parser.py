@@ -22,7 +22,7 @@ def test_an_unknown_instruction_is_shown_with_its_place_and_what_was_meant() -> 
     found = error("FROM busybox\n\n  RUNN true\nCMD sh\n")
     assert str(found) == "Dockerfile:3:3: unknown instruction: RUNN (did you mean RUN?)"
     assert found.excerpt().splitlines() == [
-        "Dockerfile:3",
+        "Dockerfile:3:3",
         "--------------------",
         "   1 |     FROM busybox",
         "   2 |",

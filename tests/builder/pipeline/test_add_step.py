@@ -173,8 +173,7 @@ def test_a_url(add: Add, served: str, tmp_path: Path) -> None:
     assert (add(f"{served}/x.tgz", to="/name", chmod="644") / "name").stat().st_mode & 0o777 == 0o644
     with pytest.raises(DownloadFailed, match="404"):
         add(f"{served}/none")
-    with pytest.raises(BuildError, match="cannot determine filename"):
-        add(f"{served}/")
+    assert (add(f"{served}/") / "out/__unnamed__").is_file()
 
 
 def test_a_checksum(add: Add, served: str, context: Path, tmp_path: Path) -> None:
@@ -186,6 +185,8 @@ def test_a_checksum(add: Add, served: str, context: Path, tmp_path: Path) -> Non
         add(f"{served}/x", checksum="sha256:" + "0" * 64)
     with pytest.raises(BuildError, match="checksum can't be specified"):
         add("local", checksum=right)
+    with pytest.raises(BuildError, match="multiple sources"):
+        add(f"{served}/x", f"{served}/x", checksum=right)
 
 
 def test_a_secret_opens_a_url(add: Add, served: str, tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ def test_workdir_is_relative_to_the_one_before() -> None:
     settings = Settings()
     assert settings.set_workdir("/a") == ("/a", "WORKDIR /a")
     assert settings.set_workdir("b/../c//") == ("/a/c", "WORKDIR /a/c")
+    assert settings.set_workdir("/d/./e/") == ("/d/./e/", "WORKDIR /d/./e/")
+    assert settings.set_workdir("f") == ("/d/e/f", "WORKDIR /d/e/f")
     assert join_clean("/", "//x") == "/x"
 
 

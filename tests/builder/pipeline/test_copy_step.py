@@ -224,6 +224,8 @@ def test_parents_and_exclude(bench: Bench) -> None:
 
     assert sorted(files("src/**/*.c", parents=True)) == ["out/src/a/x.c", "out/src/b/z.c"]
     assert sorted(files("src/./a/x.c", parents=True)) == ["out/a/x.c"]
+    assert sorted(files("s*/./*/*.c", parents=True)) == ["out/a/x.c", "out/b/z.c"]
+    assert not files("none*/./a/x.c", parents=True)
     assert sorted(files("src", exclude=("**/*.h", "b"))) == ["out/a/x.c"]
     assert sorted(files("src", exclude=("*", "!a/y.h"))) == ["out/a/y.h"]
     with pytest.raises(SourceNotFound):

@@ -108,6 +108,19 @@ def test_history_tells_all_lines_and_which_of_them_made_layers() -> None:
     ]
 
 
+def test_copy_flags_as_docker_reads_them() -> None:
+    plan = planned("FROM base\nARG M=755 X=a\nCOPY --link --chmod=$M a b\nCOPY --link --chmod=$Y --exclude=$X a b\n")
+    first, second = (step.work for step in plan.steps[1:])
+    assert isinstance(first, CopyStep) and isinstance(second, CopyStep)
+    assert (first.spec.link, second.spec.link, second.spec.exclude) == (False, True, ("$X",))
+
+
+def test_an_absolute_workdir_stays_as_written() -> None:
+    plan = planned("FROM base\nWORKDIR /a/b/../\nWORKDIR c/\n")
+    assert [step.work.path for step in plan.steps if isinstance(step.work, WorkdirStep)] == ["/a", "/a/c"]
+    assert [line.created_by for line in plan.history] == ["WORKDIR /a/b/../", "WORKDIR /a/c"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

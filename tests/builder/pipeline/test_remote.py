@@ -69,7 +69,7 @@ def test_a_download(tmp_path: Path) -> None:
     with server(answers) as (base, _):
         path, digest = download(f"{base}/d/x%20y.txt?q=1", tmp_path)
         other, _ = download(f"{base}/d/", tmp_path)
-    assert (path.name, other.name) == ("x y.txt", "index")
+    assert (path.name, other.name) == ("x y.txt", "d")
     assert digest == "sha256:" + hashlib.sha256(b"data").hexdigest()
     assert (path.stat().st_mtime, path.stat().st_mode & 0o777, other.stat().st_mtime) == (1420070400, 0o600, 0)
 
@@ -151,12 +151,13 @@ def test_a_proxy_of_the_environment(tmp_path: Path) -> None:
     ("url", "name"),
     [
         ("http://h/a/b.tar.gz?x=/y#z", "b.tar.gz"),
-        ("http://h/a/", ""),
-        ("http://h", ""),
-        ("http://h/a/%2e%2e", ""),
+        ("http://h/a/", "a"),
+        ("http://h", "__unnamed__"),
+        ("http://h/", "__unnamed__"),
+        ("http://h/a/%2e%2e", "__unnamed__"),
         ("http://h/a%2fb", "b"),
         ("http://h/..%2f..%2fetc%2fpasswd", "passwd"),
-        ("http://h/%00", ""),
+        ("http://h/%00", "__unnamed__"),
     ],
 )
 def test_names(url: str, name: str) -> None:
@@ -174,6 +175,9 @@ def test_names(url: str, name: str) -> None:
         ("git@h:o/r.git#main", GitSource("git@h:o/r.git", "main")),
         ("ssh://git@h/o/r?ref=v1&subdir=a", GitSource("ssh://git@h/o/r", "v1", "a")),
         ("git://h/x?commit=abc&keep-git-dir=1", GitSource("git://h/x", checksum="abc", keep_git_dir=True)),
+        ("git://h/x?tag=v1&keep-git-dir", GitSource("git://h/x", "refs/tags/v1", keep_git_dir=True)),
+        ("git://h/x?branch=b#refs/heads/b:a", GitSource("git://h/x", "refs/heads/b", "a")),
+        ("git://h/x?submodules=false&keep-git-dir=0", GitSource("git://h/x", keep_git_dir=False, submodules=False)),
         ("ext::sh -c touch", None),
         ("file:///repo.git", None),
     ],
@@ -191,6 +195,12 @@ def test_git_sources(text: str, expected: GitSource | None) -> None:
         "git://h/x#main:-x",
         "git://h/x?ref=--upload-pack=x",
         "git://h/x?what=1",
+        "git://h/x?ref=a&ref=b",
+        "git://h/x?ref=",
+        "git://h/x?ref=a#b",
+        "git://h/x?subdir=a#b:c",
+        "git://h/x?tag=a&branch=a",
+        "git://h/x?keep-git-dir=maybe",
         "git://h/x#a%0ab".replace("%0a", "\n"),
     ],
 )
@@ -297,7 +307,16 @@ def test_a_commit_that_must_be_the_one(served: str, place: Path, tmp_path: Path,
         fetch_git(GitSource(served, "main", checksum=commit), other, environment=CLEAN)
 
 
-@pytest.mark.parametrize("ref", ["none", "refs/heads/none"])
+def test_the_beginning_of_a_commit(served: str, place: Path, repository: Path, tmp_path: Path) -> None:
+    commit = git(repository, "rev-parse", "v1")
+    assert fetch_git(GitSource(served, commit[:9]), place, environment=CLEAN) == commit
+    other = tmp_path / "other"
+    other.mkdir()
+    git(repository, "branch", "decade5", "v1")
+    assert fetch_git(GitSource(served, "decade5"), other, environment=CLEAN) == commit
+
+
+@pytest.mark.parametrize("ref", ["none", "refs/heads/none", "0123456789"])
 def test_a_ref_that_is_not_there(served: str, place: Path, ref: str) -> None:
     with pytest.raises(ContextError, match="failed to fetch"):
         fetch_git(GitSource(served, ref), place, environment=CLEAN)

@@ -87,7 +87,8 @@ def test_caches_are_kept_shared_and_started_from_a_stage(project: Project) -> No
         "RUN --mount=type=cache,from=seed,source=/s/sub,target=/c cat /c/f && echo more >> /c/f\n"
         "RUN --mount=type=cache,from=seed,source=/s/sub,target=/c test $(wc -l < /c/f) = 2\n"
         "RUN --mount=type=cache,target=/k,mode=0750,uid=3 test $(stat -c %a-%u /k) = 750-3 && touch /k/here\n"
-        "RUN --mount=type=cache,target=/k test -e /k/here\n"
+        "RUN --mount=type=cache,target=/k,uid=3,mode=750 test -e /k/here\n"
+        "RUN --mount=type=cache,target=/k test $(stat -c %a-%u /k) = 755-0 -a ! -e /k/here\n"
         "RUN test ! -e /c -a ! -e /k\n"
     )
 

@@ -48,6 +48,23 @@ def test_written_and_unpacked_gives_the_same(
     assert changesets.write(out) == change
 
 
+@pytest.mark.root
+def test_a_layer_has_no_attribute_but_capabilities(tmp_path: Path) -> None:
+    """The user's own are in no layer of docker's, and an equal digest must not depend on them."""
+    path, tar = tmp_path / "t" / "f", io.BytesIO()
+    path.parent.mkdir(mode=0o755)
+    path.touch()
+    os.utime(path, (1, 1))
+    plain = changesets.write(path.parent)
+    os.setxattr(path, "user.note", b"x")
+    noted = changesets.write(path.parent)
+    assert (noted.diff_id, noted.content_digest != plain.content_digest) == (plain.diff_id, True)
+    os.setxattr(path, "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
+    changesets.write(path.parent, tar.write)
+    assert b"SCHILY.xattr.security.capability" in tar.getvalue()
+    assert b"user.note" not in tar.getvalue()
+
+
 def test_gnu_tar_lists_what_we_list(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     deep = tmp_path / "t" / ("d" * 90) / ("e" * 90)
