@@ -22,7 +22,8 @@
     │   └── TooManyOpenFiles      └── DeviceFailed
     ├── BuildError                a build cannot go on
     │   ├── StepFailed            ├── ContextError
-    │   └── SourceNotFound        └── DockerfileNotFound
+    │   ├── SourceNotFound        ├── DockerfileNotFound
+    │   └── ChecksFailed
     ├── TransferError             what comes in or goes out
     │   ├── ArchiveInvalid        ├── LimitExceeded
     │   └── DigestMismatch        └── DownloadFailed
@@ -43,6 +44,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from builder.pipeline.progress import BuildWarning
 
 
 class EngineError(Exception):
@@ -315,6 +318,16 @@ class SourceNotFound(BuildError):
         )
         self.path = path
         self.where = where
+
+
+class ChecksFailed(BuildError):
+    """The Dockerfile wants findings of the checks to be errors (`check=error=true`), and there are some.
+
+    `warnings` are the findings, as events of a build."""
+
+    def __init__(self, message: str, warnings: tuple[BuildWarning, ...] = ()) -> None:
+        super().__init__(message, hint="lamina build --check shows each with its place")
+        self.warnings = warnings
 
 
 # --- what comes in or goes out -------------------------------------------------------------------------------------

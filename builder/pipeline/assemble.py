@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from builder.pipeline import checking
 from builder.pipeline.plan import Plan, make_plan
 from builder.pipeline.steps import Base
 from builder.store.images import BASE_ID
@@ -26,7 +27,9 @@ COMMENT = "buildkit.dockerfile.v0"
 
 
 def planned(request: BuildRequest, store: Store) -> Plan:
-    """The plan of *request* with the images of *store*. Raises as `make_plan`."""
+    """The plan of *request* with the images of *store* and what the checks say.
+
+    Raises as `make_plan`, and ChecksFailed."""
     from builder.oci import platforms
 
     def bases(reference: str, platform: Platform | None) -> Base:
@@ -34,7 +37,9 @@ def planned(request: BuildRequest, store: Store) -> Plan:
         contents = tuple(store.snapshots.get(layer).content_digest for layer in image.layers)
         return Base(image.id, reference, image.config, tuple(image.layers), contents)
 
-    return make_plan(parsed(request, store), request, bases, host=platforms.host(os.uname().machine))
+    dockerfile = parsed(request, store)
+    plan = make_plan(dockerfile, request, bases, host=platforms.host(os.uname().machine))
+    return replace(plan, warnings=(*plan.warnings, *checking.warnings(request, store, dockerfile, plan)))
 
 
 def parsed(request: BuildRequest, store: Store) -> Dockerfile:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from builder.errors import ChecksFailed
 from builder.pipeline import progress, replay
 from builder.pipeline.progress import Emit, silent
 from builder.pipeline.request import BuildRequest, BuildResult, Forecast
@@ -66,12 +67,17 @@ def _build(
     from builder.pipeline.assemble import image_config, planned
     from builder.pipeline.executor import Executor
 
-    made = planned(request, store)
+    try:
+        made = planned(request, store)
+    except ChecksFailed as err:
+        for warning in err.warnings:
+            emit(warning)
+        raise
     with _recorded(request, made.target, store) as ended:
         steps = tuple((step.number, step.name) for step in made.steps)
         emit(progress.BuildStarted(ended.build, clock(), made.target, steps))
-        for text, line in made.warnings:
-            emit(progress.BuildWarning(text, line))
+        for warning in made.warnings:
+            emit(warning)
         with Executor(
             made, request, store, launcher, sources=sources, build=ended.build, clock=clock, emit=emit
         ) as executor:
@@ -81,7 +87,7 @@ def _build(
         store.images.tag_all(references, image)
     tags = tuple(reference.familiar() for reference in references)
     emit(progress.BuildDone(clock(), image, tags))
-    warnings = tuple(text for text, _ in made.warnings)
+    warnings = tuple(warning.short for warning in made.warnings)
     return BuildResult(image, ended.build, tags, executor.cached, executor.ran, warnings)
 
 
@@ -98,8 +104,8 @@ def _again(
     with _recorded(request, known.target, store) as ended:
         now = clock()
         emit(progress.BuildStarted(ended.build, now, known.target, known.numbered()))
-        for text, line in known.warnings:
-            emit(progress.BuildWarning(text, line))
+        for warning in known.warnings:
+            emit(warning)
         for number, name in known.numbered():
             emit(progress.StepCached(number, name, now))
         store.records.add_steps(known.records(ended.build, now))
@@ -107,7 +113,7 @@ def _again(
         ended.image = known.image
     tags = tuple(reference.familiar() for reference in references)
     emit(progress.BuildDone(clock(), known.image, tags))
-    warnings = tuple(text for text, _ in known.warnings)
+    warnings = tuple(warning.short for warning in known.warnings)
     return BuildResult(known.image, ended.build, tags, len(known.steps), 0, warnings)
 
 

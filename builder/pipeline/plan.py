@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import EngineError, InvalidInput
 from builder.pipeline import scope
+from builder.pipeline.progress import BuildWarning
 from builder.pipeline.steps import Base, BaseStep, CopyStep, FilesOf, RunStep, StepSpec
 from parser import graph, words
 from parser import instructions as ast
@@ -52,7 +53,7 @@ class Plan:
     base       the image at the bottom, None for scratch
     template   the image's config without layers, history and times
     history    bottom first
-    warnings   (text, line) that the user should see; line 0 is none
+    warnings   what the user should see
     source     the Dockerfile, for messages
     """
 
@@ -62,7 +63,7 @@ class Plan:
     base: Base | None
     template: ImageConfig
     history: tuple[HistoryLine, ...]
-    warnings: tuple[tuple[str, int], ...]
+    warnings: tuple[BuildWarning, ...]
     source: Source
 
     def chain(self, number: int | None) -> tuple[StepSpec, ...]:
@@ -325,7 +326,7 @@ class Planner:
             return tuple(self.steps), numbers
         return tuple(_renumbered(self.steps[old - 1], numbers) for old in numbers), numbers
 
-    def _warnings(self) -> tuple[tuple[str, int], ...]:
+    def _warnings(self) -> tuple[BuildWarning, ...]:
         declared = {arg.name for line in self.graph.global_args for arg in line.args} | self.known_args
         for stage in self.graph.stages:
             declared.update(arg.name for one in stage.instructions if isinstance(one, ast.Arg) for arg in one.args)
@@ -336,7 +337,7 @@ class Planner:
             for name in self.request.build_args
             if name not in declared and not scope.is_proxy(name) and not name.startswith(("BUILDKIT_", "SOURCE_DATE_"))
         ]
-        return ((f"One or more build-args [{' '.join(unused)}] were not consumed", 0),) if unused else ()
+        return (BuildWarning(f"One or more build-args [{' '.join(unused)}] were not consumed"),) if unused else ()
 
 
 def _renumbered(step: StepSpec, numbers: dict[int, int]) -> StepSpec:

@@ -89,11 +89,20 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class BuildWarning:
-    """Something the user should know; the build goes on. `line` is the Dockerfile's, 0 when there is none."""
+    """Something the user should know; the build goes on. `line` to `last` are the Dockerfile's, 0 when there is none.
+
+    `detail` says more (a check's description), `url` leads to its page."""
 
     message: str
     line: int = 0
     detail: str = ""
+    url: str = ""
+    last: int = 0
+
+    @property
+    def short(self) -> str:
+        """One line, with its place."""
+        return f"{self.message} (line {self.line})" if self.line else self.message
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder import VERSION
 from builder.errors import EngineError
+from builder.pipeline.progress import BuildWarning
 from builder.store.images import BASE_ID
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.records import StepRecord
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same input comes to another outcome."""
 
 
@@ -41,7 +42,7 @@ class Replay:
         self.image = image
         self.target = target
         self.steps = steps
-        self.warnings: tuple[tuple[str, int], ...] = tuple((text, line) for text, line in warnings)  # type: ignore[misc,has-type]
+        self.warnings = tuple(BuildWarning(*one) for one in warnings)  # type: ignore[misc]
 
     def numbered(self) -> tuple[tuple[int, str], ...]:
         """(number, name) of each step."""
@@ -102,7 +103,7 @@ def remember(request: BuildRequest, store: Store, plan: Plan, states: Sequence[S
         "image": image,
         "target": plan.target,
         "steps": steps,
-        "warnings": plan.warnings,
+        "warnings": [[one.message, one.line, one.detail, one.url, one.last] for one in plan.warnings],
     }
     store.files.put_parsed(_key(request), json.dumps(data).encode())
 
@@ -173,6 +174,7 @@ def _key(request: BuildRequest) -> str:
         sorted(request.proxies.items()),
         request.target,
         request.labels,
+        request.context.matcher.patterns if request.context is not None and request.context.matcher else (),
         request.network,
         request.add_hosts,
         request.shm_size,

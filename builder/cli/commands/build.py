@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from builder.cli.context import Cli
     from builder.cli.progress import View
     from builder.engine.builds import BuildWish
+    from builder.pipeline.progress import BuildWarning
     from builder.pipeline.request import BuildResult
 
 FLAGS = (
@@ -241,7 +242,7 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
     )
     stdin = cli.raw_in() if asked.source == "-" or asked.dockerfile == "-" else None
     with ExitStack() as undo:
-        closing = undo.enter_context(_Closing(view))
+        closing = undo.enter_context(_Closing(cli, view, asked, tell=mode not in ("quiet", "rawjson") and not quiet))
         try:
             result = builds.build(cli.engine, asked, stdin=stdin, emit=closing)
         except KeyboardInterrupt:
@@ -264,18 +265,24 @@ def _step_lines(cli: Cli) -> int:
 
 
 class _Closing:
-    """A view that is closed once, and remembers which step failed."""
+    """A view that is closed once, then tells the warnings; it remembers which step failed."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, cli: Cli, view: View, asked: BuildWish, *, tell: bool) -> None:
         self.view = view
         self.failed: tuple[int, str] | None = None
+        self._cli = cli
+        self._asked = asked
+        self._tell = tell
+        self._warnings: list[BuildWarning] = []
         self._open = True
 
     def __call__(self, event: object) -> None:
-        from builder.pipeline.progress import StepFailed
+        from builder.pipeline.progress import BuildWarning, StepFailed
 
         if isinstance(event, StepFailed) and not event.cancelled:
             self.failed = (event.number, event.name)
+        if isinstance(event, BuildWarning):
+            self._warnings.append(event)
         self.view(event)  # type: ignore[arg-type]
 
     def __enter__(self) -> _Closing:
@@ -285,10 +292,21 @@ class _Closing:
         self.close()
 
     def close(self) -> None:
-        """Close the view."""
+        """Close the view, and tell."""
         if self._open:
             self._open = False
             self.view.close()
+            if self._warnings and self._tell:
+                self._warn()
+
+    def _warn(self) -> None:
+        from builder.cli.warnings import shown
+
+        cli, asked = self._cli, self._asked
+        dockerfile = cli.cwd / (asked.dockerfile or f"{asked.source}/Dockerfile")
+        color = cli.terminal_err() and "NO_COLOR" not in cli.env
+        for line in shown(self._warnings, color=color, dockerfile=dockerfile if cli.debug else None):
+            cli.say(line)
 
 
 def _explain(cli: Cli, error: Exception, closing: _Closing) -> None:

@@ -46,7 +46,6 @@ class LiveView:
         self._total = 0
         self._begun = 0.0
         self._skew: float | None = None
-        self._notes: list[str] = []
         self._drawn = 0
         self._finished = False
         self._lock = Lock()
@@ -79,8 +78,7 @@ class LiveView:
 
     def _take(self, event: p.Event) -> None:
         if isinstance(event, p.BuildWarning):
-            self._notes.append(event.message + (f" (line {event.line})" if event.line else ""))
-            return
+            return  # told at the end, by the command
         # the build's clock need not be ours: running times are drawn on the build's
         self._skew = event.time - clock.monotonic()
         if not self._begun:
@@ -153,8 +151,6 @@ class LiveView:
             if running:
                 for line in step.lines.tail()[-self._step_lines :]:
                     yield self._paint(f" => => # {without_controls(line.partition(' ')[2])}"[: columns - 1], _DIM)
-        for note in self._notes:
-            yield self._paint(f" WARNING: {without_controls(note)}"[: columns - 1], _YELLOW)
 
     def _row(self, step: _Step, now: float, columns: int) -> str:
         seconds = f"{max((step.ended or now) - step.started, 0.0):.1f}s"

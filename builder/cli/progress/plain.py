@@ -46,9 +46,6 @@ class PlainView:
                 self._finish(
                     event.number, event.time, "CANCELED" if event.cancelled else f"ERROR: {_plain(event.error)}"
                 )
-            case p.BuildWarning():
-                place = f" (line {event.line})" if event.line else ""
-                self._stream.write(f"WARNING: {event.message}{place}\n")
             case p.BuildDone():
                 number = max(self._names, default=0) + 1
                 self._names[number] = "exporting to image"

@@ -60,9 +60,15 @@ class RawJsonView:
                 error = {"completed": _moment(event.time), "error": event.error}
                 self._put("vertexes", [self._vertex(event.number, event.name) | error])
             case p.BuildWarning():
-                detail = [b64encode(event.detail.encode()).decode("ascii")] if event.detail else []
-                short = b64encode(event.message.encode()).decode("ascii")
-                self._put("warnings", [{"level": 1, "short": short, "detail": detail, "line": event.line}])
+                warning: dict[str, object] = {"level": 1, "short": _base64(event.short)}
+                if event.detail:
+                    warning["detail"] = [_base64(event.detail)]
+                if event.url:
+                    warning["url"] = event.url
+                if event.line:
+                    end = {"line": max(event.line, event.last)}
+                    warning["range"] = [{"start": {"line": event.line}, "end": end}]
+                self._put("warnings", [warning])
             case p.BuildDone():
                 moment = _moment(event.time)
                 name = f"exporting to image {event.image_id}"
@@ -88,6 +94,10 @@ class RawJsonView:
 
     def _put(self, kind: str, items: list[dict[str, object]]) -> None:
         self._stream.write(json.dumps({kind: items}, separators=(",", ":"), ensure_ascii=False) + "\n")
+
+
+def _base64(text: str) -> str:
+    return b64encode(text.encode("utf-8", "replace")).decode("ascii")
 
 
 def _moment(time: float) -> str:

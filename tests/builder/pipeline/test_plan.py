@@ -8,6 +8,7 @@ from builder.errors import ImageNotFound
 from builder.oci.configs import ContainerConfig, ImageConfig
 from builder.oci.platforms import Platform
 from builder.pipeline.plan import Plan, make_plan
+from builder.pipeline.progress import BuildWarning
 from builder.pipeline.request import BuildRequest
 from builder.pipeline.steps import Base, BaseStep, CopyStep, RunStep, WorkdirStep
 from parser import parse
@@ -147,7 +148,7 @@ def test_no_cache_filter_forces_one_stage() -> None:
 
 def test_unused_build_args_are_mentioned() -> None:
     plan = planned("FROM base\nARG USED\n", build_args={"USED": "1", "OTHER": "2", "HTTP_PROXY": "3"})
-    assert plan.warnings == (("One or more build-args [OTHER] were not consumed", 0),)
+    assert plan.warnings == (BuildWarning("One or more build-args [OTHER] were not consumed"),)
 
 
 def test_a_long_file_and_a_long_chain_need_no_depth() -> None:
