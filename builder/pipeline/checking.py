@@ -115,10 +115,11 @@ def _image(store: Store, reference: str, platform: Platform | None) -> ImageFact
     """What the store knows of an image. One that it has not got counts as having PATH, and nothing else."""
     from builder.errors import EngineError
     from builder.pipeline.scope import DEFAULT_PATH
+    from builder.store.images import BASE_ID
     from parser.checks import ImageFacts
 
     try:
-        config = store.images.get(store.images.resolve(reference, platform=platform)).config
+        config = store.images.get(store.images.resolve(reference, platform=platform, shortest=BASE_ID)).config
     except EngineError:
         return ImageFacts()
     env = {"PATH": DEFAULT_PATH}

@@ -11,6 +11,7 @@ The map, in reading order:
     stages        one stage, instruction by instruction
     walk          the stages that are wanted, in order
     file          `check`: all of them on one file
+    outline       what a target takes, and which targets there are: the same walk
     positions, fixes, repairs
                   edits of the text: `repair` does what is certain, and nothing else
 

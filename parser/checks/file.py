@@ -24,13 +24,24 @@ __all__ = ["Report", "check", "check_text"]
 class Report:
     """What the checks found, ordered by line and text.
 
-    `error` is why a build of this file would fail, with its place; None when nothing was seen. `fails` says that the
-    file or a build argument wants findings to be errors (`error=true`), and that there are some.
+    `error` is why a build of this file would fail, with its place; None when nothing was seen; `parsed` is false when
+    it is not even a Dockerfile. `fails` says that the file or a build argument wants findings to be errors
+    (`error=true`), and that there are some.
     """
 
     findings: tuple[Finding, ...]
     error: DockerfileError | None = None
+    parsed: bool = True
     fails: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Why a build would fail, in docker's words; "" when it would not."""
+        if self.error is None:
+            return self.violation if self.fails else ""
+        span = self.error.span
+        place = f"dockerfile parse error on line {span.start.line}: " if span and not self.parsed else ""
+        return place + self.error.message
 
     @property
     def violation(self) -> str:
@@ -66,12 +77,12 @@ def check_text(source: Source, around: Surroundings) -> Report:
     try:
         statements = grammar.statements(source)
     except DockerfileError:
-        return kept.report(wrong)  # these are not even lines
+        return kept.report(wrong, parsed=False)  # these are not even lines
     try:
         _forms(statements, kept)
     except DockerfileError:
         pass  # the error that we have
-    return kept.report(wrong)
+    return kept.report(wrong, parsed=False)
 
 
 class _Kept:
@@ -89,10 +100,10 @@ class _Kept:
         if wanted.speaks(finding.rule):
             self._findings.append(finding)
 
-    def report(self, error: DockerfileError | None = None) -> Report:
+    def report(self, error: DockerfileError | None = None, *, parsed: bool = True) -> Report:
         """All that was kept."""
         ordered = tuple(sorted(self._findings, key=lambda one: (one.line, one.detail)))
-        return Report(ordered, error, fails=self._options.fail and bool(ordered))
+        return Report(ordered, error, parsed=parsed, fails=self._options.fail and bool(ordered))
 
 
 def _forms(statements: Sequence[Statement], kept: _Kept) -> None:

@@ -26,6 +26,8 @@ class GlobalScope:
         self._around = around
         self._escape = graph.dockerfile.directives.escape
         self._lines = graph.global_args
+        self.used: dict[int, frozenset[str]] = {}
+        """The names that each stage's FROM takes values from."""
         self._automatic = {name: around.build_args.get(name, value) for name, value in around.automatic.items()}
         self.values = _values(self._lines, self._automatic, around.build_args, self._escape)
         self._known = {**self.values, **{arg.name: "" for line in self._lines for arg in line.args}}
@@ -46,6 +48,7 @@ class GlobalScope:
         """What FROM names, and what is to be said of its variables. Raises DockerfileError when nothing is left."""
         found = words.process(stage.from_.image, self.values, escape=self._escape)
         findings = list(self._undefined(found.unmatched, stage.from_.span))
+        self.used[stage.index] = found.matched
         return found.text, findings
 
     def platform(self, stage: Stage) -> tuple[str | None, list[Finding]]:
@@ -55,6 +58,7 @@ class GlobalScope:
             return None, []
         found = words.process(raw, self.values, escape=self._escape)
         findings = list(self._undefined(found.unmatched, span))
+        self.used[stage.index] |= found.matched
         if found.matched == {"TARGETPLATFORM"} and not found.unmatched:
             if found.text == self.values["TARGETPLATFORM"]:
                 detail = f"Setting platform to predefined {raw} in FROM is redundant as this is the default behavior"

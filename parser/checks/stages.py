@@ -12,7 +12,7 @@ from parser.checks import rules
 from parser.checks.names import is_secret, split_port, suggestion
 from parser.checks.rules import Finding
 from parser.checks.surroundings import ImageFacts, Surroundings
-from parser.mounts import parse_mount
+from parser.mounts import RunMount, parse_mount
 from parser.source import Span
 from parser.syntax import quote
 
@@ -57,6 +57,9 @@ class StageWalk:
         self._globals = globals_
         self._escape = escape
         self._earlier: dict[type, Span] = {}
+        self.args: list[tuple[ast.Argument, str | None, Span]] = []
+        """The declared arguments in order; the value is None where it is the global scope's, or nobody's."""
+        self.mounts: list[tuple[RunMount, Span]] = []
 
     def one(self, instruction: ast.Instruction, span: Span) -> Iterator[Finding]:
         """The findings of one instruction, which stands at `span`. Raises DockerfileError where a build would."""
@@ -116,13 +119,14 @@ class StageWalk:
         given, env = self._around.build_args, self.state.env
         for arg in line.args:
             yield from _secret("ARG", arg.name, span)
+            own: str | None = None
             if arg.name in given:
-                value: str | None = given[arg.name]
+                own = given[arg.name]
             elif arg.default is not None:
                 yield from self._undefined(arg.default, span)
-                value = self._expand(arg.default)
-            else:
-                value = self._globals.get(arg.name)
+                own = self._expand(arg.default)
+            self.args.append((arg, own, span))
+            value = self._globals.get(arg.name) if own is None else own
             if value is not None and arg.name not in _NOT_IN_ENV:
                 env[arg.name] = value
             self.state.declared.add(arg.name)
@@ -161,7 +165,7 @@ class StageWalk:
             found.extend(self._undefined(value, span))
             return self._expand(value)
 
-        parse_mount(raw, expand)
+        self.mounts.append((parse_mount(raw, expand), span))
         return found
 
     def _workdir(self, line: ast.Workdir, span: Span) -> Iterator[Finding]:

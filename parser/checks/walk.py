@@ -36,6 +36,8 @@ class Walk:
         self._platforms: dict[int, str | None] = {}
         self._commands: dict[int, tuple[tuple[ast.Instruction, bool], ...]] = {}
         self._states: dict[int, StageState] = {}
+        self.walked: dict[int, StageWalk] = {}
+        """The walk of each stage that was wanted, once `run` is over."""
 
     def run(self) -> None:
         """Give `add` every finding. Raises DockerfileError, with its place, where a build would fail."""
@@ -46,7 +48,7 @@ class Walk:
         for statement, finding in forms.of_file(stages):
             self._add(finding, statement)
         try:
-            scope = GlobalScope(self._graph, around)
+            scope = self.scope = GlobalScope(self._graph, around)
             for stage, finding in scope.default_bases(stages):
                 self._add(finding, stage.from_.statement)
             for stage in stages:
@@ -88,10 +90,11 @@ class Walk:
             stage = pending.pop()
             if stage.index not in wanted:
                 wanted.add(stage.index)
-                pending += self._dependencies(stage)
+                pending += self.dependencies(stage)
         return wanted
 
-    def _dependencies(self, stage: Stage) -> Iterator[Stage]:
+    def dependencies(self, stage: Stage) -> Iterator[Stage]:
+        """The stages that a stage reads from, its base first. Raises DockerfileError for one that is not above."""
         if stage.name in self._around.contexts:
             return
         base = self._base_stage(stage)
@@ -137,7 +140,7 @@ class Walk:
     def _stage(self, stage: Stage, scope: GlobalScope) -> StageState:
         if stage.name in self._around.contexts:
             return StageState.on_image(self._around.image(stage.name, None))
-        for _ in self._dependencies(stage):
+        for _ in self.dependencies(stage):
             pass  # each is there, and above
         base = self._base_stage(stage)
         if base is not None:
@@ -147,6 +150,7 @@ class Walk:
             self._check_platform(stage, facts)
             state = StageState.on_image(facts)
         walk = StageWalk(state, self._around, scope.values, self._graph.dockerfile.directives.escape)
+        self.walked[stage.index] = walk
         for instruction, triggered in self._instructions(stage, base):
             span = stage.from_.span if triggered else instruction.span
             try:
