@@ -26,7 +26,8 @@
     │   └── ChecksFailed
     ├── TransferError             what comes in or goes out
     │   ├── ArchiveInvalid        ├── LimitExceeded
-    │   └── DigestMismatch        └── DownloadFailed
+    │   ├── DigestMismatch        ├── DownloadFailed
+    │   └── OutputInTheWay
     └── Unsupported               this kernel or host lacks something (names it)
 
 A class exists where a caller or a user reacts differently. Messages are docker's where docker has one (its capitals
@@ -356,6 +357,17 @@ class DigestMismatch(TransferError):
 
 class DownloadFailed(TransferError):
     """Something could not be fetched."""
+
+
+class OutputInTheWay(TransferError):
+    """A directory that was there stands where a file of the build's result should be written: `path`."""
+
+    def __init__(self, path: os.PathLike[str] | str) -> None:
+        super().__init__(
+            f"{os.fspath(path)} is a directory, and a file in the result of the build",
+            hint="remove it, or choose another destination",
+        )
+        self.path = os.fspath(path)
 
 
 class Unsupported(EngineError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,9 @@ from builder.errors import ContextError, InvalidReference
 
 if TYPE_CHECKING:
     from builder.engine.options.limits import Ulimit
+    from builder.engine.options.outputs import Output
     from builder.engine.session import Engine
+    from builder.oci.descriptors import Descriptor
     from builder.pipeline.progress import Emit
     from builder.pipeline.request import BuildRequest, BuildResult, Forecast
     from runtime.spec import Resources
@@ -23,7 +25,7 @@ class BuildWish:
     """A build as it was asked for: contexts and Dockerfile are still names.
 
     `source` is a directory, "-" or a URL; `contexts` are (name, value) of `--build-context`; a secret is (id, file,
-    value) with one of the two set; an ssh entry is (id, socket).
+    value) with one of the two set; an ssh entry is (id, socket). No outputs are the one of `docker build`: the store.
     """
 
     source: str
@@ -47,6 +49,17 @@ class BuildWish:
     ssh: tuple[tuple[str, Path], ...] = ()
     allow: frozenset[str] = frozenset()
     environment: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[Output, ...] = ()
+    squash: bool = False
+    max_layers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A build that ended well: its result, and the manifest that an output wrote last."""
+
+    result: BuildResult
+    descriptor: Descriptor | None = None
 
 
 def problems() -> tuple[type[Exception], ...]:
@@ -58,15 +71,32 @@ def problems() -> tuple[type[Exception], ...]:
     return (EngineError, DockerfileError, ContainerError)
 
 
-def build(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, emit: Emit) -> BuildResult:
-    """Build and tag. Raises what `problems` names, KeyboardInterrupt, OSError."""
+def build(
+    engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, emit: Emit, stdout: Callable[[bytes], object] | None
+) -> Built:
+    """Build, tag, and write the outputs. Raises what `problems` names, KeyboardInterrupt, OSError."""
     from builder.pipeline import build as pipeline
 
     with ExitStack() as undo:
         request = _request(engine, wish, stdin, undo)
-        return pipeline.build(
-            request, engine.store, engine.launcher, clock=lambda: engine.clock().timestamp(), emit=emit
-        )
+
+        def clock() -> float:
+            return engine.clock().timestamp()
+
+        if not wish.outputs:
+            return Built(pipeline.build(request, engine.store, engine.launcher, clock=clock, emit=emit))
+        from builder.engine import outputs
+        from builder.oci.digests import Digest
+
+        listener, started = outputs.Listener(emit), engine.store.clock()
+        result = pipeline.build(request, engine.store, engine.launcher, clock=clock, emit=listener)
+        descriptor = outputs.export(engine, wish.outputs, result.image_id, listener, (wish.cwd, stdout))
+        stored = any(output.stored for output in wish.outputs)
+        image = Digest(result.image_id)
+        if not stored and engine.store.images.get(image).created >= started:
+            engine.store.images.forget_unnamed(image)
+        listener.finish(stored=stored)
+        return Built(result, descriptor)
 
 
 def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[Forecast, ...]:
@@ -83,7 +113,7 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
     from builder.pipeline import context as contexts
     from builder.pipeline import request as r
 
-    for tag in wish.tags:
+    for tag in (*wish.tags, *(name for output in wish.outputs for name in output.names)):
         try:
             Reference.parse(tag)  # a name that is not valid must not be found out after the build
         except InvalidReference as err:
@@ -113,15 +143,15 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
             named[name] = source.reference
         else:
             raise ContextError(f"--build-context {name}={value}: this kind of source is not supported")
-    return r.BuildRequest(
+    request = r.BuildRequest(
         dockerfile=main.dockerfile,
         dockerfile_name=main.dockerfile_name,
         context=main.tree,
         contexts=named,
         description=str(main.tree.path or wish.source),
-        build_args=wish.build_args,
+        build_args=_build_args(wish),
         target=wish.target,
-        tags=wish.tags,
+        tags=_tags(wish),
         labels=wish.labels,
         no_cache=wish.no_cache,
         no_cache_filter=wish.no_cache_filter,
@@ -136,4 +166,23 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         ssh=tuple(r.SshAgent(name, socket) for name, socket in wish.ssh),
         allow=wish.allow,
         environment=wish.environment,
+        rewrite_timestamps=all(output.rewrite is not False for output in wish.outputs),
+        squash=wish.squash,
+        max_layers=wish.max_layers,
     )
+    assert request.epoch is None or request.epoch >= 0  # one that is no number must not be found out after the build
+    return request
+
+
+def _tags(wish: BuildWish) -> tuple[str, ...]:
+    """The names that the image gets in the store: those of its outputs, or else `-t`; none if it does not go there."""
+    if not wish.outputs:
+        return wish.tags
+    stored = [output for output in wish.outputs if output.stored]
+    return tuple(dict.fromkeys(name for output in stored for name in output.names or wish.tags))
+
+
+def _build_args(wish: BuildWish) -> Mapping[str, str]:
+    """The build arguments, with the time that an output asks for where the user has said no other."""
+    epochs = [output.epoch for output in wish.outputs if output.epoch]
+    return {"SOURCE_DATE_EPOCH": epochs[0], **wish.build_args} if epochs else wish.build_args

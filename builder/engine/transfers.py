@@ -16,13 +16,26 @@ if TYPE_CHECKING:
     from builder.transfer.docker_archive import Loaded
 
 
-def save(engine: Engine, names: Sequence[str], target: Path | Sink) -> int:
-    """Write images as one archive to a file (whole or not at all) or to a sink; returns its bytes."""
+def save(
+    engine: Engine,
+    names: Sequence[str],
+    target: Path | Sink,
+    *,
+    most: int | None = None,
+    merged: Callable[[str, int, int], object] | None = None,
+) -> int:
+    """Write images as one archive to a file (whole or not at all) or to a sink; returns its bytes.
+
+    Those of more than `most` layers (0: any number; None: what docker takes) have adjacent ones merged; `merged` is
+    told their name, layers and what is left of them.
+    """
+    from builder.store.derived import DOCKER_MAX_LAYERS
     from builder.transfer import docker_archive
 
+    most = DOCKER_MAX_LAYERS if most is None else most
     if isinstance(target, Path):
-        return docker_archive.save_file(engine.store, names, target)
-    return docker_archive.save(engine.store, names, target)
+        return docker_archive.save_file(engine.store, names, target, most=most, merged=merged)
+    return docker_archive.save(engine.store, names, target, most=most, merged=merged)
 
 
 def load(engine: Engine, stream: Readable, emit: Callable[[Loaded], object]) -> tuple[Loaded, ...]:

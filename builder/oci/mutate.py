@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.oci.configs import ContainerConfig, History, ImageConfig
     from builder.oci.digests import DiffID
     from builder.oci.platforms import Platform
@@ -63,3 +65,23 @@ def append(config: ImageConfig, diff_id: DiffID | None, history: History) -> Ima
 def with_config(config: ImageConfig, container: ContainerConfig) -> ImageConfig:
     """`config` for containers that start with `container`."""
     return replace(config, config=container)
+
+
+def regrouped(config: ImageConfig, counts: Sequence[int], diff_ids: Sequence[DiffID]) -> ImageConfig:
+    """`config` after groups of adjacent layers have become one each: `counts` layers, bottom first, are now `diff_ids`.
+
+    The last line of history of a group keeps the layer, the earlier ones say that they have none.
+    """
+    config = complete(config)
+    keeps: set[int] = set()
+    at = -1
+    for count in counts:
+        at += count
+        keeps.add(at)
+    history, layer = [], 0
+    for line in config.history:
+        if not line.empty_layer:
+            line = line if layer in keeps else replace(line, empty_layer=True)
+            layer += 1
+        history.append(line)
+    return replace(config, history=tuple(history), diff_ids=tuple(diff_ids))

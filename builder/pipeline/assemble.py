@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.oci.configs import History, ImageConfig
+    from builder.oci.digests import DiffID
     from builder.oci.platforms import Platform
     from builder.pipeline.request import BuildRequest
     from builder.store import Store
@@ -87,3 +88,48 @@ def image_config(made: Plan, store: Store, layers: Sequence[LayerID], *, epoch: 
         )
     diff_ids = tuple(layer.diff_id for layer in found if layer.diff_id is not None)
     return replace(made.template, diff_ids=diff_ids, history=tuple(history), created=fixed or latest)
+
+
+def squashed(
+    made: Plan, store: Store, config: ImageConfig, layers: Sequence[LayerID]
+) -> tuple[ImageConfig, tuple[LayerID, ...]]:
+    """The image with one layer for all that is above its base, and a line of history that says so, as docker does.
+
+    Without any new layer it stays as it is.
+    """
+    from builder.oci import digests
+    from builder.oci.configs import History
+    from builder.store import derived
+
+    base = len(made.base.layers) if made.base else 0
+    if len(layers) == base:
+        return config, tuple(layers)
+    one = derived.merged(store, layers[base:], bottom=base == 0)
+    kept = (*layers[:base], one)
+    whole = digests.of(config.to_json())
+    comment = f"merge {whole} to {made.base.image_id}" if made.base else f"create new from {whole}"
+    old = sum(line.inherited is not None for line in made.history)
+    history = (
+        *config.history[:old],
+        *(replace(line, empty_layer=True) for line in config.history[old:]),
+        History(created=config.created, comment=comment),
+    )
+    return replace(config, history=history, diff_ids=_diff_ids(store, kept)), kept
+
+
+def slimmed(
+    store: Store, config: ImageConfig, layers: Sequence[LayerID], most: int
+) -> tuple[ImageConfig, tuple[LayerID, ...]]:
+    """The image with at most *most* layers, adjacent ones merged where that is cheapest."""
+    if len(layers) <= most:
+        return config, tuple(layers)
+    from builder.oci import mutate
+    from builder.store import derived
+
+    counts = derived.groups([layer.size or 0 for layer in store.snapshots.get_all(layers)], most)
+    kept = derived.grouped(store, layers, counts)
+    return mutate.regrouped(config, counts, _diff_ids(store, kept)), kept
+
+
+def _diff_ids(store: Store, layers: Sequence[LayerID]) -> tuple[DiffID, ...]:
+    return tuple(layer.diff_id for layer in store.snapshots.get_all(layers) if layer.diff_id is not None)

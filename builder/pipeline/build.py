@@ -19,12 +19,15 @@ from builder.pipeline.sources import Sources
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from builder.oci.configs import ImageConfig
     from builder.oci.digests import Digest
     from builder.oci.references import Reference
     from builder.pipeline.lookup import StepState
+    from builder.pipeline.plan import Plan
     from builder.pipeline.replay import Replay
     from builder.pipeline.steps import StepSpec
     from builder.store import Store
+    from builder.store.snapshots import LayerID
     from runtime.container import Launcher
 
 
@@ -64,7 +67,7 @@ def _build(
     clock: Callable[[], float],
     emit: Emit,
 ) -> BuildResult:
-    from builder.pipeline.assemble import image_config, planned
+    from builder.pipeline.assemble import planned
     from builder.pipeline.executor import Executor
 
     try:
@@ -82,7 +85,8 @@ def _build(
             made, request, store, launcher, sources=sources, build=ended.build, clock=clock, emit=emit
         ) as executor:
             layers = executor.run()
-        image = ended.image = store.images.put(image_config(made, store, layers, epoch=_epoch(request)), layers)
+        config, layers = _finished(made, request, store, layers)
+        image = ended.image = store.images.put(config, layers)
         replay.remember(request, store, made, executor.states(), image)
         store.images.tag_all(references, image)
     tags = tuple(reference.familiar() for reference in references)
@@ -139,9 +143,27 @@ def _recorded(request: BuildRequest, target: str, store: Store) -> Iterator[_End
     store.records.finish_build(ended.build, "done", image=ended.image)
 
 
-def _epoch(request: BuildRequest) -> int | None:
-    text = request.build_args.get("SOURCE_DATE_EPOCH", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
+def _finished(
+    made: Plan, request: BuildRequest, store: Store, layers: tuple[LayerID, ...]
+) -> tuple[ImageConfig, tuple[LayerID, ...]]:
+    """The image's config and layers as the request wants them: times cut at its epoch, layers merged.
+
+    The steps' own layers stay what they are, so the cache depends on neither.
+    """
+    from builder.pipeline import assemble
+
+    base = len(made.base.layers) if made.base else 0
+    if request.epoch is not None and request.rewrite_timestamps:
+        from builder.store import derived
+
+        rewritten = [derived.clamped(store, layer, request.epoch) for layer in layers[base:]]
+        layers = (*layers[:base], *rewritten)
+    config = assemble.image_config(made, store, layers, epoch=request.epoch)
+    if request.squash:
+        config, layers = assemble.squashed(made, store, config, layers)
+    if request.max_layers:
+        config, layers = assemble.slimmed(store, config, layers, request.max_layers)
+    return config, layers
 
 
 def plan(request: BuildRequest, store: Store) -> tuple[Forecast, ...]:

@@ -107,11 +107,12 @@ class BuildWarning:
 
 @dataclass(frozen=True, slots=True)
 class BuildDone:
-    """The image is in the store and every tag points at it."""
+    """The image is in the store and every tag points at it; `stored` False: its files went elsewhere, it will go."""
 
     time: float
     image_id: str
     tags: tuple[str, ...]
+    stored: bool = True
 
 
 Event = (

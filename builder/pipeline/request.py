@@ -83,6 +83,26 @@ class BuildRequest:
     environment: Mapping[str, str] = field(default_factory=dict)
     """The user's: what git is started with and where proxies for downloads are named. Never seen by a RUN or a key."""
     jobs: int = 4
+    rewrite_timestamps: bool = True
+    """Whether SOURCE_DATE_EPOCH bounds the times of files in new layers too, not only those of the config."""
+    squash: bool = False
+    """All layers above the base become one."""
+    max_layers: int = 0
+    """The image has at most so many layers, merged where they are small; 0 is any number."""
+
+    @property
+    def epoch(self) -> int | None:
+        """SOURCE_DATE_EPOCH in unix seconds, as the build arguments have it. Raises InvalidInput."""
+        text = self.build_args.get("SOURCE_DATE_EPOCH", "")
+        if not text:
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) < 12):
+            from builder.errors import InvalidInput
+
+            raise InvalidInput(
+                f"invalid SOURCE_DATE_EPOCH: {text}", hint="seconds since 1970: git log -1 --pretty=%ct gives them"
+            )
+        return int(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,6 +349,16 @@ class Images:
         crashpoint("remove-rows")
         return removed
 
+    def forget_unnamed(self, image_id: Digest) -> bool:
+        """Forget an image that was made only for its files to go elsewhere; whether it went. Its layers stay cached.
+
+        One that has a name, a container or a child stays, and one that another process has just made.
+        """
+        from builder.store.removal import forget_unnamed
+
+        with self._database.write(removing=True):
+            return forget_unnamed(self._database, image_id, lease=self._lease().id)
+
     # --- helpers ---
 
     def _check(self, image_id: Digest, config: ImageConfig, layers: Sequence[LayerID], *, foreign: bool) -> None:

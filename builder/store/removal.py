@@ -59,6 +59,22 @@ def remove(
     return tuple(removed)
 
 
+def forget_unnamed(database: Database, image_id: str, *, lease: str) -> bool:
+    """Forget an image that nobody names, uses, was derived from, or has just made (another process than `lease`'s).
+
+    Whether it went; must run inside of a write transaction.
+    """
+    mine = (
+        "SELECT 1 FROM refs WHERE target = ?1 UNION ALL SELECT 1 FROM index_images WHERE image = ?1"
+        " UNION ALL SELECT 1 FROM containers WHERE image = ?1 UNION ALL SELECT 1 FROM images WHERE parent = ?1"
+        " UNION ALL SELECT 1 FROM lease_items WHERE kind = 'image' AND name = ?1 AND lease <> ?2"
+    )
+    if database.row(mine, (image_id, lease)) is not None:
+        return False
+    _forget(database, image_id)
+    return True
+
+
 def _named(images: Images, text: str) -> Digest | None:
     """What `text` names when it is read as a reference: "abc" may be both a name and the start of an id."""
     if text.startswith("sha256:") or len(text) == 64:

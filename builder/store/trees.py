@@ -1,4 +1,4 @@
-"""Directory trees of layers: remove, copy, and merge several layers into one, with everything that overlay means.
+"""Directory trees of layers: remove, copy, and put several layers into one, with everything that overlay means.
 
 A layer is an overlay upper directory: a character device 0:0 (or an empty file with the xattr overlay.whiteout) hides a
 name of the layers below, a directory with the xattr overlay.opaque hides everything below it. Nothing here follows a
@@ -104,9 +104,21 @@ def _gone(remove_it: Callable[[str], None], path: str) -> None:
         pass
 
 
-def copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Copy the layer `source` into the existing directory `target`, overlay's marks included. Raises OSError."""
-    _Merge(os.fspath(target), keep_marks=True).add(os.fspath(source))
+def copy(source: str | os.PathLike[str], target: str | os.PathLike[str], *, latest_mtime: int | None = None) -> None:
+    """Copy the layer `source` into the existing directory `target`, overlay's marks included.
+
+    Later modification times than `latest_mtime` (ns) become that. Raises OSError.
+    """
+    _Merge(os.fspath(target), keep_marks=True, latest_mtime=latest_mtime).add(os.fspath(source))
+
+
+def stack(layers: list[str], target: str | os.PathLike[str]) -> None:
+    """Make one layer of `layers` (bottom first) in the existing empty directory `target`: on top of anything it shows
+    what they show there together, so what they hide stays hidden. Raises OSError.
+    """
+    stacked = _Merge(os.fspath(target), keep_marks=True)
+    for layer in layers:
+        stacked.add(layer)
 
 
 def merge(layers: list[str], target: str | os.PathLike[str]) -> None:
@@ -137,9 +149,10 @@ def is_opaque(path: str) -> bool:
 class _Merge:
     """Adds layers to one target directory; links between files of one layer stay links."""
 
-    def __init__(self, target: str, *, keep_marks: bool) -> None:
+    def __init__(self, target: str, *, keep_marks: bool, latest_mtime: int | None = None) -> None:
         self._target = target
         self._keep_marks = keep_marks
+        self._latest_mtime = latest_mtime
         self._links: dict[tuple[int, int], str] = {}
         self._open: list[int] = []
 
@@ -167,7 +180,7 @@ class _Merge:
                     times.append((origin, made, status))
         # Last, deepest first: making a child changes its directory's times and may need its permissions.
         for origin, made, status in reversed(times):
-            _attributes(origin, made, status, keep_marks=self._keep_marks)
+            self._attributes(origin, made, status)
 
     def _short(self, path: str) -> str:
         """A name for this directory that leaves room below it: its descriptor's when it is too long itself."""
@@ -183,11 +196,15 @@ class _Merge:
             remove(made)
             return False
         if stat.S_ISDIR(mode):
-            if not self._keep_marks and is_opaque(origin):
+            if is_opaque(origin):
                 remove(made)
             if not _is_directory(made):
+                replaced = os.path.lexists(made)
                 remove(made)
                 os.mkdir(made, 0o700)
+                if replaced and self._keep_marks:
+                    # Where a layer has a file, or a whiteout, nothing below it shows through a directory on top.
+                    _make_opaque(made)
             return True
         remove(made)
         first = self._links.get((status.st_dev, status.st_ino)) if status.st_nlink > 1 else None
@@ -200,10 +217,15 @@ class _Merge:
             os.symlink(os.readlink(origin), made)
         else:
             os.mknod(made, mode, status.st_rdev)
-        _attributes(origin, made, status, keep_marks=self._keep_marks)
+        self._attributes(origin, made, status)
         if status.st_nlink > 1:
             self._links[(status.st_dev, status.st_ino)] = made
         return False
+
+    def _attributes(self, origin: str, made: str, status: os.stat_result) -> None:
+        _attributes(origin, made, status, keep_marks=self._keep_marks)
+        mtime = status.st_mtime_ns if self._latest_mtime is None else min(status.st_mtime_ns, self._latest_mtime)
+        os.utime(made, ns=(status.st_atime_ns, mtime), follow_symlinks=False)
 
 
 def _contents(origin: str, made: str) -> None:
@@ -245,6 +267,8 @@ def _attributes(origin: str, made: str, status: os.stat_result, *, keep_marks: b
         if name.startswith(_PREFIXES) and not keep_marks:
             continue
         value = os.getxattr(origin, name, follow_symlinks=False)
+        if name.endswith(".overlay.opaque") and value != b"y" and is_opaque(made):
+            continue  # a lower layer of a stack has said more
         try:
             os.setxattr(made, name, value, follow_symlinks=False)
         except OSError as err:
@@ -253,7 +277,6 @@ def _attributes(origin: str, made: str, status: os.stat_result, *, keep_marks: b
                 raise
             if err.errno not in {errno.EPERM, errno.EOPNOTSUPP}:
                 raise
-    os.utime(made, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
 
 
 def _mark(path: str, name: str) -> bytes | None:
@@ -264,6 +287,18 @@ def _mark(path: str, name: str) -> bytes | None:
             if err.errno not in {errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM}:
                 raise
     return None
+
+
+def _make_opaque(path: str) -> None:
+    for prefix in _PREFIXES:
+        try:
+            os.setxattr(path, prefix + "opaque", b"y", follow_symlinks=False)
+        except OSError as err:
+            if err.errno not in {errno.EPERM, errno.EOPNOTSUPP}:
+                raise
+        else:
+            return
+    raise OSError(errno.EOPNOTSUPP, "this file system cannot mark a directory as opaque", path)
 
 
 def _is_directory(path: str) -> bool:

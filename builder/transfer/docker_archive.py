@@ -8,23 +8,25 @@ docker archive as well (``manifest.json``, ``repositories``). Layers are plain t
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import ArchiveInvalid, DigestMismatch, InvalidReference, StoreCorrupt
+from builder.errors import ArchiveInvalid, DigestMismatch, InvalidReference
 from builder.oci import digests
 from builder.oci.references import Reference
-from builder.store import tarheaders
+from builder.store import derived
+from builder.store.derived import DOCKER_MAX_LAYERS
 from builder.transfer import layers
+from builder.transfer.compression import PLAIN
+from builder.transfer.layout import IMAGE_NAME, NO_ANNOTATIONS, REF_NAME, Layout, TarOut
 from builder.transfer.outer import Archive, blob_name, open_archive
+from builder.transfer.outfile import whole_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from builder.oci.configs import ImageConfig
     from builder.oci.descriptors import Descriptor
     from builder.oci.digests import Digest
@@ -32,16 +34,13 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.apply import Limits
     from builder.store.changesets import Sink
+    from builder.store.images import Image
     from builder.store.snapshots import LayerID
     from builder.store.tarstream import Readable
+    from builder.transfer.compression import Packing
+    from builder.transfer.layout import Annotations, Out, Written
 
-_LAYER = "application/vnd.oci.image.layer.v1.tar"
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_CONFIG = "application/vnd.oci.image.config.v1+json"
-_INDEX = "application/vnd.oci.image.index.v1+json"
 _DOCUMENT_MAX = 8 << 20
-_NAME = "io.containerd.image.name"
-_REF_NAME = "org.opencontainers.image.ref.name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,95 +55,102 @@ class Loaded:
 # --- save -----------------------------------------------------------------------------------------------------------
 
 
-def save(store: Store, names: Sequence[str], sink: Sink) -> int:
+def save(
+    store: Store,
+    names: Sequence[str],
+    sink: Sink,
+    *,
+    most: int = DOCKER_MAX_LAYERS,
+    merged: Callable[[str, int, int], object] | None = None,
+) -> int:
     """Write the images *names* (references, or ids, which are saved without a tag) as one archive; returns its bytes.
 
-    A name without a tag stands for all tags of that repository, as docker has it.
+    A name without a tag stands for all tags of that repository, as docker has it. An image of more than *most* layers
+    (0: any number) is written with adjacent layers merged, and so has another id; *merged* is told its name, its layers
+    and how many are left.
 
     Raises: ImageNotFound, StoreCorrupt (a layer was touched), OSError.
     """
-    images = _select(store, names)
-    written = 0
-
-    def out(data: bytes) -> None:
-        nonlocal written
-        written += len(data)
-        sink(data)
-
-    def member(name: str, data: bytes) -> None:
-        out(_head(name, len(data)) + data + tarheaders.padding(len(data)))
-
-    out(tarheaders.header(b"blobs/", tarheaders.DIRECTORY, 0o755, (0, 0), 0, 0))
-    out(tarheaders.header(b"blobs/sha256/", tarheaders.DIRECTORY, 0o755, (0, 0), 0, 0))
-    done: set[str] = set()
-    index: list[dict[str, object]] = []
-    entries: list[dict[str, object]] = []
-    repositories: dict[str, dict[str, str]] = {}
-    for image_id, references in images.items():
+    out = TarOut(sink)
+    archive = DockerArchive(store, out)
+    for image_id, references in _select(store, names).items():
         image = store.images.get(image_id)
-        descriptors = []
-        for layer_id in image.layers:
-            layer = store.snapshots.get(layer_id)
-            assert layer.diff_id is not None and layer.tar_size is not None
-            descriptors.append({"mediaType": _LAYER, "digest": str(layer.diff_id), "size": layer.tar_size})
-            if layer.diff_id not in done:
-                done.add(layer.diff_id)
-                out(_head(blob_name(layer.diff_id), layer.tar_size))
-                size = layers.write_out(store, layer, out)
-                if size != layer.tar_size:
-                    raise StoreCorrupt(f"layer {layer.id} has changed its size")
-                out(tarheaders.padding(size))
-        manifest = _dump(
-            {
-                "schemaVersion": 2,
-                "mediaType": _MANIFEST,
-                "config": {"mediaType": _CONFIG, "digest": str(image_id), "size": len(image.raw)},
-                "layers": descriptors,
-            }
-        )
-        digest = digests.of(manifest)
-        for name, data in ((image_id, image.raw), (digest, manifest)):
-            if name not in done:
-                done.add(name)
-                member(blob_name(name), data)
-        described: dict[str, object] = {"mediaType": _MANIFEST, "digest": str(digest), "size": len(manifest)}
-        described["platform"] = {"architecture": image.config.architecture, "os": image.config.os}
-        for reference in references:
-            index.append({**described, "annotations": {_NAME: str(reference), _REF_NAME: reference.tag or "latest"}})
-            top = digests.hex_of(_digest(descriptors[-1]["digest"])) if descriptors else digests.hex_of(image_id)
-            repositories.setdefault(reference.familiar_name(), {})[reference.tag or "latest"] = top
-        if not references:
-            index.append(described)
-        entries.append(
-            {
-                "Config": blob_name(image_id),
-                "RepoTags": [reference.familiar() for reference in references] or None,
-                "Layers": [blob_name(_digest(one["digest"])) for one in descriptors],
-                "LayerSources": {str(one["digest"]): one for one in descriptors},
-            }
-        )
-    member("index.json", _dump({"schemaVersion": 2, "mediaType": _INDEX, "manifests": index}))
-    member("manifest.json", _dump(entries))
-    member("oci-layout", _dump({"imageLayoutVersion": "1.0.0"}))
-    if repositories:
-        member("repositories", _dump(repositories))
-    out(tarheaders.END)
-    return written
+        slim = at_most(store, image, most)
+        if slim is not image and merged is not None:
+            merged(references[0].familiar() if references else image_id, len(image.layers), len(slim.layers))
+        archive.add(slim, references)
+    archive.close()
+    return out.size
 
 
-def save_file(store: Store, names: Sequence[str], path: Path) -> int:
+def save_file(
+    store: Store,
+    names: Sequence[str],
+    path: Path,
+    *,
+    most: int = DOCKER_MAX_LAYERS,
+    merged: Callable[[str, int, int], object] | None = None,
+) -> int:
     """As :func:`save` into the file *path*, which appears whole or not at all."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(descriptor, "wb", buffering=1 << 20) as file:
-            size = save(store, names, file.write)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return size
+    with whole_file(path, mode=0o600) as write:
+        return save(store, names, write, most=most, merged=merged)
+
+
+def at_most(store: Store, image: Image, most: int) -> Image:
+    """*image* with at most *most* layers: itself, or adjacent layers merged, so another image. 0 is any number."""
+    if not most or len(image.layers) <= most:
+        return image
+    from builder.oci import mutate
+
+    found = store.snapshots.get_all(image.layers)
+    counts = derived.groups([layer.size or 0 for layer in found], most)
+    kept = derived.grouped(store, image.layers, counts)
+    diff_ids = [layer.diff_id for layer in store.snapshots.get_all(kept) if layer.diff_id is not None]
+    config = mutate.regrouped(image.config, counts, diff_ids)
+    raw = config.to_json()
+    return replace(image, id=digests.of(raw), config=config, raw=raw, layers=kept)
+
+
+class DockerArchive:
+    """A layout that is a docker archive as well, on its way out: `add` images, then `close`."""
+
+    def __init__(self, store: Store, out: Out) -> None:
+        self._layout = Layout(store, out)
+        self._entries: list[dict[str, object]] = []
+        self._repositories: dict[str, dict[str, str]] = {}
+
+    def add(
+        self,
+        image: Image,
+        references: Sequence[Reference],
+        *,
+        packing: Packing = PLAIN,
+        annotations: Annotations = NO_ANNOTATIONS,
+    ) -> Written:
+        """Write one image. Raises as `Layout.add`."""
+        written = self._layout.add(image, references, packing=packing, annotations=annotations)
+        for reference in references:
+            top = digests.hex_of(written.layers[-1].digest if written.layers else image.id)
+            self._repositories.setdefault(reference.familiar_name(), {})[reference.tag or "latest"] = top
+        self._entries.append(
+            {
+                "Config": blob_name(image.id),
+                "RepoTags": [reference.familiar() for reference in references] or None,
+                "Layers": [blob_name(layer.digest) for layer in written.layers],
+                "LayerSources": {
+                    diff_id: layer.to_json()
+                    for diff_id, layer in zip(image.config.diff_ids, written.layers, strict=True)
+                },
+            }
+        )
+        return written
+
+    def close(self) -> None:
+        """Write what lists the images, and end."""
+        more: dict[str, object] = {"manifest.json": self._entries}
+        if self._repositories:
+            more["repositories"] = self._repositories
+        self._layout.close(extra=more)
 
 
 def _select(store: Store, names: Sequence[str]) -> dict[Digest, list[Reference]]:
@@ -171,19 +177,6 @@ def _select(store: Store, names: Sequence[str]) -> dict[Digest, list[Reference]]
     for image_id in chosen:
         store.images.use(image_id)
     return chosen
-
-
-def _head(name: str, size: int) -> bytes:
-    return tarheaders.header(name.encode(), tarheaders.FILE, 0o644, (0, 0), size, 0)
-
-
-def _digest(value: object) -> Digest:
-    """A digest that was just written into a descriptor."""
-    return digests.parse(str(value))
-
-
-def _dump(document: object) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
 
 
 # --- load -----------------------------------------------------------------------------------------------------------
@@ -266,10 +259,10 @@ def _load_described(
     from builder.oci.manifests import Index, Manifest
 
     data = archive.blob(described, _DOCUMENT_MAX)
-    text = described.annotations.get(_NAME) or described.annotations.get(_REF_NAME, "")
+    text = described.annotations.get(IMAGE_NAME) or described.annotations.get(REF_NAME, "")
     names = []
     # A bare tag ("latest") names nothing; podman and skopeo write whole names here.
-    if _NAME in described.annotations or any(mark in text for mark in ":/"):
+    if IMAGE_NAME in described.annotations or any(mark in text for mark in ":/"):
         names = [_reference(text)]
     if described.media_type in INDEX_TYPES:
         for below in Index.from_json(data, media_type=described.media_type).manifests:

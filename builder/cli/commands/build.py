@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,9 +12,9 @@ from builder.cli.flags import CSV, INT, OPTIONAL, Command, Flag, UsageError, Val
 if TYPE_CHECKING:
     from builder.cli.context import Cli
     from builder.cli.progress import View
-    from builder.engine.builds import BuildWish
+    from builder.engine.builds import BuildWish, Built
+    from builder.engine.options.outputs import Output
     from builder.pipeline.progress import BuildWarning
-    from builder.pipeline.request import BuildResult
 
 FLAGS = (
     many("add-host", "Add a custom host-to-IP mapping (format: host:ip)"),
@@ -42,12 +40,14 @@ FLAGS = (
     Flag("cpu-shares", "CPU shares (relative weight)", short="c", kind=INT),
     Flag("cpuset-cpus", "CPUs in which to allow execution (0-3, 0,1)"),
     Flag("cpuset-mems", "MEMs in which to allow execution (0-3, 0,1)"),
+    switch("debug", "Enable debug logging", short="D"),
     Flag("file", 'Name of the Dockerfile (default: "PATH/Dockerfile")', short="f", complete="file"),
     switch("force-rm", "Always remove intermediate containers", hidden=True),
     Flag("iidfile", "Write the image ID to a file", complete="file"),
     Flag("isolation", "Container isolation technology", hidden=True),
     many("label", "Set metadata for an image", word="stringArray"),
     switch("load", 'Shorthand for "--output=type=docker"'),
+    Flag("max-layers", "Merge the smallest adjacent layers until the image has at most this many (0: never)", kind=INT),
     Flag("memory", "Memory limit", short="m", word="bytes"),
     Flag("memory-swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap", word="bytes"),
     Flag("metadata-file", "Write build result metadata to a file", complete="file"),
@@ -61,16 +61,18 @@ FLAGS = (
         "Set type of progress output (auto, none, plain, quiet, rawjson, tty)",
         complete="auto none plain quiet rawjson tty",
     ),
+    many("policy", "Policy configuration (format: disabled=true)", word="stringArray"),
     Flag("provenance", 'Shorthand for "--attest=type=provenance"', kind=OPTIONAL, implied="true"),
     switch("pull", "Always attempt to pull all referenced images"),
     switch("push", 'Shorthand for "--output=type=registry,unpack=false"'),
     switch("quiet", "Suppress the build output and print image ID on success", short="q"),
+    many("resource", "Limit a resource of the RUN steps (format: memory=512m[,cpu-quota=50000])", word="stringArray"),
     switch("rm", "Remove intermediate containers after a successful build", default=True, hidden=True),
     Flag("sbom", 'Shorthand for "--attest=type=sbom"', kind=OPTIONAL, implied="true"),
     many("secret", 'Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")', word="stringArray"),
     many("security-opt", "Security options", hidden=True),
     Flag("shm-size", "Shared memory size for build containers", word="bytes"),
-    switch("squash", "Squash newly built layers into a single new layer", hidden=True),
+    switch("squash", "Squash newly built layers into a single new layer"),
     many(
         "ssh", 'SSH agent socket or keys to expose to the build (format: "default|<id>[=<socket>]")', word="stringArray"
     ),
@@ -79,29 +81,16 @@ FLAGS = (
     many("ulimit", "Ulimit options", word="ulimit"),
 )
 
-_REFUSED = {
-    "push": "pushing to a registry is not there yet; build, then save and load",
-    "output": "exporters are not there yet; the image is always put into the store",
-    "cache-to": "external caches are not there yet",
-    "annotation": "annotations of manifests are not there yet; use --label",
-    "squash": "squashing is not supported",
-    "isolation": "isolation technologies are for Windows; leave it out",
-}
+_ENTITLEMENTS = ("network.host", "security.insecure")
 
 
 def wish(cli: Cli, values: Values, arguments: list[str]) -> BuildWish:
     """What the options ask for.  Raises UsageError, InvalidInput."""
     from builder.engine.builds import BuildWish
 
-    for name, why in _REFUSED.items():
-        if values.given(name) and not (name == "output" and values.all(name) in (("type=docker",), ("type=image",))):
-            raise UsageError(f"--{name}: {why}")
-    for name in ("sbom", "provenance"):
-        if values.text(name) not in ("", "false", "mode=min"):
-            cli.say(f"WARNING: --{name}: attestations are not there yet; none is made")
-    if len(values.all("platform")) > 1:
-        raise UsageError("--platform: one platform at a time is supported")
-    build_args: dict[str, str] = {}
+    _check(cli, values)
+    # as buildx does: the environment's goes into the build, a --build-arg wins
+    build_args = {name: cli.env[name] for name in ("SOURCE_DATE_EPOCH",) if cli.env.get(name)}
     for text in values.all("build-arg"):
         name, equals, value = text.partition("=")
         inherited = value if equals else cli.env.get(name)
@@ -127,7 +116,45 @@ def wish(cli: Cli, values: Values, arguments: list[str]) -> BuildWish:
         allow=frozenset(values.all("allow")),
         environment=cli.env,
         cwd=cli.cwd,
+        outputs=_outputs(cli, values),
+        squash=values.on("squash"),
+        max_layers=max(values.number("max-layers") or 0, 0),
     )
+
+
+def _outputs(cli: Cli, values: Values) -> tuple[Output, ...]:
+    if not any(values.given(name) for name in ("output", "load", "push", "annotation")):
+        return ()
+    from builder.cli.build_outputs import outputs
+
+    return outputs(cli, values)
+
+
+def _check(cli: Cli, values: Values) -> None:
+    """What is not there is refused where the result would be another, and else said.  Raises UsageError."""
+    if len(values.all("platform")) > 1:
+        raise UsageError("--platform: one platform at a time is supported")
+    if values.text("isolation") not in ("", "default"):
+        raise UsageError("--isolation: isolation technologies are for Windows; leave it out")
+    for entitlement in values.all("allow"):
+        if entitlement not in _ENTITLEMENTS:
+            raise UsageError(f"--allow: unknown entitlement {entitlement}; there are {', '.join(_ENTITLEMENTS)}")
+    for policy in values.all("policy"):
+        if policy.replace(" ", "") != "disabled=true":
+            raise UsageError("--policy: source policies are not supported, so nothing would be checked")
+    for option in values.all("security-opt"):
+        raise UsageError(f"--security-opt {option}: not for builds; use RUN --security=insecure with --allow")
+    for cache in values.all("cache-to"):
+        if cache != "type=inline":
+            raise UsageError("--cache-to: external caches are not there yet; the store keeps every step by itself")
+    if values.given("cache-from"):
+        cli.say("WARNING: --cache-from: external caches are not there yet; only the store's own is looked at")
+    asked = [f"--{name}" for name in ("sbom", "provenance") if values.text(name) not in ("", "false", "disabled=true")]
+    asked += [f"--attest {text}" for text in values.all("attest") if "disabled=true" not in text]
+    for name in asked:
+        cli.say(f"WARNING: {name}: attestations are not there yet; none is made")
+    if values.given("compress"):
+        cli.say("WARNING: --compress: the context is read where it is, so there is nothing to compress")
 
 
 def _labels(values: Values) -> tuple[tuple[str, str], ...]:
@@ -148,13 +175,16 @@ _LIMITS = (
     "cpu-quota",
     "cpuset-cpus",
     "cpuset-mems",
+    "resource",
 )
+_RESOURCES = ("memory", "memory-swap", "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems")
 
 
 def _limits(values: Values) -> dict[str, Any]:
     """What bounds the steps, as arguments of BuildWish; most builds bound nothing, and pay no import."""
     if not any(values.given(name) for name in _LIMITS):
         return {}
+    _take_resources(values)
     from builder.cli.container_flags import reading as read
     from builder.cli.container_flags import reading_all
     from builder.engine.options.limits import parse_ulimit
@@ -175,6 +205,18 @@ def _limits(values: Values) -> dict[str, Any]:
         "ulimits": reading_all(FLAGS, values, "ulimit", parse_ulimit),
         "resources": resources,
     }
+
+
+def _take_resources(values: Values) -> None:
+    """--resource key=value[,…]: buildx's other way to write --memory and its like; the later one wins."""
+    flags = {flag.name: flag for flag in FLAGS}
+    for field in (field for text in values.all("resource") for field in text.split(",")):
+        key, equals, value = field.partition("=")
+        if not equals:
+            raise UsageError(f"invalid resource {field}, expected key=value")
+        if key not in _RESOURCES:
+            raise UsageError(f"unknown resource {key}; there are {', '.join(_RESOURCES)}")
+        values.put(flags[key], value)
 
 
 def _add_hosts(values: Values) -> tuple[str, ...]:
@@ -234,6 +276,7 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
     if mode not in MODES:
         raise UsageError(f"invalid progress mode {mode}; use one of {', '.join(MODES)}")
     quiet = values.on("quiet")
+    cli.debug = cli.debug or values.on("debug")
     asked = wish(cli, values, arguments)
     if values.on("check") or values.given("call"):
         from builder.cli import calls
@@ -253,7 +296,7 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
     with ExitStack() as undo:
         closing = undo.enter_context(_Closing(cli, view, asked, tell=mode not in ("quiet", "rawjson") and not quiet))
         try:
-            result = builds.build(cli.engine, asked, stdin=stdin, emit=closing)
+            built = builds.build(cli.engine, asked, stdin=stdin, emit=closing, stdout=cli.raw_out().write)
         except KeyboardInterrupt:
             closing.close()
             cli.say("ERROR: failed to build: failed to solve: Canceled: context canceled")
@@ -262,9 +305,9 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
             closing.close()
             _explain(cli, error, closing)
             return 1
-    _write_files(cli, values, result)
-    if quiet:
-        cli.out(result.image_id)
+    _write_files(cli, values, built)
+    if quiet and not any(output.dest == "-" for output in asked.outputs):
+        cli.out(built.result.image_id)
     return 0
 
 
@@ -339,20 +382,13 @@ def _explain(cli: Cli, error: Exception, closing: _Closing) -> None:
         cli.say(f"hint: {hint}")
 
 
-def _write_files(cli: Cli, values: Values, result: BuildResult) -> None:
+def _write_files(cli: Cli, values: Values, built: Built) -> None:
     if values.text("iidfile"):
-        (cli.cwd / values.text("iidfile")).write_text(result.image_id, encoding="ascii")
+        (cli.cwd / values.text("iidfile")).write_text(built.result.image_id, encoding="ascii")
     if values.text("metadata-file"):
-        document = {
-            "buildx.build.ref": f"default/default/{result.build_id}",
-            "containerimage.config.digest": result.image_id,
-            "containerimage.digest": result.image_id,
-            "image.name": ",".join(result.tags),
-        }
-        target = cli.cwd / values.text("metadata-file")
-        partial = target.with_name(f".{target.name}.{os.getpid()}")
-        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        partial.replace(target)
+        from builder.cli.build_outputs import write_metadata
+
+        write_metadata(cli.cwd / values.text("metadata-file"), built)
 
 
 COMMANDS = {

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from builder.cli.flags import Command, Flag, Values, many, switch
+from builder.cli.flags import INT, Command, Flag, UsageError, Values, many, switch
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli
@@ -16,15 +16,21 @@ def save(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Write images to a file or to stdout, never to a terminal."""
     from builder.engine import transfers
 
+    def told(name: str, before: int, after: int) -> None:
+        cli.say(f"{name}: {before} layers merged to {after}, so it loads under another id (--max-layers 0 keeps all)")
+
+    most = values.number("max-layers")
+    if most is not None and most < 0:
+        raise UsageError(f"invalid --max-layers {most}: it must be 0 (any number) or more")
     output = values.text("output")
     if output and output != "-":
-        transfers.save(cli.engine, arguments, Path(output))
+        transfers.save(cli.engine, arguments, Path(output), most=most, merged=told)
         return 0
     if cli.terminal_out():
         cli.say("Error: cowardly refusing to save to a terminal. Use the -o flag or redirect")
         return 1
     stream = cli.raw_out()
-    transfers.save(cli.engine, arguments, stream.write)
+    transfers.save(cli.engine, arguments, stream.write, most=most, merged=told)
     stream.flush()
     return 0
 
@@ -78,6 +84,12 @@ COMMANDS = {
         "Save one or more images to a tar archive (streamed to STDOUT by default)",
         save,
         flags=(
+            Flag(
+                "max-layers",
+                "Merge adjacent layers until each image has at most this many, which docker takes (0: never)",
+                kind=INT,
+                default=125,
+            ),
             Flag("output", "Write to a file, instead of STDOUT", short="o", complete="file"),
             many("platform", "Save only the given platform(s)"),
         ),

@@ -104,6 +104,8 @@ class LiveView:
                 self._steps[event.number].error = event.error
             case p.BuildDone():
                 self._finished = True
+                if not event.stored:
+                    return
                 number = max(self._steps, default=0) + 1
                 self._end(number, "exporting to image", event.time, "done")
                 self._end(number + 1, f"=> writing image {event.image_id}", event.time, "done")

@@ -46,7 +46,7 @@ class PlainView:
                 self._finish(
                     event.number, event.time, "CANCELED" if event.cancelled else f"ERROR: {_plain(event.error)}"
                 )
-            case p.BuildDone():
+            case p.BuildDone(stored=True):
                 number = max(self._names, default=0) + 1
                 self._names[number] = "exporting to image"
                 named = [f"naming to {tag} done" for tag in event.tags]

@@ -69,7 +69,7 @@ class RawJsonView:
                     end = {"line": max(event.line, event.last)}
                     warning["range"] = [{"start": {"line": event.line}, "end": end}]
                 self._put("warnings", [warning])
-            case p.BuildDone():
+            case p.BuildDone(stored=True):
                 moment = _moment(event.time)
                 name = f"exporting to image {event.image_id}"
                 self._put("vertexes", [self._vertex(0, name) | {"started": moment, "completed": moment}])

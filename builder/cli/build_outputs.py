@@ -1,0 +1,81 @@
+"""The options of `build` that say what becomes of the result: -o, --load, --push, --annotation, files about it.
+
+Loaded only by builds that use one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from builder.cli.flags import UsageError, Values
+from builder.engine.options import outputs as notation
+from builder.engine.options.outputs import STORE, Output, OutputType
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.cli.context import Cli
+    from builder.engine.builds import Built
+
+USED_BY = ("output", "load", "push", "annotation")
+
+
+def outputs(cli: Cli, values: Values) -> tuple[Output, ...]:
+    """What is asked for, checked against what is there.  Raises UsageError, InvalidInput."""
+    if values.on("push"):
+        raise UsageError("--push: pushing to a registry is not there yet; build with -o type=oci,dest=FILE, copy that")
+    asked = [notation.parse_output(text) for text in values.all("output") if text]
+    if values.on("load") and not any(output.stored for output in asked):
+        asked.append(STORE)
+    if not asked:
+        asked.append(STORE)
+    manifest, descriptor = notation.parse_annotations(values.all("annotation"))
+    if manifest or descriptor:
+        asked = [_annotated(output, manifest, descriptor) for output in asked]
+    for output in asked:
+        if output.stored and (output.manifest or output.descriptor):
+            raise UsageError(
+                "annotations belong to a manifest, which the store has none of: "
+                "use -o type=oci,dest=FILE or -o type=docker,dest=FILE, or --label"
+            )
+        if output.rewrite and not cli.env.get("SOURCE_DATE_EPOCH") and not output.epoch and not _has_epoch(values):
+            cli.say("WARNING: rewrite-timestamp is set, but there is no SOURCE_DATE_EPOCH to rewrite to")
+    notation.check_destinations(asked, cli.cwd, terminal=cli.terminal_out())
+    tags = values.all("tag")
+    return tuple(output if output.names or output.stored else replace(output, names=tags) for output in asked)
+
+
+def _has_epoch(values: Values) -> bool:
+    return any(text.startswith("SOURCE_DATE_EPOCH=") for text in values.all("build-arg"))
+
+
+def _annotated(
+    output: Output, manifest: tuple[tuple[str, str], ...], descriptor: tuple[tuple[str, str], ...]
+) -> Output:
+    """`output` with what --annotation says, below what it says itself; docker's media types know no annotations."""
+    if output.type in (OutputType.LOCAL, OutputType.TAR, OutputType.CACHE_ONLY):
+        return output
+    return replace(
+        output,
+        manifest=tuple((dict(manifest) | dict(output.manifest)).items()),
+        descriptor=tuple((dict(descriptor) | dict(output.descriptor)).items()),
+        packing=replace(output.packing, docker=False),
+    )
+
+
+def write_metadata(target: Path, built: Built) -> None:
+    """--metadata-file: what buildx writes about a build, whole or not at all."""
+    result, described = built.result, built.descriptor
+    document: dict[str, object] = {"buildx.build.ref": f"default/default/{result.build_id}"}
+    document["containerimage.config.digest"] = result.image_id
+    if described is not None:
+        document["containerimage.descriptor"] = described.to_json()
+    document["containerimage.digest"] = result.image_id if described is None else described.digest
+    if result.tags:
+        document["image.name"] = ",".join(result.tags)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    partial.replace(target)

@@ -1,0 +1,286 @@
+"""The notation of `-o`: where the result of a build goes, in buildx's words and with its errors.
+
+`-o DIR` is `type=local,dest=DIR`, `-o -` is `type=tar,dest=-`; all else is CSV of `key=value`.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from builder.errors import InvalidInput
+from builder.transfer.compression import LEVELS, Compression, Packing
+
+GZIP = Packing(Compression.GZIP)
+
+
+class OutputType(StrEnum):
+    """What is made of the result. IMAGE, and DOCKER without a destination, is our own store."""
+
+    LOCAL = "local"
+    TAR = "tar"
+    OCI = "oci"
+    DOCKER = "docker"
+    IMAGE = "image"
+    CACHE_ONLY = "cacheonly"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output.
+
+    dest         a path (not yet taken from the working directory), "-" for stdout, "" for the store
+    names        of the image; () leaves them to `-t`
+    tar          an OCI layout is one tar, not a directory
+    manifest, descriptor   annotations of the manifest, and of what points at it in the index
+    rewrite      rewrite-timestamp; None when it was not said
+    epoch        source-date-epoch, or None
+    most         max-layers: None is what the receiver takes, 0 any number
+    """
+
+    type: OutputType
+    dest: str = ""
+    names: tuple[str, ...] = ()
+    tar: bool = True
+    packing: Packing = GZIP
+    manifest: tuple[tuple[str, str], ...] = ()
+    descriptor: tuple[tuple[str, str], ...] = ()
+    rewrite: bool | None = None
+    epoch: str | None = None
+    most: int | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether the image goes into the store."""
+        return self.type is OutputType.IMAGE or (self.type is OutputType.DOCKER and not self.dest)
+
+
+STORE = Output(OutputType.DOCKER)
+"""What a build does when nothing is asked for."""
+
+_ANY = frozenset({"type", "dest", "source-date-epoch", "rewrite-timestamp"})
+_IMAGES = frozenset(
+    {
+        "name",
+        "compression",
+        "compression-level",
+        "force-compression",
+        "oci-mediatypes",
+        "max-layers",
+        "tar",
+        "context",
+        "unpack",
+        "store",
+        "push",
+        "push-by-digest",
+        "name-canonical",
+        "dangling-name-prefix",
+        "registry.insecure",
+        "attestation-inline",
+        "prefer-nondist-layers",
+        "buildinfo",
+        "buildinfo-attrs",
+        "oci-artifact",
+    }
+)
+_FILES = frozenset({"platform-split", "attestation-prefix", "mode"})
+_BOOLEANS = {"1": True, "t": True, "T": True, "true": True, "TRUE": True, "True": True}
+_BOOLEANS |= {"0": False, "f": False, "F": False, "false": False, "FALSE": False, "False": False}
+_ANNOTATION = re.compile(r"annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.(\S+)")
+_FLAG_ANNOTATION = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?")
+_PLACES = ("", "manifest", "manifest-descriptor", "index", "index-descriptor")
+
+
+def parse_output(text: str) -> Output:
+    """One `-o`. Raises InvalidInput."""
+    try:
+        fields = next(csv.reader([text], strict=True), [])
+    except csv.Error as err:
+        raise InvalidInput(f"invalid output {text}: {err}") from err
+    if len(fields) == 1 and fields[0] == text and not text.startswith("type="):
+        return _checked({"type": "tar" if text == "-" else "local", "dest": text})
+    values: dict[str, str] = {}
+    for field in fields:
+        key, equals, value = field.partition("=")
+        if not equals:
+            raise InvalidInput(f"invalid value {field}", hint="write it as type=TYPE[,KEY=VALUE]")
+        values[key.strip().lower()] = value
+    return _checked(values)
+
+
+def parse_annotations(texts: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+    """`--annotation [manifest,manifest-descriptor:]KEY=VALUE`: those of the manifest, those of what points at it.
+
+    Raises InvalidInput.
+    """
+    pairs: list[tuple[str, str, str]] = []
+    for text in texts:
+        names, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidInput(f'invalid annotation "{text}", expected key=value')
+        kinds, colon, key = names.partition(":")
+        if not colon:
+            pairs.append(("", names, value))
+            continue
+        for kind in kinds.split(","):
+            match = _FLAG_ANNOTATION.fullmatch(kind)
+            if match is None:
+                raise InvalidInput(
+                    f'invalid annotation type "{kind}", expected type and optional platform in square brackets'
+                )
+            pairs.append((match[1], key, value))
+    return _placed(pairs)
+
+
+def _checked(values: Mapping[str, str]) -> Output:
+    name = values.get("type", "")
+    if not name:
+        raise InvalidInput("type is required for output")
+    if name == "registry" or _boolean(values, "push"):
+        raise InvalidInput(
+            "pushing to a registry is not there yet", hint="build with -o type=oci,dest=FILE and copy that"
+        )
+    try:
+        kind = OutputType(name)
+    except ValueError:
+        known = ", ".join(OutputType)
+        raise InvalidInput(f'exporter "{name}" could not be found', hint=f"there are {known}") from None
+    annotations, rest = _annotations(values)
+    files = kind in (OutputType.LOCAL, OutputType.TAR)
+    known_keys = _ANY | (_FILES if files else _IMAGES)
+    for key in rest:
+        if key not in known_keys:
+            raise InvalidInput(f'unknown attribute "{key}" of output {name}', hint=f"known: {_listed(known_keys)}")
+    manifest, descriptor = _placed(annotations)
+    if files and values.get("mode", "copy") != "copy":
+        raise InvalidInput(
+            f'mode "{values["mode"]}" of output {name} is not supported', hint="empty the directory first"
+        )
+    if files and annotations:
+        raise InvalidInput(f"annotations belong to images, and output {name} writes none")
+    return Output(
+        type=kind,
+        dest=_destination(kind, values),
+        names=tuple(filter(None, (part.strip() for part in values.get("name", "").split(",")))),
+        tar=_boolean(values, "tar") is not False,
+        packing=_packing(kind, values, annotated=bool(annotations)),
+        manifest=manifest,
+        descriptor=descriptor,
+        rewrite=_boolean(values, "rewrite-timestamp"),
+        epoch=values.get("source-date-epoch"),
+        most=_number(values, "max-layers", 0, 10_000),
+    )
+
+
+def _destination(kind: OutputType, values: Mapping[str, str]) -> str:
+    dest = values.get("dest", "")
+    if kind is OutputType.LOCAL or (kind is OutputType.OCI and _boolean(values, "tar") is False):
+        if not dest:
+            raise InvalidInput(f"dest is required for {kind} exporter")
+        if dest == "-":
+            raise InvalidInput(f"dest cannot be stdout for {kind} exporter")
+        return dest
+    if kind in (OutputType.TAR, OutputType.OCI):
+        return dest or "-"
+    if kind is OutputType.DOCKER:
+        if _boolean(values, "tar") is False:
+            raise InvalidInput("docker exporter writes one tar only", hint="use type=oci,tar=false")
+        return dest
+    if dest:
+        raise InvalidInput(f"output {dest} is not supported by {kind} exporter")
+    return ""
+
+
+def check_destinations(outputs: Sequence[Output], cwd: Path, *, terminal: bool) -> None:
+    """What can be said of the destinations before the build: better now than after an hour. Raises InvalidInput."""
+    stdout = 0
+    for output in outputs:
+        path = cwd / output.dest
+        if output.type is OutputType.LOCAL or not output.tar:
+            if path.exists() and not path.is_dir():
+                raise InvalidInput(f"destination directory {output.dest} is a file")
+        elif output.dest == "-":
+            stdout += 1
+            if terminal:
+                raise InvalidInput(
+                    f"dest file is required for {output.type} exporter. refusing to write to console",
+                    hint=f"use type={output.type},dest=FILE, or redirect stdout",
+                )
+        elif output.dest and path.is_dir():
+            raise InvalidInput(f"destination file {output.dest} is a directory")
+        elif output.dest and not path.parent.is_dir():
+            raise InvalidInput(f"invalid destination file: {output.dest}: no such directory {path.parent}")
+    if stdout > 1:
+        raise InvalidInput("multiple outputs configured to write to stdout")
+
+
+def _packing(kind: OutputType, values: Mapping[str, str], *, annotated: bool) -> Packing:
+    text = values.get("compression", "") or "gzip"
+    if text == "estargz":
+        raise InvalidInput("compression estargz is not supported", hint=f"use {_listed(Compression)}")
+    try:
+        compression = Compression(text)
+    except ValueError:
+        raise InvalidInput(f"unsupported compression type {text}", hint=f"use {_listed(Compression)}") from None
+    level = _number(values, "compression-level", *LEVELS[compression])
+    _boolean(values, "force-compression")  # what is in the store is unpacked: every layer is packed as asked
+    oci = _boolean(values, "oci-mediatypes")
+    # Docker's media types know neither zstd nor annotations; BuildKit turns OCI's on as well.
+    docker = (kind is OutputType.DOCKER if oci is None else not oci) and not annotated
+    return Packing(compression, level, docker=docker and compression is not Compression.ZSTD)
+
+
+def _annotations(values: Mapping[str, str]) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
+    """(place, key, value) of what is an annotation, and the other attributes."""
+    found, rest = [], {}
+    for key, value in values.items():
+        match = _ANNOTATION.fullmatch(key)
+        if match is None:
+            rest[key] = value
+        else:
+            found.append((match[1] or "", match[3], value))
+    return found, rest
+
+
+def _placed(
+    pairs: Sequence[tuple[str, str, str]],
+) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+    manifest: dict[str, str] = {}
+    descriptor: dict[str, str] = {}
+    for place, key, value in pairs:
+        if place not in _PLACES:
+            raise InvalidInput(f'unknown annotation type "{place}"', hint=f"known: {_listed(_PLACES[1:])}")
+        if place.startswith("index"):
+            raise InvalidInput(
+                "index annotations not supported for single platform export", hint=f"use manifest:{key}={value}"
+            )
+        (descriptor if place == "manifest-descriptor" else manifest)[key] = value
+    return tuple(manifest.items()), tuple(descriptor.items())
+
+
+def _boolean(values: Mapping[str, str], key: str) -> bool | None:
+    text = values.get(key)
+    if text is None:
+        return None
+    if text == "":
+        return True
+    if text not in _BOOLEANS:
+        raise InvalidInput(f"non-bool value specified for {key}: {text}")
+    return _BOOLEANS[text]
+
+
+def _number(values: Mapping[str, str], key: str, low: int, high: int) -> int | None:
+    text = values.get(key, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        raise InvalidInput(f"invalid {key} {text}: it must be a number from {low} to {high}")
+    return int(text)
+
+
+def _listed(words: Sequence[str] | frozenset[str] | type[Compression]) -> str:
+    return ", ".join(sorted(words))

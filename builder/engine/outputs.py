@@ -1,0 +1,123 @@
+"""Where the result of a build goes besides the store: a directory, a tar, an archive of the image.
+
+Each output is a step of the build's progress. What fails here fails the build, but the image and its layers are made:
+the next try finds everything in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.engine.options.outputs import Output, OutputType
+from builder.oci import digests
+from builder.pipeline import progress
+
+if TYPE_CHECKING:
+    from builder.engine.session import Engine
+    from builder.oci.descriptors import Descriptor
+    from builder.pipeline.progress import Emit, Event
+    from builder.store.changesets import Sink
+    from builder.store.images import Image
+
+_NAMES = {
+    OutputType.LOCAL: "exporting to client directory",
+    OutputType.TAR: "exporting to client tarball",
+    OutputType.OCI: "exporting to oci image format",
+    OutputType.DOCKER: "exporting to docker image format",
+}
+
+
+class Listener:
+    """Passes a build's events on, except its end: outputs come before that."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self.done: progress.BuildDone | None = None
+        self.last = 0
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        if isinstance(event, progress.BuildDone):
+            self.done = event
+            return
+        if isinstance(event, progress.BuildStarted):
+            self.last = max((number for number, _ in event.steps), default=0)
+        self._emit(event)
+
+    def finish(self, *, stored: bool) -> None:
+        """Tell the end of the build."""
+        assert self.done is not None, "the build has ended"
+        self._emit(replace(self.done, stored=stored))
+
+
+def export(
+    engine: Engine, outputs: Sequence[Output], image_id: str, listener: Listener, where: tuple[Path, Sink | None]
+) -> Descriptor | None:
+    """Write all `outputs` that are not the store; the descriptor of the last manifest that was written.
+
+    `where` is the working directory and stdout. Raises OutputInTheWay, StoreError, OSError.
+    """
+    image = engine.store.images.get(digests.Digest(image_id))
+    described: Descriptor | None = None
+    for number, output in enumerate((one for one in outputs if one.type in _NAMES and not one.stored), 1):
+        at, name = listener.last + number, _NAMES[output.type]
+        listener(progress.StepStarted(at, name, engine.clock().timestamp()))
+        try:
+            described = _write(engine, output, image, where) or described
+        except BaseException as err:
+            listener(progress.StepFailed(at, name, engine.clock().timestamp(), str(err) or type(err).__name__))
+            raise
+        listener(progress.StepDone(at, name, engine.clock().timestamp()))
+    return described
+
+
+def _write(engine: Engine, output: Output, image: Image, where: tuple[Path, Sink | None]) -> Descriptor | None:
+    from builder.transfer import filesout
+
+    cwd, stdout = where
+    if output.type is OutputType.LOCAL:
+        filesout.write_directory(engine.store, image.layers, cwd / output.dest)
+        return None
+    if output.type is OutputType.OCI and not output.tar:
+        return _layout(engine, output, image, cwd / output.dest)
+    if output.dest == "-":
+        assert stdout is not None, "somebody who writes to stdout gives it"
+        return _stream(engine, output, image, stdout)
+    from builder.transfer.outfile import whole_file
+
+    with whole_file(cwd / output.dest) as sink:
+        return _stream(engine, output, image, sink)
+
+
+def _stream(engine: Engine, output: Output, image: Image, sink: Callable[[bytes], object]) -> Descriptor | None:
+    from builder.transfer import filesout, layout
+
+    if output.type is OutputType.TAR:
+        filesout.write_tar(engine.store, image.layers, sink)
+        return None
+    return _layout(engine, output, image, layout.TarOut(sink))
+
+
+def _layout(engine: Engine, output: Output, image: Image, out: object) -> Descriptor:
+    from builder.oci.references import Reference
+    from builder.store.derived import DOCKER_MAX_LAYERS
+    from builder.transfer import docker_archive, layout
+
+    most = output.most
+    if most is None:
+        most = DOCKER_MAX_LAYERS if output.type is OutputType.DOCKER else 0
+    slim = docker_archive.at_most(engine.store, image, most)
+    references = [Reference.parse(name).tagged() for name in output.names]
+    annotations = layout.Annotations(dict(output.manifest), dict(output.descriptor))
+    target = layout.DirectoryOut(out) if isinstance(out, Path) else out
+    assert isinstance(target, layout.DirectoryOut | layout.TarOut)
+    made = docker_archive.DockerArchive if output.type is OutputType.DOCKER else layout.Layout
+    archive = made(engine.store, target)
+    written = archive.add(slim, references, packing=output.packing, annotations=annotations)
+    archive.close()
+    return replace(
+        written.descriptor, annotations={"config.digest": written.config.digest, **written.descriptor.annotations}
+    )
