@@ -74,8 +74,8 @@ def write_metadata(target: Path, built: Built) -> None:
     if described is not None:
         document["containerimage.descriptor"] = described.to_json()
     document["containerimage.digest"] = result.image_id if described is None else described.digest
-    if result.tags:
-        document["image.name"] = ",".join(result.tags)
+    if built.names:
+        document["image.name"] = ",".join(built.names)
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     partial.replace(target)

@@ -56,10 +56,11 @@ class BuildWish:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A build that ended well: its result, and the manifest that an output wrote last."""
+    """A build that ended well: its result, the manifest that an output wrote last, and all names that were given."""
 
     result: BuildResult
     descriptor: Descriptor | None = None
+    names: tuple[str, ...] = ()
 
 
 def problems() -> tuple[type[Exception], ...]:
@@ -84,7 +85,8 @@ def build(
             return engine.clock().timestamp()
 
         if not wish.outputs:
-            return Built(pipeline.build(request, engine.store, engine.launcher, clock=clock, emit=emit))
+            result = pipeline.build(request, engine.store, engine.launcher, clock=clock, emit=emit)
+            return Built(result, names=result.tags)
         from builder.engine import outputs
         from builder.oci.digests import Digest
 
@@ -96,7 +98,7 @@ def build(
         if not stored and engine.store.images.get(image).created >= started:
             engine.store.images.forget_unnamed(image)
         listener.finish(stored=stored)
-        return Built(result, descriptor)
+        return Built(result, descriptor, _names(wish))
 
 
 def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[Forecast, ...]:
@@ -172,6 +174,13 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
     )
     assert request.epoch is None or request.epoch >= 0  # one that is no number must not be found out after the build
     return request
+
+
+def _names(wish: BuildWish) -> tuple[str, ...]:
+    from builder.oci.references import Reference
+
+    named = dict.fromkeys(name for output in wish.outputs for name in output.names or (wish.tags * output.stored))
+    return tuple(Reference.parse(name).tagged().familiar() for name in named)
 
 
 def _tags(wish: BuildWish) -> tuple[str, ...]:

@@ -368,3 +368,60 @@ def test_what_peers_pack_has_the_same_layers(
     skopeo("copy", "--dest-compress", "--dest-compress-format", way, *places)
     second("load", "-i", tmp_path / "packed.tar")
     assert layers_of(second) == DIFF_IDS
+
+
+STAGES = """\
+FROM scratch AS one
+COPY f /app/f
+FROM one
+COPY f /app/g
+LABEL made=here
+"""
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context" / "Dockerfile").write_text(STAGES)
+    (tmp_path / "context" / "f").write_text("f" * 100_000)
+    return tmp_path / "context"
+
+
+@pytest.mark.parametrize("way", ["gzip", "zstd", "uncompressed"])
+def test_skopeo_and_podman_read_what_a_build_writes(
+    way: str, lamina: Lamina, skopeo: Peer, podman: Peer, context: Path, tmp_path: Path
+) -> None:
+    places = {
+        f"oci-archive:{tmp_path}/oci.tar": f"type=oci,dest={tmp_path}/oci.tar",
+        f"oci:{tmp_path}/layout:1": f"type=oci,tar=false,dest={tmp_path}/layout",
+        f"docker-archive:{tmp_path}/docker.tar": f"type=docker,dest={tmp_path}/docker.tar",
+    }
+    outputs = [part for output in places.values() for part in ("-o", f"{output},compression={way}")]
+    identity = lamina.text("build", "-q", "-t", NAME, "-t", "built", "-o", "type=docker", *outputs, context)
+    for number, place in enumerate(places):
+        skopeo("copy", place, f"dir:{tmp_path}/{number}")
+        manifest = json.loads((tmp_path / str(number) / "manifest.json").read_bytes())
+        assert manifest["config"]["digest"] == identity
+        podman("pull", place)
+        assert podman.layers(identity[7:]) == layers_of(lamina, "built")
+        podman("rmi", "-f", identity[7:])
+
+
+def test_docker_loads_what_a_build_writes_and_images_of_any_depth(
+    lamina: Lamina, docker: Peer, context: Path, tmp_path: Path
+) -> None:
+    for way in ("gzip", "uncompressed"):
+        built = lamina("build", "-t", NAME, "-o", f"type=docker,compression={way}", "-o", "type=docker,dest=-", context)
+        docker("load", stdin=built.stdout)
+        assert docker.layers(NAME) == layers_of(lamina)
+    lines = "".join(f"COPY f /{number}\n" for number in range(1000))
+    (context / "Dockerfile").write_text(f"FROM scratch\n{lines}")
+    (context / "f").write_text("f")
+    lamina("build", "-q", "-t", "deep.test/app", context)
+    assert len(layers_of(lamina, "deep.test/app")) == 1000
+    docker("load", stdin=lamina("save", "deep.test/app").stdout)
+    # 125 is what docker takes: one more and it says "max depth exceeded"
+    assert len(docker.layers("deep.test/app")) == 125
+    exported = docker("export", docker("create", "deep.test/app", "/0").decode().strip())
+    with tarfile.open(fileobj=io.BytesIO(exported)) as archive:
+        assert {str(number) for number in range(1000)} <= set(archive.getnames())

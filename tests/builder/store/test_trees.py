@@ -96,6 +96,31 @@ def test_merged_layers_are_what_overlay_shows(
             shutil.rmtree(path, ignore_errors=True)
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(LAYER, min_size=3, max_size=5), st.integers(1, 2))
+def test_stacked_layers_show_the_same_on_top_of_others(
+    tmp_path: Path, layers: list[list[tuple[tuple[str, ...], str, int]]], below: int
+) -> None:
+    paths = [tmp_path / str(number) for number in range(len(layers))]
+    target = tmp_path / "stacked"
+    try:
+        for path, entries in zip(paths, layers, strict=True):
+            path.mkdir()
+            _build(path, entries)
+        target.mkdir()
+        trees.stack([str(path) for path in paths[below:]], target)
+        whole = open_rootfs(Rootfs(tuple(str(path) for path in reversed(paths)), readonly=True))
+        short = open_rootfs(Rootfs((str(target), *(str(path) for path in reversed(paths[:below]))), readonly=True))
+        try:
+            assert _listing(short) == _listing(whole)
+        finally:
+            os.close(whole)
+            os.close(short)
+    finally:
+        for path in (*paths, target):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def test_a_copy_keeps_links_holes_marks_modes_times_and_attributes(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     (source / "opaque").mkdir(parents=True)

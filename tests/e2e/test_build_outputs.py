@@ -1,0 +1,240 @@
+"""What becomes of a build's result: -o, --squash, --max-layers, files about it, and the same digest everywhere."""
+
+import io
+import json
+import os
+import stat
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+Lamina = Any  # the fixture's type lives in conftest, which tests do not import
+
+STAGES = """\
+FROM busybox AS made
+RUN mkdir -p /out/d && echo text > /out/d/f && ln -s f /out/d/l && chown 7:8 /out/d/f && chmod 4751 /out/d/f
+FROM scratch
+COPY --from=made /out /
+"""
+
+
+def project(directory: Path, dockerfile: str, **files: str) -> Path:
+    """A build context."""
+    directory.mkdir(exist_ok=True)
+    (directory / "Dockerfile").write_text(dockerfile)
+    for name, text in files.items():
+        (directory / name).write_text(text)
+    return directory
+
+
+def names(data: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return archive.getnames()
+
+
+def layers(lamina: Lamina, image: str) -> list[str]:
+    found: list[str] = json.loads(lamina.text("inspect", "-f", "{{json .RootFS.Layers}}", image))
+    return found
+
+
+def test_files_go_to_a_directory_a_tar_and_stdout_at_once(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(tmp_path / "p", STAGES)
+    before = busybox.text("images", "-aq")
+    done = busybox("build", "-t", "not:tagged", "-o", "out", "-o", "type=tar,dest=x.tar", "-o", "-", "p", cwd=tmp_path)
+    assert names(done.stdout) == names((tmp_path / "x.tar").read_bytes()) == ["d", "d/f", "d/l"]
+    status = os.stat(tmp_path / "out" / "d" / "f")
+    assert (tmp_path / "out" / "d" / "f").read_text() == "text\n" and stat.S_IMODE(status.st_mode) == 0o4751
+    assert "exporting to client directory" in done.stderr.decode() and "writing image" not in done.stderr.decode()
+    # none of them is an image, and a cached build writes the same
+    assert busybox.text("images", "-aq") == before
+    again = busybox("build", "-q", "-o", "-", directory)
+    assert again.stdout == done.stdout
+    busybox("build", "-q", "-o", "type=cacheonly", directory)
+    assert busybox.text("images", "-aq") == before
+    busybox("fsck")
+
+
+def test_an_image_that_has_a_name_already_stays(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(tmp_path / "p", STAGES)
+    identity = busybox.text("build", "-q", "-t", "named", directory)
+    busybox("build", "-q", "-o", "type=cacheonly", directory)
+    assert busybox.text("images", "-q", "--no-trunc", "named") == identity
+    image = ("-o", 'type=image,"name=a:1,b:2"', "-o", "type=local,dest=out")
+    busybox("build", "-q", "-t", "c:3", *image, directory, cwd=tmp_path)
+    tags = busybox.text("images", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
+    assert {"a:1", "b:2", "named:latest"} < set(tags) and "c:3" not in tags
+
+
+def test_archives_load_again_and_metadata_names_what_was_written(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(tmp_path / "p", STAGES)
+    outputs = {
+        "oci": ("type=oci,dest=oci.tar,compression=zstd,annotation.made=here", "archive.test/app:1"),
+        "docker": ("type=docker,dest=docker.tar", "archive.test/app:1"),
+        "named": ("type=docker,dest=named.tar,name=archive.test/other,compression=uncompressed", "archive.test/other"),
+    }
+    for name, (output, expected) in outputs.items():
+        options = ("--metadata-file", f"{name}.json", "--iidfile", "iid", "-t", "archive.test/app:1", "-o", output)
+        busybox("build", *options, directory, cwd=tmp_path)
+        identity = (tmp_path / "iid").read_text()
+        metadata = json.loads((tmp_path / f"{name}.json").read_text())
+        described = metadata["containerimage.descriptor"]
+        assert metadata["containerimage.config.digest"] == identity
+        assert described["digest"] == metadata["containerimage.digest"] != identity
+        assert metadata["image.name"] == (expected if ":" in expected else f"{expected}:latest")
+        assert metadata["buildx.build.ref"].startswith("default/default/")
+        with tarfile.open(tmp_path / f"{name}.tar") as archive:
+            manifest = json.load(archive.extractfile(f"blobs/sha256/{described['digest'][7:]}"))  # type: ignore[arg-type]
+        assert manifest.get("annotations") == ({"made": "here"} if name == "oci" else None)
+        assert manifest["mediaType"] == described["mediaType"]
+        assert ("docker" in described["mediaType"]) == (name != "oci")
+        assert identity not in busybox.text("images", "-q", "--no-trunc")
+        assert expected in busybox.text("load", "-i", tmp_path / f"{name}.tar")
+        assert busybox.text("images", "-q", "--no-trunc", expected) == identity
+        busybox("rmi", expected)
+    busybox("fsck", "--full")
+
+
+def test_a_layout_in_a_directory_keeps_its_other_images(busybox: Lamina, tmp_path: Path) -> None:
+    for version in ("1", "2", "2"):
+        directory = project(tmp_path / "p", f"FROM scratch\nCOPY f /\nLABEL v={version}\n", f=version)
+        busybox("build", "-q", "-t", f"lay:{version}", "-o", "type=oci,tar=false,dest=lay", directory, cwd=tmp_path)
+    index = json.loads((tmp_path / "lay" / "index.json").read_text())
+    refs = [one["annotations"]["org.opencontainers.image.ref.name"] for one in index["manifests"]]
+    assert sorted(refs) == ["1", "2"]
+    assert sorted(os.listdir(tmp_path / "lay")) == ["blobs", "index.json", "oci-layout"]
+
+
+def test_squashing_leaves_one_layer_over_the_base(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(
+        tmp_path / "p",
+        "FROM busybox\nRUN echo secret > /gone; echo kept > /kept\nRUN rm -r /gone /root && mkdir /root\n"
+        'CMD ["sh", "-c", "cat /kept; ls -A /root; ls /gone"]\n',
+    )
+    whole = busybox.text("build", "-q", "-t", "whole", directory)
+    busybox("build", "-q", "--squash", "-t", "one", directory)
+    assert layers(busybox, "one")[:-1] == layers(busybox, "busybox") and len(layers(busybox, "whole")) == 3
+    plain, squashed = (busybox("run", "--rm", "--network", "none", name, code=1) for name in ("whole", "one"))
+    assert (squashed.stdout, squashed.stderr) == (plain.stdout, plain.stderr) and b"kept" in plain.stdout
+    history = json.loads(busybox("history", "--no-trunc", "--format", "json", "one").stdout.splitlines()[0])
+    assert history["Comment"].startswith(f"merge {whole} to sha256:") and "secret" not in "".join(
+        names(busybox("save", "one").stdout)
+    )
+    assert busybox.text("build", "-q", "--squash", directory) == busybox.text("images", "-q", "--no-trunc", "one")
+    busybox("fsck", "--full")
+
+
+def test_a_deep_image_is_saved_and_built_in_fewer_layers(busybox: Lamina, tmp_path: Path) -> None:
+    lines = "".join(f"WORKDIR /w{number}\n" for number in range(140))
+    directory = project(tmp_path / "p", f'FROM busybox\n{lines}CMD ["sh", "-c", "ls -d /w* | wc -l"]\n')
+    busybox("build", "-q", "-t", "deep", directory)
+    assert len(layers(busybox, "deep")) == 141
+    done = busybox("save", "-o", tmp_path / "deep.tar", "deep")
+    assert "deep:latest: 141 layers merged to 125" in done.stderr.decode()
+    assert busybox("save", "--max-layers", "0", "-o", tmp_path / "all.tar", "deep").stderr == b""
+    busybox("load", "-i", tmp_path / "all.tar")
+    assert len(layers(busybox, "deep")) == 141
+    busybox("load", "-i", tmp_path / "deep.tar")
+    busybox("build", "-q", "--max-layers", "4", "-t", "four", directory)
+    assert len(layers(busybox, "deep")) == 125 and len(layers(busybox, "four")) == 4
+    assert layers(busybox, "four")[0] == layers(busybox, "busybox")[0]
+    for name in ("deep", "four"):
+        assert busybox.text("run", "--rm", "--network", "none", name) == "140"
+        assert len(busybox.text("history", "-q", name).splitlines()) == 142
+    busybox("fsck", "--full")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("-o", "type=nothing"), "could not be found"),
+        (("-o", "type=tar,dest=d"), "destination file d is a directory"),
+        (("-o", "Dockerfile"), "destination directory Dockerfile is a file"),
+        (("-o", "-", "-o", "type=oci"), "multiple outputs"),
+        (("--push",), "not there yet"),
+        (("-o", "type=registry"), "not there yet"),
+        (("--annotation", "a=b"), "annotations belong to a manifest"),
+        (("--cache-to", "type=registry,ref=x"), "external caches"),
+        (("--platform", "linux/amd64,linux/arm64"), "one platform"),
+        (("--isolation", "hyperv"), "isolation"),
+        (("--allow", "everything"), "unknown entitlement"),
+        (("--policy", "filename=x.rego"), "polic"),
+        (("--resource", "disk=1g"), "unknown resource disk"),
+        (("--build-arg", "SOURCE_DATE_EPOCH=yesterday"), "invalid SOURCE_DATE_EPOCH: yesterday"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_cannot_be_done_is_said_before_any_step(
+    busybox_store: Lamina, tmp_path: Path, options: tuple[str, ...], text: str
+) -> None:
+    project(tmp_path, "FROM busybox\nRUN false\n")
+    (tmp_path / "d").mkdir()
+    done = busybox_store("build", *options, ".", cwd=tmp_path, code=None)
+    told = done.stderr.decode()
+    assert done.returncode and text in told and "RUN false" not in told and "internal error" not in told
+
+
+def test_every_flag_of_buildx_and_docker_is_known(busybox_store: Lamina, tmp_path: Path) -> None:
+    directory = project(tmp_path / "p", "FROM busybox\nLABEL a=b\n")
+    flags = (
+        "--add-host a:10.0.0.1 --allow network.host --attest type=sbom,disabled=true --build-arg A=1 --builder default "
+        "--cache-from x --cache-to type=inline --cgroup-parent p --compress -D --force-rm --isolation default "
+        "--label l=1 --load --no-cache-filter s --policy disabled=true --provenance=false --progress plain --quiet "
+        "--resource memory=512m,cpu-shares=5 --rm --sbom=false --shm-size 64m --ulimit nofile=9:9 --network none"
+    )
+    busybox_store("build", *flags.split(), directory)
+    told = busybox_store("build", "--help").stdout.decode()
+    for name in ("--resource", "--policy", "--debug", "--metadata-file", "--no-cache-filter", "--call", "--squash"):
+        assert name in told
+
+
+def test_a_destination_that_cannot_be_written_is_an_error_and_the_steps_stay_cached(
+    busybox: Lamina, tmp_path: Path
+) -> None:
+    directory = project(tmp_path / "p", STAGES)
+    (tmp_path / "out" / "d" / "f").mkdir(parents=True)
+    done = busybox("build", "-o", tmp_path / "out", directory, code=1)
+    assert "out/d/f is a directory" in done.stderr.decode() and (tmp_path / "out" / "d" / "f").is_dir()
+    done = busybox("build", "-o", "type=tar,dest=/proc/none/x.tar", directory, code=None)
+    assert done.returncode and "internal error" not in done.stderr.decode()
+    assert b"CACHED" in busybox("build", "--progress", "plain", "-o", tmp_path / "fresh", directory).stderr
+    busybox("fsck")
+
+
+TIMES = """\
+FROM busybox
+ARG SOURCE_DATE_EPOCH
+COPY f /f
+RUN echo x > /made; mkdir /d; echo ${SOURCE_DATE_EPOCH:-none} > /d/epoch
+RUN touch -d '2001-01-01 00:00:00' /old
+"""
+
+
+def test_the_same_source_gives_the_same_digest_at_another_time_place_and_store(
+    busybox: Lamina, base_archives: Any, tmp_path: Path
+) -> None:
+    epoch = {"SOURCE_DATE_EPOCH": "1600000000"}
+    first = busybox.text("build", "-q", "-t", "x", project(tmp_path / "p", TIMES, f="f"), environment=epoch)
+    other = project(tmp_path / "elsewhere", TIMES, f="f")
+    os.utime(other / "f", (1_700_000_000, 1_700_000_000))
+    assert busybox.text("build", "-q", "--no-cache", other, environment=epoch) == first
+    second = type(busybox)(tmp_path / "second")
+    second("load", "-i", base_archives.get("busybox"))
+    options = ("--build-arg", "SOURCE_DATE_EPOCH=1600000000", "-o", "type=docker,rewrite-timestamp=true")
+    assert second.text("build", "-q", *options, other) == first
+    archives = [one("build", "-o", "type=oci", other, environment=epoch).stdout for one in (busybox, second)]
+    assert archives[0] == archives[1]
+    document = json.loads(busybox.text("inspect", "x"))[0]
+    assert document["Created"] == "2020-09-13T12:26:40Z"
+    busybox("build", "-q", "-o", tmp_path / "out", other, environment=epoch)
+    assert os.stat(tmp_path / "out" / "made").st_mtime == 1_600_000_000
+    assert os.stat(tmp_path / "out" / "old").st_mtime == 978_307_200
+    assert (tmp_path / "out" / "d" / "epoch").read_text() == "1600000000\n"
+    # without the files' times the config is fixed, but every run makes other layers
+    kept = ("-o", "type=docker,rewrite-timestamp=false")
+    assert busybox.text("build", "-q", *kept, other, environment=epoch) != first
+    busybox("fsck", "--full")
+    second("fsck", "--full")
