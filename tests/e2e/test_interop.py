@@ -396,7 +396,7 @@ def test_skopeo_and_podman_read_what_a_build_writes(
         f"oci:{tmp_path}/layout:1": f"type=oci,tar=false,dest={tmp_path}/layout",
         f"docker-archive:{tmp_path}/docker.tar": f"type=docker,dest={tmp_path}/docker.tar",
     }
-    outputs = [part for output in places.values() for part in ("-o", f"{output},compression={way}")]
+    outputs = [part for output in places.values() for part in ("-o", f"{output},name={NAME},compression={way}")]
     identity = lamina.text("build", "-q", "-t", NAME, "-t", "built", "-o", "type=docker", *outputs, context)
     for number, place in enumerate(places):
         skopeo("copy", place, f"dir:{tmp_path}/{number}")
@@ -414,14 +414,14 @@ def test_docker_loads_what_a_build_writes_and_images_of_any_depth(
         built = lamina("build", "-t", NAME, "-o", f"type=docker,compression={way}", "-o", "type=docker,dest=-", context)
         docker("load", stdin=built.stdout)
         assert docker.layers(NAME) == layers_of(lamina)
-    lines = "".join(f"COPY f /{number}\n" for number in range(1000))
+    lines = "".join(f"COPY f /{number}\n" for number in range(200))
     (context / "Dockerfile").write_text(f"FROM scratch\n{lines}")
     (context / "f").write_text("f")
     lamina("build", "-q", "-t", "deep.test/app", context)
-    assert len(layers_of(lamina, "deep.test/app")) == 1000
+    assert len(layers_of(lamina, "deep.test/app")) == 200
     docker("load", stdin=lamina("save", "deep.test/app").stdout)
     # 125 is what docker takes: one more and it says "max depth exceeded"
     assert len(docker.layers("deep.test/app")) == 125
     exported = docker("export", docker("create", "deep.test/app", "/0").decode().strip())
     with tarfile.open(fileobj=io.BytesIO(exported)) as archive:
-        assert {str(number) for number in range(1000)} <= set(archive.getnames())
+        assert {str(number) for number in range(200)} <= set(archive.getnames())
