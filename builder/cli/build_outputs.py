@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64encode
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,12 @@ from builder.engine.options import outputs as notation
 from builder.engine.options.outputs import STORE, Output, OutputType
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from builder.cli.context import Cli
     from builder.engine.builds import Built
+    from builder.pipeline.progress import BuildWarning
 
 USED_BY = ("output", "load", "push", "annotation")
 
@@ -66,10 +69,12 @@ def _annotated(
     )
 
 
-def write_metadata(target: Path, built: Built) -> None:
-    """--metadata-file: what buildx writes about a build, whole or not at all."""
+def write_metadata(cli: Cli, target: Path, built: Built, warnings: Sequence[BuildWarning]) -> None:
+    """--metadata-file: what buildx writes about a build, whole or not at all; warnings when it is told to."""
     result, described = built.result, built.descriptor
     document: dict[str, object] = {"buildx.build.ref": f"default/default/{result.build_id}"}
+    if cli.env.get("BUILDX_METADATA_WARNINGS", "") in ("1", "t", "T", "true", "True", "TRUE"):
+        document["buildx.build.warnings"] = [_warning(one) for one in warnings]
     document["containerimage.config.digest"] = result.image_id
     if described is not None:
         document["containerimage.descriptor"] = described.to_json()
@@ -79,3 +84,19 @@ def write_metadata(target: Path, built: Built) -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     partial.replace(target)
+
+
+def _warning(warning: BuildWarning) -> dict[str, object]:
+    """A warning as BuildKit's client has it: texts are bytes there, so base64 in JSON."""
+    found: dict[str, object] = {"level": 1, "short": _base64(warning.short)}
+    if warning.detail:
+        found["detail"] = [_base64(warning.detail)]
+    if warning.url:
+        found["url"] = warning.url
+    if warning.line:
+        found["range"] = [{"start": {"line": warning.line}, "end": {"line": max(warning.line, warning.last)}}]
+    return found
+
+
+def _base64(text: str) -> str:
+    return b64encode(text.encode("utf-8", "surrogateescape")).decode("ascii")

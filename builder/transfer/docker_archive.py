@@ -71,9 +71,10 @@ def save(
 
     Raises: ImageNotFound, StoreCorrupt (a layer was touched), OSError.
     """
+    chosen = _select(store, names)
     out = TarOut(sink)
     archive = DockerArchive(store, out)
-    for image_id, references in _select(store, names).items():
+    for image_id, references in chosen.items():
         image = store.images.get(image_id)
         slim = at_most(store, image, most)
         if slim is not image and merged is not None:

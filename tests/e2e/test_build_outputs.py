@@ -1,5 +1,6 @@
 """What becomes of a build's result: -o, --squash, --max-layers, files about it, and the same digest everywhere."""
 
+import base64
 import io
 import json
 import os
@@ -96,6 +97,18 @@ def test_archives_load_again_and_metadata_names_what_was_written(busybox: Lamina
         assert busybox.text("images", "-q", "--no-trunc", expected) == identity
         busybox("rmi", expected)
     busybox("fsck", "--full")
+
+
+def test_metadata_has_warnings_when_asked(busybox_store: Lamina, tmp_path: Path) -> None:
+    directory = project(tmp_path / "p", "FROM busybox\nMAINTAINER me\n")
+    for value, expected in (("", False), ("1", True)):
+        options = ("--metadata-file", tmp_path / "m.json")
+        busybox_store("build", *options, directory, environment={"BUILDX_METADATA_WARNINGS": value})
+        metadata = json.loads((tmp_path / "m.json").read_text())
+        assert ("buildx.build.warnings" in metadata) == expected
+    (warning,) = metadata["buildx.build.warnings"]
+    assert b"MaintainerDeprecated" in base64.b64decode(warning["short"])
+    assert warning["range"][0]["start"]["line"] == 2
 
 
 def test_a_layout_in_a_directory_keeps_its_other_images(busybox: Lamina, tmp_path: Path) -> None:

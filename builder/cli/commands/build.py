@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from builder.cli.flags import CSV, INT, OPTIONAL, Command, Flag, UsageError, Values, many, switch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.cli.context import Cli
     from builder.cli.progress import View
     from builder.engine.builds import BuildWish, Built
@@ -305,7 +307,7 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
             closing.close()
             _explain(cli, error, closing)
             return 1
-    _write_files(cli, values, built)
+    _write_files(cli, values, built, closing.warnings)
     if quiet and not any(output.dest == "-" for output in asked.outputs):
         cli.out(built.result.image_id)
     return 0
@@ -325,7 +327,7 @@ class _Closing:
         self._cli = cli
         self._asked = asked
         self._tell = tell
-        self._warnings: list[BuildWarning] = []
+        self.warnings: list[BuildWarning] = []
         self._open = True
 
     def __call__(self, event: object) -> None:
@@ -334,7 +336,7 @@ class _Closing:
         if isinstance(event, StepFailed) and not event.cancelled:
             self.failed = (event.number, event.name)
         if isinstance(event, BuildWarning):
-            self._warnings.append(event)
+            self.warnings.append(event)
         self.view(event)  # type: ignore[arg-type]
 
     def __enter__(self) -> _Closing:
@@ -348,7 +350,7 @@ class _Closing:
         if self._open:
             self._open = False
             self.view.close()
-            if self._warnings and self._tell:
+            if self.warnings and self._tell:
                 self._warn()
 
     def _warn(self) -> None:
@@ -357,7 +359,7 @@ class _Closing:
         cli, asked = self._cli, self._asked
         dockerfile = cli.cwd / (asked.dockerfile or f"{asked.source}/Dockerfile")
         color = cli.terminal_err() and "NO_COLOR" not in cli.env
-        for line in shown(self._warnings, color=color, dockerfile=dockerfile if cli.debug else None):
+        for line in shown(self.warnings, color=color, dockerfile=dockerfile if cli.debug else None):
             cli.say(line)
 
 
@@ -382,13 +384,13 @@ def _explain(cli: Cli, error: Exception, closing: _Closing) -> None:
         cli.say(f"hint: {hint}")
 
 
-def _write_files(cli: Cli, values: Values, built: Built) -> None:
+def _write_files(cli: Cli, values: Values, built: Built, warnings: Sequence[BuildWarning]) -> None:
     if values.text("iidfile"):
         (cli.cwd / values.text("iidfile")).write_text(built.result.image_id, encoding="ascii")
     if values.text("metadata-file"):
         from builder.cli.build_outputs import write_metadata
 
-        write_metadata(cli.cwd / values.text("metadata-file"), built)
+        write_metadata(cli, cli.cwd / values.text("metadata-file"), built, warnings)
 
 
 COMMANDS = {
