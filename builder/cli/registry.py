@@ -104,8 +104,10 @@ _TRANSFER = _entries(
     import   Import the contents from a tarball to create a filesystem image
     """,
 )
-_OWN = _entries("bootstrap", "bootstrap Make a base image (busybox, debian) without any registry") | _entries(
-    "plan", "plan Show what a build would run: hit or miss, and why"
+_OWN = (
+    _entries("bootstrap", "bootstrap Make a base image (busybox, debian) without any registry")
+    | _entries("plan", "plan Show what a build would run: hit or miss, and why")
+    | _entries("verify", "verify Build twice and compare: is the image the same, file by file?")
 )
 _SYSTEM = _entries(
     "system",

@@ -92,7 +92,7 @@ def _build(
     tags = tuple(reference.familiar() for reference in references)
     emit(progress.BuildDone(clock(), image, tags))
     warnings = tuple(warning.short for warning in made.warnings)
-    return BuildResult(image, ended.build, tags, executor.cached, executor.ran, warnings)
+    return BuildResult(image, ended.build, tags, executor.cached, executor.ran, warnings, _origins(made))
 
 
 def _again(
@@ -141,6 +141,31 @@ def _recorded(request: BuildRequest, target: str, store: Store) -> Iterator[_End
         store.records.finish_build(ended.build, status, error=str(err) or type(err).__name__)
         raise
     store.records.finish_build(ended.build, "done", image=ended.image)
+
+
+def bases(request: BuildRequest, store: Store) -> tuple[tuple[str, Digest], ...]:
+    """(name in the Dockerfile, id) of the images that the build of *request* reads. Raises as `build`."""
+    from builder.oci.digests import Digest
+    from builder.pipeline.assemble import planned
+    from builder.pipeline.steps import BaseStep
+
+    works = [step.work for step in planned(request, store).steps]
+    used = {(work.base.reference, Digest(work.base.image_id)): None for work in works if isinstance(work, BaseStep)}
+    return tuple(used)
+
+
+def _origins(made: Plan) -> tuple[tuple[int, str], ...]:
+    """Line and instruction of each new layer of the target, bottom first."""
+    from builder.pipeline.steps import BaseStep
+
+    found = []
+    number = made.last
+    while number is not None:
+        step = made.steps[number - 1]
+        if not isinstance(step.work, BaseStep):
+            found.append((step.span.start.line if step.span is not None else 0, step.text))
+        number = step.parent
+    return tuple(reversed(found))
 
 
 def _finished(

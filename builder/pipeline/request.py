@@ -116,6 +116,8 @@ class BuildResult:
     cached: int
     ran: int
     warnings: tuple[str, ...]
+    origins: tuple[tuple[int, str], ...] = ()
+    """(line of the Dockerfile, instruction) of each new layer, bottom first; () for a build that was not planned."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,3 +251,39 @@ def test_the_same_source_gives_the_same_digest_at_another_time_place_and_store(
     assert busybox.text("build", "-q", *kept, other, environment=epoch) != first
     busybox("fsck", "--full")
     second("fsck", "--full")
+
+
+def test_verify_says_that_a_build_is_reproducible_and_leaves_nothing(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(tmp_path / "p", TIMES, f="f")
+    before = busybox.text("images", "-aq")
+    done = busybox("verify", directory)
+    text = done.stdout.decode().splitlines()
+    assert text[0] == "SOURCE_DATE_EPOCH 315532800" and text[1].startswith("reproducible: both builds gave sha256:")
+    assert "== second build" in done.stderr.decode() and busybox.text("images", "-aq") == before
+    epoch = {"SOURCE_DATE_EPOCH": "1600000000"}
+    built = busybox.text("build", "-q", "-t", "x", directory, environment=epoch)
+    document = json.loads(busybox.text("verify", "-q", "--format", "json", directory, environment=epoch))
+    assert document["Reproducible"] and document["Images"] == [built, built]
+    assert busybox.text("images", "-q", "--no-trunc", "x") == built
+    busybox("fsck", "--full")
+
+
+def test_verify_names_what_differs_and_where_it_was_made(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(
+        tmp_path / "p",
+        "FROM busybox\nCOPY f /f\nRUN cat /proc/sys/kernel/random/uuid > /uuid; chmod 755 /f\nRUN date +%s > /when\n",
+        f="f",
+    )
+    done = busybox("verify", "--progress", "quiet", directory, code=1)
+    text = done.stdout.decode()
+    assert "not reproducible: sha256:" in text and "layer 3: Dockerfile:3 RUN cat" in text
+    assert "  /uuid: content at byte 0: " in text and "/f:" not in text
+    document = json.loads(busybox("verify", "-q", "--format", "json", directory, code=1).stdout)
+    found = {(one["Layer"], one["Line"], one["Path"], one["Attribute"]) for one in document["Differences"]}
+    assert {(3, 3, "/uuid", "sha256"), (4, 4, "/when", "sha256")} <= found
+    assert all(one["First"] != one["Second"] for one in document["Differences"])
+    # a build that fails is told as build tells it
+    failing = project(tmp_path / "p", "FROM busybox\nRUN echo told; exit 3\n")
+    done = busybox("verify", failing, code=1)
+    assert "exit code: 3" in done.stderr.decode() and done.stdout == b""
+    busybox("fsck", "--full")

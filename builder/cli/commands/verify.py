@@ -1,0 +1,133 @@
+"""verify: builds twice, and says what came out different."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from builder.cli.commands.build import FLAGS, _Closing, _explain, wish
+from builder.cli.flags import Command, Flag, Values
+
+if TYPE_CHECKING:
+    from builder.cli.context import Cli
+    from builder.engine.verify import Difference, Verification
+    from builder.pipeline.progress import Emit
+
+_SHOWN = 40
+"""Differences of one layer that the text shows."""
+_USED = frozenset({"output", "load", "push", "annotation", "tag", "iidfile", "metadata-file", "check", "call"})
+"""Options of `build` about a result, of which nothing stays here."""
+
+
+def verify(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Exit code 0 when both builds gave the same image, 1 when not or when one failed."""
+
+    from builder.cli.progress import open_view
+    from builder.engine import builds
+    from builder.engine import verify as verifying
+
+    asked = wish(cli, values, arguments)
+    mode = values.text("progress") or cli.env.get("BUILDKIT_PROGRESS", "") or "auto"
+    quiet = values.on("quiet")
+    stdin = cli.raw_in() if asked.source == "-" or asked.dockerfile == "-" else None
+    open_views: list[_Closing] = []
+
+    def views(title: str) -> Emit:
+        for earlier in open_views:
+            earlier.close()
+        if not quiet:
+            cli.say(f"== {title}")
+        terminal, color = cli.terminal_err(), "NO_COLOR" not in cli.env
+        view = open_view("quiet" if quiet else mode, sys.stderr, terminal=terminal, color=color)
+        open_views.append(_Closing(cli, view, asked, tell=False))
+        return open_views[-1]
+
+    try:
+        outcome = verifying.verify(cli.engine, asked, stdin=stdin, views=views)
+    except builds.problems() as error:
+        if not open_views:
+            raise
+        open_views[-1].close()
+        _explain(cli, error, open_views[-1])
+        return 1
+    finally:
+        for each in open_views:
+            each.close()
+    if values.text("format") == "json":
+        _tell_json(cli, outcome)
+    else:
+        _tell(cli, outcome)
+    return 0 if outcome.reproducible else 1
+
+
+def _tell(cli: Cli, outcome: Verification) -> None:
+    cli.out(f"SOURCE_DATE_EPOCH {outcome.epoch}")
+    if outcome.reproducible:
+        cli.out(f"reproducible: both builds gave {outcome.images[0]}")
+        return
+    cli.out(f"not reproducible: {outcome.images[0]} and {outcome.images[1]}")
+    for _, group in groupby(outcome.differences, key=lambda one: one.layer):
+        found = list(group)
+        cli.out(_heading(found[0]))
+        for line in _lines(found[:_SHOWN]):
+            cli.out(line)
+        if len(found) > _SHOWN:
+            cli.out(f"  … and {len(found) - _SHOWN} more (--format json shows all)")
+
+
+def _heading(one: Difference) -> str:
+    if not one.layer:
+        return "config"
+    place = f"Dockerfile:{one.line} " if one.line else ""
+    return f"layer {one.layer}: {place}{one.instruction}"
+
+
+def _lines(found: Iterable[Difference]) -> Iterable[str]:
+    for one in found:
+        if one.attribute == "existence":
+            yield f"  {one.path}: only in the {'first' if one.first else 'second'} build ({one.first or one.second})"
+        else:
+            yield f"  {one.path}: {one.attribute}: {one.first or '-'} | {one.second or '-'}"
+
+
+def _tell_json(cli: Cli, outcome: Verification) -> None:
+    from builder.cli import gotemplate
+
+    cli.out(
+        gotemplate.to_json(
+            {
+                "Reproducible": outcome.reproducible,
+                "Images": list(outcome.images),
+                "SourceDateEpoch": outcome.epoch,
+                "Differences": [
+                    {
+                        "Layer": one.layer,
+                        "Instruction": one.instruction,
+                        "Line": one.line,
+                        "Path": one.path,
+                        "Attribute": one.attribute,
+                        "First": one.first,
+                        "Second": one.second,
+                    }
+                    for one in outcome.differences
+                ],
+            }
+        )
+    )
+
+
+COMMANDS = {
+    "verify": Command(
+        "[OPTIONS] PATH | URL | -",
+        "Build twice and compare: is the image the same, file by file?",
+        verify,
+        flags=(
+            *(flag for flag in FLAGS if flag.name not in _USED),
+            Flag("format", "Output format: json or text", complete="json"),
+        ),
+        arguments=(1, 1),
+        complete="file",
+    )
+}
