@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from builder.cli import units
 from builder.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _created(engine: Engine, name: str) -> int:
 
 def moment(nanoseconds: int | None) -> datetime | None:
     """Nanoseconds since the epoch as a time."""
-    return None if nanoseconds is None else datetime.fromtimestamp(nanoseconds / 1_000_000_000, UTC)
+    return None if nanoseconds is None else units.moment(nanoseconds)
 
 
 def parsed_moment(text: str | None) -> datetime | None:

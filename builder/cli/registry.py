@@ -116,7 +116,7 @@ _SYSTEM = _entries(
     info     Display system-wide information
     fsck     Check the store and repair it
     """,
-)
+) | _entries("cache", "gc Remove what nothing needs, and build cache beyond its limit")
 _INSPECT = _entries("inspect", "inspect Return low-level information on lamina objects")
 _COMPLETION = _entries("completion", "completion Generate the autocompletion script for the specified shell")
 
@@ -132,11 +132,28 @@ GROUPS: dict[str, Group] = {
         "Manage builds",
         {
             "build": COMMANDS["build"],
-            "prune": Entry("prune", "builder", "Remove build cache"),
-            "du": Entry("prune", "du", "Show the size of the build cache"),
+            "prune": Entry("cache", "prune", "Remove build cache"),
+            "du": Entry("cache", "du", "Show the size of the build cache"),
         },
     ),
-    "buildx": Group("Build with BuildKit's words", {"build": COMMANDS["build"]}, {"b": "build"}),
+    "buildx": Group(
+        "Build with BuildKit's words",
+        {
+            "build": COMMANDS["build"],
+            "prune": Entry("cache", "prune", "Remove build cache"),
+            "du": Entry("cache", "du", "Show the size of the build cache"),
+        },
+        {"b": "build"},
+    ),
+    "cache-mount": Group(
+        "Manage the directories of RUN --mount=type=cache",
+        {
+            "ls": Entry("cachemounts", "ls", "List cache mounts"),
+            "du": Entry("cachemounts", "du", "Show the size of cache mounts"),
+            "rm": Entry("cachemounts", "rm", "Remove one or more cache mounts"),
+        },
+        {"list": "ls", "remove": "rm"},
+    ),
     "container": Group(
         "Manage containers",
         {
@@ -188,6 +205,7 @@ GROUPS: dict[str, Group] = {
         "Manage lamina",
         {
             "df": Entry("system", "df", "Show disk usage"),
+            "gc": COMMANDS["gc"],
             "info": COMMANDS["info"],
             "prune": Entry("prune", "system", "Remove unused data"),
             "fsck": COMMANDS["fsck"],

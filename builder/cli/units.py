@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
@@ -53,6 +53,11 @@ def duration(span: timedelta) -> str:
     if hours < 24 * 365 * 2:
         return f"{hours // 24 // 30} months"
     return f"{int(seconds / 3600) // 24 // 365} years"
+
+
+def moment(nanoseconds: int) -> datetime:
+    """Nanoseconds since the epoch as a time."""
+    return datetime.fromtimestamp(nanoseconds / 1_000_000_000, UTC)
 
 
 def age(then: datetime, now: datetime) -> str:

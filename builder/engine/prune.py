@@ -10,6 +10,7 @@ from builder.engine import containers, images, rootfs
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine
+    from builder.store.cacheitems import Select
     from builder.store.containers import Container
     from builder.store.images import Listed
     from runtime.networks import Network
@@ -82,7 +83,8 @@ def release_host(engine: Engine) -> bool:
     return engine.networks.teardown(idle=True)
 
 
-def prune_cache(engine: Engine, *, keep: int = 0) -> Pruned:
-    """Remove build cache beyond `keep` bytes."""
-    collected = engine.store.collect(cache_budget=keep)
-    return Pruned(tuple(item.name for item in collected.of("cache record")), collected.freed)
+def prune_cache(engine: Engine, *, keep: int = 0, select: Select | None = None) -> Pruned:
+    """Remove build cache beyond `keep` bytes, only what `select` is true for."""
+    collected = engine.store.collect(cache_budget=keep, select=select)
+    names = tuple(item.name for kind in ("layer", "cache mount", "failed step") for item in collected.of(kind))
+    return Pruned(names, collected.freed)

@@ -287,6 +287,7 @@ def _cache(mount: RunMount, position: int, around: RunEnvironment, undo: ExitSta
     with locks.hold(f"new cache {name}"):
         if not path.is_dir():
             _make_cache(path, mount, position, around)
+    around.store.cache_mounts.note_use(name, mount.id, mount.from_)
     options = ("ro",) if mount.readonly else ()
     return Mount("bind", str(path), mount.target, options, subpath=mount.source.strip("/") if not mount.from_ else "")
 

@@ -8,9 +8,10 @@
     snapshots   layers from prepare to commit; trees, flats   directories copied, merged, removed
     content     blobs by digest
     images      images and references; removal   docker's rules for rmi
-    buildcache  records of steps; files   digests of outside files, parsed Dockerfiles
+    buildcache  records of steps; cachemounts   directories of RUN --mount=type=cache
+    files   digests of outside files, parsed Dockerfiles
     records     history of builds; containers   names and rows
-    sweep       what the dead left goes; collect   what nothing needs goes
+    sweep       what the dead left goes; collect   what nothing needs goes; cacheitems   the cache beyond its budget
     fsck        is everything as promised?; validate   is this image whole?
     changesets, apply, recipes, tarstream   layers as tars
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.store.buildcache import BuildCache
+    from builder.store.cacheitems import Select
+    from builder.store.cachemounts import CacheMounts
     from builder.store.collect import Collected
     from builder.store.containers import Containers
     from builder.store.content import Content
@@ -209,6 +212,13 @@ class Store:
         return BuildCache(self.database, self.snapshots, self.clock)
 
     @cached_property
+    def cache_mounts(self) -> CacheMounts:
+        """Directories of `RUN --mount=type=cache`."""
+        from builder.store.cachemounts import CacheMounts
+
+        return CacheMounts(self.database, self.layout.directory("caches"), self.clock)
+
+    @cached_property
     def files(self) -> Files:
         """What is known about files outside: digests, parsed Dockerfiles."""
         from builder.store.files import Files
@@ -229,11 +239,18 @@ class Store:
 
         return Containers(self.database, self.layout, self.lease, self.clock)
 
-    def collect(self, *, cache_budget: int | None = None, dangling: bool = False, dry_run: bool = False) -> Collected:
+    def collect(
+        self,
+        *,
+        cache_budget: int | None = None,
+        select: Select | None = None,
+        dangling: bool = False,
+        dry_run: bool = False,
+    ) -> Collected:
         """Remove what nothing needs (see `collect`); safe beside running builds."""
         from builder.store.collect import collect
 
-        return collect(self, cache_budget=cache_budget, dangling=dangling, dry_run=dry_run)
+        return collect(self, cache_budget=cache_budget, select=select, dangling=dangling, dry_run=dry_run)
 
     def fsck(self, *, repair: bool = False, full: bool = False) -> tuple[Problem, ...]:
         """What is not as promised (see `fsck`); with `repair` it is put right."""

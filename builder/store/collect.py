@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from builder.errors import DiskFull
 from builder.store import flats, trees
 from builder.store.crash import crashpoint
-from builder.store.leases import BLOB, CACHE, FLAT, IMAGE, LAYER
+from builder.store.leases import BLOB, FLAT, IMAGE, LAYER
 from builder.store.sweep import LOCK, Garbage, find_garbage, flat_layers, forget_dead, move_away, remove_moved
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.store import Store
+    from builder.store.cacheitems import Select
 
 
 MEMORY_TTL = 30 * 24 * 3600 * 1_000_000_000
@@ -71,13 +72,19 @@ class _Undo(Exception):
 
 
 def collect(
-    store: Store, *, cache_budget: int | None = None, dangling: bool = False, dry_run: bool = False
+    store: Store,
+    *,
+    cache_budget: int | None = None,
+    select: Select | None = None,
+    dangling: bool = False,
+    dry_run: bool = False,
 ) -> Collected:
     """Remove what nothing needs; with `dry_run` only say what and why.
 
-    `cache_budget` bytes of layers may be kept for cache records alone, the records used last first; None keeps all
-    records, 0 forgets all that no living process uses, and everything else that only saves time. `dangling` takes
-    images without a name that no container or image needs. Raises StoreErrors.
+    `cache_budget` bytes may be kept for the build cache alone (`cacheitems`), what was used last first; None keeps all,
+    0 forgets all that no living process uses, and everything else that only saves time. With `select` only the cache
+    items that it is true for may go. `dangling` takes images without a name that no container or image needs. Raises
+    StoreErrors.
     """
     try:
         store.lease()  # tells the next command, should we be killed, that something was left
@@ -85,7 +92,7 @@ def collect(
         pass  # then it must work without
     with store.locks.hold(LOCK):
         for last in (False, True):
-            found = _Collection(store, cache_budget)
+            found = _Collection(store, cache_budget, select)
             moved: tuple[Path, ...] = ()
             try:
                 with store.database.write(removing=True):
@@ -110,32 +117,33 @@ def collect(
 class _Collection:
     """The work of one transaction: what went so far, and the directories that are to follow."""
 
-    def __init__(self, store: Store, budget: int | None) -> None:
+    def __init__(self, store: Store, budget: int | None, select: Select | None) -> None:
         self.items: list[Item] = []
         self.directories: list[Garbage] = []
         self._store = store
         self._database = store.database
         self._budget = budget
+        self._select = select
+        self._all_cache = budget == 0 and select is None
 
     def mark_and_sweep(self, *, dangling: bool) -> None:
         """Everything, in the order in which one thing frees the next."""
         forget_dead(self._store)
-        if self._budget == 0:
-            self._failed_steps()
+        if self._budget is not None:
+            self._cache_items(self._budget)
         if dangling:
             self._dangling_images()
         stacks = self._stacks()
         held = {layer for stack in stacks for layer in stack}
         held.update(self._leased(LAYER))
         held.update(row[0] for row in self._database.rows("SELECT layer FROM image_layers"))
-        self._cache_records(held)
+        self._database.run("DELETE FROM cache_records WHERE layer NOT IN (SELECT id FROM layers)")
         held.update(row[0] for row in self._database.rows("SELECT layer FROM cache_records WHERE layer IS NOT NULL"))
         self._layers(held)
         self._memory()
         self._flats(stacks)
         self._blobs()
-        if self._budget == 0:
-            self._cache_mounts()
+        self._forget_cache_mounts()
         known = {each.path for each in self.directories}
         for garbage in find_garbage(self._store):
             if garbage.path not in known:
@@ -153,11 +161,26 @@ class _Collection:
         rows = self._database.rows("SELECT parents FROM actives UNION ALL SELECT parents FROM failed")
         return [json.loads(row[0]) for row in rows]
 
-    def _failed_steps(self) -> None:
-        directory = self._store.layout.directory("failed")
-        for (key,) in self._database.rows("SELECT key FROM failed"):
-            self._take("failed step", key, "nothing is to be kept for looking back", _garbage(directory, key))
-        self._database.run("DELETE FROM failed")
+    def _cache_items(self, budget: int) -> None:
+        """Take from the build cache until the rest fits."""
+        from builder.store.cacheitems import CacheKind, cache_items, choose
+
+        why = f"beyond the {budget} bytes to keep: " if budget else ""
+        for item in choose(cache_items(self._store), budget, self._select):
+            reason = f"{why}{item.text[:100]}"
+            if item.kind is CacheKind.MOUNT:
+                directory = self._store.layout.directory("caches")
+                self._take("cache mount", item.id, reason, _garbage(directory, item.id), item.size)
+            elif item.kind is CacheKind.FAILED:
+                self._database.run("DELETE FROM failed WHERE key = ?", (item.id,))
+                directory = self._store.layout.directory("failed")
+                self._take("failed step", item.id, reason, _garbage(directory, item.id), item.size)
+            else:
+                for (key,) in self._database.rows(
+                    "SELECT key FROM cache_records WHERE layer = ? OR (layer IS NULL AND key = ?)", (item.id, item.id)
+                ):
+                    self.items.append(Item("cache record", key, reason))
+                self._database.run("DELETE FROM cache_records WHERE layer = ? OR key = ?", (item.id, item.id))
 
     def _dangling_images(self) -> None:
         images = self._store.images
@@ -175,28 +198,6 @@ class _Collection:
             if not gone:
                 return
 
-    def _cache_records(self, held: set[str]) -> None:
-        """Forget records until what only they hold fits the budget; those whose layer has gone in any case."""
-        self._database.run("DELETE FROM cache_records WHERE layer NOT IN (SELECT id FROM layers)")
-        if self._budget is None:
-            return
-        leased = self._leased(LAYER)
-        kept, counted, full = 0, set(held), False
-        rows = self._database.rows("SELECT key, layer, text FROM cache_records ORDER BY last_used DESC, created, key")
-        for key, layer, text in rows:
-            if layer in leased:
-                continue
-            cost = 0 if layer is None or layer in counted else self._size(layer)
-            full = full or self._budget == 0 or kept + cost > self._budget
-            if not full:
-                kept += cost
-                counted.add(layer)
-                continue
-            if layer is not None and layer in counted and self._budget:
-                continue
-            self._database.run("DELETE FROM cache_records WHERE key = ?", (key,))
-            self.items.append(Item("cache record", key, f"beyond the {self._budget} bytes to keep: {text[:100]}"))
-
     def _size(self, layer: str) -> int:
         row = self._database.row("SELECT size FROM layers WHERE id = ?", (layer,))
         if row is None or row[0] is None:
@@ -213,19 +214,20 @@ class _Collection:
 
     def _memory(self) -> None:
         """What is known of files outside costs a second look when it is lost: it need not be kept for long."""
-        old = self._store.clock() - MEMORY_TTL if self._budget != 0 else self._store.clock() + 1
+        old = self._store.clock() - MEMORY_TTL if not self._all_cache else self._store.clock() + 1
         for table in ("selections", "parsed"):
             self._database.run(f"DELETE FROM {table} WHERE created < ?", (old,))
-        most = MAX_DIGESTS if self._budget != 0 else 0
+        most = MAX_DIGESTS if not self._all_cache else 0
         if self._database.row("SELECT 1 FROM file_digests LIMIT 1 OFFSET ?", (most,)) is not None:
             self._database.run("DELETE FROM file_digests")
 
-    def _cache_mounts(self) -> None:
-        held = self._leased(CACHE)
-        directory = self._store.layout.directory("caches")
-        for name in sorted(os.listdir(directory)):
-            if name not in held:
-                self._take("cache mount", name, "no running step has it", _garbage(directory, name))
+    def _forget_cache_mounts(self) -> None:
+        """Rows of cache mounts whose directory has gone."""
+        there = set(os.listdir(self._store.layout.directory("caches")))
+        there.difference_update(each.path.name for each in self.directories if each.area == "caches")
+        for (name,) in self._database.rows("SELECT name FROM cache_mounts"):
+            if name not in there:
+                self._database.run("DELETE FROM cache_mounts WHERE name = ?", (name,))
 
     def _flats(self, stacks: Sequence[Sequence[str]]) -> None:
         held = self._leased(FLAT) | {key for stack in stacks for key in flats.keys(stack)}

@@ -192,5 +192,16 @@ CREATE TABLE copied_files (
 )
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
+_CACHE_MOUNTS = """
+CREATE TABLE cache_mounts (
+    name TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    last_used INTEGER NOT NULL,
+    uses INTEGER NOT NULL
+) WITHOUT ROWID
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _CACHE_MOUNTS)
 """Script n brings version n to n + 1."""

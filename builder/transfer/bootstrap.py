@@ -217,6 +217,7 @@ def _mirror(
     etc_apt: Path,
 ) -> mirrors.Mirror:
     store.lease().protect(CACHE, ["packages"])
+    store.cache_mounts.note_use("packages", "bootstrap", "")
     text = f"reading {source.uri} {source.suite}"
     emit(Progress(text))
     return mirrors.Mirror(

@@ -310,6 +310,10 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
     _write_files(cli, values, built, closing.warnings)
     if quiet and not any(output.dest == "-" for output in asked.outputs):
         cli.out(built.result.image_id)
+    if built.result.ran:
+        from builder.cli.commands.cache import keep_to_limit
+
+        keep_to_limit(cli)
     return 0
 
 

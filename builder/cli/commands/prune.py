@@ -118,32 +118,6 @@ def _networks(cli: Cli, values: Values) -> int:
     return _told(cli, "Networks", gone)
 
 
-def builder(cli: Cli, values: Values, arguments: list[str]) -> int:
-    """Remove build cache."""
-    from builder.cli.flags import UsageError
-    from builder.engine import prune
-    from builder.engine.options.units import parse_bytes
-
-    if values.given("filter"):
-        raise UsageError("--filter: the build cache has no filters; say with --max-used-space how much may stay")
-
-    if not _asked(cli, values, "This will remove all dangling build cache."):
-        return 1
-    keep = values.text("max-used-space") or values.text("keep-storage")
-    freed = prune.prune_cache(cli.engine, keep=parse_bytes(keep) if keep else 0).freed
-    cli.out(f"Total:\t{units.size(freed, digits=4)}")
-    return 0
-
-
-def du(cli: Cli, values: Values, arguments: list[str]) -> int:
-    """What the build cache takes."""
-    from builder.engine import usage
-
-    cache = next(each for each in usage.disk(cli.engine) if each.kind == "Build Cache")
-    cli.out(f"Reclaimable:\t{units.size(cache.reclaimable, digits=4)}\nTotal:\t\t{units.size(cache.size, digits=4)}")
-    return 0
-
-
 def system(cli: Cli, values: Values, arguments: list[str]) -> int:
     """All of the above."""
     from builder.engine import prune
@@ -177,16 +151,6 @@ COMMANDS = {
     "image": _command("Remove unused images", image, _FORCE, _FILTER, _ALL),
     "volume": _command("Remove unused local volumes", volume, _FORCE, _FILTER, _ALL),
     "network": _command("Remove all unused networks", network, _FORCE, _FILTER),
-    "builder": _command(
-        "Remove build cache",
-        builder,
-        _FORCE,
-        _FILTER,
-        _ALL,
-        Flag("keep-storage", "Amount of disk space to keep for cache", word="bytes", hidden=True),
-        Flag("max-used-space", "Maximum amount of disk space allowed to keep for cache", word="bytes"),
-    ),
-    "du": _command("Show the size of the build cache", du, switch("verbose", "Provide a more verbose output")),
     "system": _command(
         "Remove unused data", system, _FORCE, _FILTER, _ALL, switch("volumes", "Prune anonymous volumes")
     ),

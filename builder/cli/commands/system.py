@@ -91,6 +91,12 @@ def df(cli: Cli, values: Values, arguments: list[str]) -> int:
     from builder.cli.tables import Table
     from builder.engine import usage
 
+    if values.on("verbose"):
+        from builder.cli import diskusage
+
+        diskusage.show(cli)
+        return 0
+
     rows = [
         {
             "Type": each.kind,

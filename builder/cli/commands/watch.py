@@ -54,7 +54,7 @@ def ps(cli: Cli, values: Values, arguments: list[str]) -> int:
         if not everything and state.status not in ("running", "paused", "restarting"):
             continue
         if _wanted(cli, container, state, wanted):
-            rows.append(_row(cli, container, state, full=values.on("no-trunc"), size=values.on("size")))
+            rows.append(container_row(cli, container, state, full=values.on("no-trunc"), size=values.on("size")))
     if last > 0:
         rows = rows[:last]
     if values.on("quiet") and not values.text("format"):
@@ -68,7 +68,7 @@ def ps(cli: Cli, values: Values, arguments: list[str]) -> int:
     return 0
 
 
-def _row(cli: Cli, container: Container, state: ContainerState, *, full: bool, size: bool) -> Row:
+def container_row(cli: Cli, container: Container, state: ContainerState, *, full: bool, size: bool) -> Row:
     from builder.engine import containers, ports
 
     definition = containers.definition(container)

@@ -1,0 +1,233 @@
+"""gc, and prune and du of the build cache."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from builder.cli import units
+from builder.cli.flags import Command, Flag, UsageError, Values, many, switch
+
+if TYPE_CHECKING:
+    from builder.cli.context import Cli
+    from builder.engine.collection import Explained
+    from builder.store.cacheitems import CacheItem, Select
+
+_KEYS = ("until", "id", "type", "description", "inuse", "shared", "private")
+
+
+def prune(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Remove build cache."""
+    from builder.engine import prune as verbs
+    from builder.engine.options.units import parse_bytes
+
+    select = _select(cli, values)
+    if not values.on("force") and not cli.confirm(
+        "WARNING! This will remove all dangling build cache.\nAre you sure you want to continue?"
+    ):
+        return 1
+    keep = values.text("max-used-space") or values.text("reserved-space") or values.text("keep-storage")
+    pruned = verbs.prune_cache(cli.engine, keep=parse_bytes(keep) if keep else 0, select=select)
+    if pruned.names:
+        cli.out("Deleted build cache objects:")
+        for name in pruned.names:
+            cli.out(name)
+        cli.out("")
+    cli.out(f"Total:\t{units.size(pruned.freed, digits=4)}")
+    return 0
+
+
+def _select(cli: Cli, values: Values) -> Select | None:
+    """The filters as one question about a cache item; None without filters."""
+    from builder.cli import filters
+    from builder.engine.options.units import parse_duration
+
+    wanted = filters.parse(values.all("filter"), _KEYS)
+    if not wanted:
+        return None
+    now = int(cli.now().timestamp() * 1e9)
+    until = min((now - parse_duration(text) for text in wanted.get("until", ())), default=None)
+    truths = {key: filters.truth(wanted, key) for key in ("inuse", "shared", "private") if key in wanted}
+
+    def select(item: CacheItem) -> bool:
+        facts = {"inuse": item.in_use, "shared": item.shared, "private": not item.shared}
+        return (
+            (until is None or item.last_used <= until)
+            and ("id" not in wanted or any(item.id.startswith(each) for each in wanted["id"]))
+            and ("type" not in wanted or item.kind.value in wanted["type"])
+            and all(each in item.text for each in wanted.get("description", ()))
+            and all(facts[key] == truth for key, truth in truths.items())
+        )
+
+    return select
+
+
+def du(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """What the build cache takes."""
+    from builder.cli.tables import aligned
+    from builder.engine import collection
+
+    select = _select(cli, values)
+    items = [item for item in collection.cache_items(cli.engine) if select is None or select(item)]
+    if values.text("format") == "json":
+        for item in items:
+            cli.out(json.dumps(_document(item), ensure_ascii=False))
+        return 0
+    if values.on("verbose"):
+        for item in items:
+            for line in _details(cli, item):
+                cli.out(line)
+            cli.out("")
+    elif items:
+        rows = [["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"]]
+        for item in items:
+            used = units.age(units.moment(item.last_used), cli.now())
+            reclaimable = "false" if item.in_use or item.shared else "true"
+            rows.append([item.id, reclaimable, units.size(item.size, digits=4), used])
+        for line in aligned(rows):
+            cli.out(line)
+    shared = sum(item.size for item in items if item.shared)
+    free = sum(item.cost for item in items if not item.in_use)
+    total = sum(item.size for item in items)
+    if shared:
+        cli.out(f"Shared:\t\t{units.size(shared, digits=4)}\nPrivate:\t{units.size(total - shared, digits=4)}")
+    cli.out(f"Reclaimable:\t{units.size(free, digits=4)}\nTotal:\t\t{units.size(total, digits=4)}")
+    return 0
+
+
+def _details(cli: Cli, item: CacheItem) -> list[str]:
+    yes = {True: "true", False: "false"}
+    return [
+        f"ID:\t\t{item.id}",
+        f"Created at:\t{units.timestamp(units.moment(item.created))}",
+        f"Mutable:\t{yes[item.kind.value == 'exec.cachemount']}",
+        f"Reclaimable:\t{yes[not (item.in_use or item.shared)]}",
+        f"Shared:\t\t{yes[item.shared]}",
+        f"Size:\t\t{units.size(item.size, digits=4)}",
+        f"Description:\t{item.text}",
+        f"Usage count:\t{item.uses}",
+        f"Last used:\t{units.age(units.moment(item.last_used), cli.now())}",
+        f"Type:\t\t{item.kind}",
+    ]
+
+
+def _document(item: CacheItem) -> dict[str, object]:
+    return {
+        "ID": item.id,
+        "Type": item.kind.value,
+        "Description": item.text,
+        "Size": item.size,
+        "Shared": item.shared,
+        "InUse": item.in_use,
+        "UsageCount": item.uses,
+        "CreatedAt": item.created,
+        "LastUsedAt": item.last_used,
+    }
+
+
+def gc(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Remove what nothing needs and keep the build cache to its limit; say who keeps the rest."""
+    from builder.engine import collection
+
+    dry_run, explain = values.on("dry-run"), values.on("explain")
+    max_used = max_used_space(cli, values.text("max-used"))
+    found = collection.collect(cli.engine, max_used=max_used, dry_run=dry_run, explain=explain)
+    if values.text("format") == "json":
+        cli.out(json.dumps(_gc_document(found, max_used), ensure_ascii=False, indent=2))
+        return 0
+    if values.text("format"):
+        raise UsageError(f'invalid argument "{values.text("format")}" for "--format" flag: only json')
+    word = "would go" if dry_run else "gone"
+    for item in found.collected.items:
+        if explain or dry_run or item.kind in ("image", "layer", "cache mount", "failed step"):
+            size = f" {units.size(item.size, digits=4)}" if item.size else ""
+            cli.out(f"{word}: {item.kind} {item.name[:19]}{size}: {item.reason}")
+    for held in found.kept:
+        cli.out(f"kept: layer {held.layer[:19]} {units.size(held.size, digits=4)}: {'; '.join(held.holders)}")
+    limit = units.size(max_used, digits=4)
+    cli.out(
+        f"Build cache limit: {limit}\n{'Would reclaim' if dry_run else 'Total reclaimed space'}: "
+        f"{units.size(found.collected.freed, digits=4)}"
+    )
+    return 0
+
+
+def _gc_document(found: Explained, max_used: int) -> dict[str, object]:
+    return {
+        "maxUsed": max_used,
+        "dryRun": found.collected.dry_run,
+        "freed": found.collected.freed,
+        "gone": [
+            {"kind": each.kind, "name": each.name, "size": each.size, "reason": each.reason}
+            for each in found.collected.items
+        ],
+        "kept": [{"layer": each.layer, "size": each.size, "holders": list(each.holders)} for each in found.kept],
+    }
+
+
+def max_used_space(cli: Cli, given: str = "") -> int:
+    """The most bytes of build cache: what was `given`, $LAMINA_GC_MAX_USED, or a tenth of the disk."""
+    from builder.engine import collection
+    from builder.engine.options.units import parse_bytes
+
+    text = given or cli.env.get("LAMINA_GC_MAX_USED", "")
+    return parse_bytes(text) if text else collection.default_max_used(cli.engine)
+
+
+def keep_to_limit(cli: Cli) -> None:
+    """The build cache stays below its limit by itself; that this fails is no matter of the build's."""
+    from builder.engine import collection
+    from builder.errors import EngineError
+
+    try:
+        collected = collection.after_build(cli.engine, max_used_space(cli))
+    except EngineError as error:
+        cli.say(f"WARNING: build cache: {error.message}")
+        return
+    if collected is not None and collected.freed:
+        cli.say(f"build cache: {units.size(collected.freed, digits=4)} used longest ago removed (lamina gc --explain)")
+
+
+_FILTER = many("filter", f'Provide filter values (e.g., "until=24h"): {", ".join(_KEYS)}', word="filter")
+_VERBOSE = switch("verbose", "Provide a more verbose output")
+
+COMMANDS = {
+    "prune": Command(
+        "[OPTIONS]",
+        "Remove build cache",
+        prune,
+        flags=(
+            switch("force", "Do not prompt for confirmation", short="f"),
+            switch("all", "Remove all unused build cache, not just dangling ones", short="a"),
+            _FILTER,
+            Flag("keep-storage", "Amount of disk space to keep for cache", word="bytes", hidden=True),
+            Flag("reserved-space", "Amount of disk space always allowed to keep for cache", word="bytes"),
+            Flag("max-used-space", "Maximum amount of disk space allowed to keep for cache", word="bytes"),
+            _VERBOSE,
+        ),
+        arguments=(0, 0),
+    ),
+    "du": Command(
+        "[OPTIONS]",
+        "Show the size of the build cache",
+        du,
+        flags=(_FILTER, _VERBOSE, Flag("format", "Format the output: json", complete="json")),
+        arguments=(0, 0),
+    ),
+    "gc": Command(
+        "[OPTIONS]",
+        "Remove what nothing needs, and build cache beyond its limit",
+        gc,
+        flags=(
+            switch("dry-run", "Only say what would go, and why"),
+            switch("explain", "Name what keeps every layer that stays"),
+            Flag(
+                "max-used",
+                "Most bytes of build cache (default: $LAMINA_GC_MAX_USED, or a tenth of the disk)",
+                word="bytes",
+            ),
+            Flag("format", "Format the output: json", complete="json"),
+        ),
+        arguments=(0, 0),
+    ),
+}

@@ -1,0 +1,91 @@
+"""cache-mount: the directories of RUN --mount=type=cache as things one can see and remove."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.cli import units
+from builder.cli.flags import Command, Flag, Values, switch
+
+if TYPE_CHECKING:
+    from builder.cli.context import Cli
+    from builder.cli.tables import Row
+
+_HEADERS = {
+    "Name": "NAME",
+    "ID": "ID",
+    "From": "FROM",
+    "Size": "SIZE",
+    "CreatedSince": "CREATED",
+    "LastUsed": "LAST USED",
+    "Uses": "USES",
+}
+
+
+def ls(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """List cache mounts."""
+    from builder.cli.tables import Table
+
+    mounts = cli.engine.store.cache_mounts.list()
+    if values.on("quiet"):
+        for each in mounts:
+            cli.out(each.name)
+        return 0
+    now = cli.now()
+    rows: list[Row] = [
+        {
+            "Name": each.name if values.on("no-trunc") else each.name[:12],
+            "ID": each.id or "<none>",
+            "From": each.origin,
+            "Size": units.size(each.size(), digits=4),
+            "CreatedSince": units.age(units.moment(each.created), now),
+            "LastUsed": units.age(units.moment(each.last_used), now),
+            "Uses": str(each.uses),
+        }
+        for each in mounts
+    ]
+    Table(["Name", "ID", "Size", "CreatedSince", "LastUsed", "Uses"], _HEADERS).show(
+        rows, cli.out, format=values.text("format")
+    )
+    return 0
+
+
+def du(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """The sizes of cache mounts and their sum."""
+    from builder.cli.tables import aligned
+
+    mounts = cli.engine.store.cache_mounts
+    chosen = [each for word in arguments for each in mounts.find(word)] if arguments else mounts.list()
+    sizes = [(each, each.size()) for each in chosen]
+    for line in aligned([[units.size(size, digits=4), each.id or each.name] for each, size in sizes]):
+        cli.out(line)
+    cli.out(f"Total: {units.size(sum(size for _, size in sizes), digits=4)}")
+    return 0
+
+
+def rm(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Remove cache mounts by id or name; one that a step uses is refused."""
+    from builder.engine import cachemounts
+
+    def one(word: str) -> None:
+        for name in cachemounts.remove(cli.engine, word):
+            cli.out(name)
+
+    return cli.each(arguments, one, echo=False)
+
+
+COMMANDS = {
+    "ls": Command(
+        "[OPTIONS]",
+        "List cache mounts",
+        ls,
+        flags=(
+            Flag("format", "Format output using a custom template"),
+            switch("quiet", "Only display names", short="q"),
+            switch("no-trunc", "Don't truncate output"),
+        ),
+        arguments=(0, 0),
+    ),
+    "du": Command("[CACHE-MOUNT...]", "Show the size of cache mounts", du, arguments=(0, None)),
+    "rm": Command("CACHE-MOUNT [CACHE-MOUNT...]", "Remove one or more cache mounts", rm, arguments=(1, None)),
+}

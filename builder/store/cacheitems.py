@@ -1,0 +1,126 @@
+"""The build cache as things that take room: layers of cache records, cache mounts, kept failed steps.
+
+`cache_items` finds them, `choose` decides which have to go; collection does it. Words are docker's, as `builder du`
+shows them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from builder.store import trees
+from builder.store.leases import LAYER
+
+if TYPE_CHECKING:
+    from builder.store import Store
+
+
+class CacheKind(StrEnum):
+    """Docker's types of cache records, where they have one."""
+
+    REGULAR = "regular"
+    MOUNT = "exec.cachemount"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheItem:
+    """One thing: `size` in bytes, times in ns.
+
+    `id` is a layer's id, a record's key where it left no files, a cache mount's name, or a failed step's key. `shared`:
+    an image or container has the layer as well, so its room is not the cache's. `in_use`: a living process has it, so
+    it stays.
+    """
+
+    kind: CacheKind
+    id: str
+    text: str
+    size: int
+    created: int
+    last_used: int
+    uses: int
+    shared: bool = False
+    in_use: bool = False
+
+    @property
+    def cost(self) -> int:
+        """The bytes that go with it."""
+        return 0 if self.shared else self.size
+
+
+Select = Callable[[CacheItem], bool]
+
+
+def choose(items: Iterable[CacheItem], budget: int, select: Select | None = None) -> tuple[CacheItem, ...]:
+    """What has to go so that at most `budget` bytes stay, those used longest ago first.
+
+    What is in use or not selected stays and is counted first: the budget is for all. What costs nothing goes only with
+    a budget of 0.
+    """
+    ordered = sorted(items, key=lambda item: (-item.last_used, item.created, item.id))
+    stays = {item.id for item in ordered if item.in_use or (select is not None and not select(item))}
+    kept = sum(item.cost for item in ordered if item.id in stays)
+    gone, full = [], False
+    for item in ordered:
+        if item.id in stays:
+            continue
+        full = full or budget == 0 or kept + item.cost > budget
+        if full and (item.cost or budget == 0):
+            gone.append(item)
+        else:
+            kept += item.cost
+    return tuple(gone)
+
+
+def cache_items(store: Store) -> tuple[CacheItem, ...]:
+    """Everything in the build cache. Sizes of cache mounts are counted now."""
+    return (*_layers(store), *_mounts(store), *_failed(store))
+
+
+def _layers(store: Store) -> Iterable[CacheItem]:
+    rows = store.database.rows
+    stacks = {layer for (parents,) in rows("SELECT parents FROM actives") for layer in json.loads(parents)}
+    leased = {str(row[0]) for row in rows("SELECT name FROM lease_items WHERE kind = ?", (LAYER,))}
+    images = {str(row[0]) for row in rows("SELECT layer FROM image_layers")}
+    sizes = {row[0]: row[1] for row in rows("SELECT id, size FROM layers")}
+    found: dict[str, CacheItem] = {}
+    for key, layer, text, created, used, uses in rows(
+        "SELECT key, layer, text, created, last_used, uses FROM cache_records ORDER BY last_used DESC, created, key"
+    ):
+        name = layer or key
+        known = found.get(name)
+        if known is not None:
+            # The record that was used last says what it is.
+            created, uses, text, used = min(created, known.created), uses + known.uses, known.text, known.last_used
+        size = sizes.get(layer) if layer else 0
+        if size is None:
+            size = trees.size(store.layout.directory("layers") / layer)
+        shared, in_use = layer in images or layer in stacks, layer in leased
+        found[name] = CacheItem(CacheKind.REGULAR, name, text, int(size), created, used, uses, shared, in_use)
+    return found.values()
+
+
+def _mounts(store: Store) -> Iterable[CacheItem]:
+    used = store.cache_mounts.in_use()
+    for each in store.cache_mounts.list():
+        text = f"cache mount {each.id}" if each.id else f"cache {each.name}"
+        yield CacheItem(
+            CacheKind.MOUNT,
+            each.name,
+            text,
+            each.size(),
+            each.created,
+            each.last_used,
+            each.uses,
+            in_use=each.name in used,
+        )
+
+
+def _failed(store: Store) -> Iterable[CacheItem]:
+    for each in store.snapshots.list_failed():
+        text = f"failed step {each.step} of build {each.build}"
+        yield CacheItem(CacheKind.FAILED, each.key, text, trees.size(each.path), each.created, each.created, 0)
