@@ -27,7 +27,12 @@
     ├── TransferError             what comes in or goes out
     │   ├── ArchiveInvalid        ├── LimitExceeded
     │   ├── DigestMismatch        ├── DownloadFailed
-    │   └── OutputInTheWay
+    │   ├── OutputInTheWay
+    │   ├── CredentialsFailed     a helper or a file of credentials
+    │   └── RegistryError         a registry: which one, which repository
+    │       ├── RegistryUnreachable   ├── RegistryBlocked
+    │       ├── RegistryDenied        ├── RegistryNotFound
+    │       ├── RegistryBusy          └── RegistryFailed
     └── Unsupported               this kernel or host lacks something (names it)
 
 A class exists where a caller or a user reacts differently. Messages are docker's where docker has one (its capitals
@@ -368,6 +373,49 @@ class OutputInTheWay(TransferError):
             hint="remove it, or choose another destination",
         )
         self.path = os.fspath(path)
+
+
+class CredentialsFailed(TransferError):
+    """Credentials cannot be read or written: a helper that is missing, fails or hangs, a file that is damaged."""
+
+
+class RegistryError(TransferError):
+    """A registry did not do what it was asked for. `registry` is its host, `repository` "" where none is meant."""
+
+    def __init__(self, registry: str, repository: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.registry = registry
+        self.repository = repository
+
+
+class RegistryUnreachable(RegistryError):
+    """No connection: unknown host, refused, wrong certificate, cut off again and again."""
+
+
+class RegistryBlocked(RegistryError):
+    """The configuration forbids this registry."""
+
+
+class RegistryDenied(RegistryError):
+    """401 or 403: not logged in, or not allowed."""
+
+
+class RegistryNotFound(RegistryError):
+    """404: no such repository, manifest or blob."""
+
+
+class RegistryBusy(RegistryError):
+    """429: too many requests; `wait` is how many seconds the registry asks us to wait (None: it did not say)."""
+
+    def __init__(
+        self, registry: str, repository: str, message: str, *, wait: float | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(registry, repository, message, hint=hint)
+        self.wait = wait
+
+
+class RegistryFailed(RegistryError):
+    """Another answer than the protocol allows; 5xx."""
 
 
 class Unsupported(EngineError):

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
+BLOCKED = Path(__file__).parent / "support/blocked.conf"
+# Registries are those that a test makes: whatever is started here, also by other means than `Lamina`, knows no other.
+os.environ["CONTAINERS_REGISTRIES_CONF"] = str(BLOCKED)
 SCRIPT = Path(sys.executable).parent / "lamina"
 
 
@@ -100,7 +103,10 @@ class Lamina:
 
     def variables(self, more: Mapping[str, str] | None) -> Mapping[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TERM", "TMPDIR") if name in os.environ}
-        return {**kept, "LAMINA_ROOT": str(self.root), **self.environment, **(more or {})}
+        # Nor does it see what the user of this machine has set up.
+        own = {"CONTAINERS_REGISTRIES_CONF": str(BLOCKED), "DOCKER_CONFIG": str(self.root / "no-config")}
+        own["XDG_CONFIG_HOME"] = str(self.root / "no-config")
+        return {**kept, **own, "LAMINA_ROOT": str(self.root), **self.environment, **(more or {})}
 
 
 @contextmanager

@@ -79,6 +79,7 @@ def _run(cli: Cli, arguments: list[str], words: list[str]) -> int:
         return 125
     cli.debug = cli.debug or values.on("debug")
     cli.choose_root(values.text("root"))
+    cli.choose_config(values.text("config"))
     if values.on("version"):
         from builder import VERSION
 

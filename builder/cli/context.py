@@ -37,6 +37,11 @@ class Cli:
         """Take --root, when it was given."""
         self._root = root or self._root
 
+    def choose_config(self, directory: str) -> None:
+        """Take --config, when it was given: where docker's clients keep config.json."""
+        if directory:
+            self.env = {**self.env, "DOCKER_CONFIG": os.path.abspath(directory)}
+
     @property
     def root(self) -> Path:
         """The store's directory: --root, LAMINA_ROOT, or the user's default place."""

@@ -104,6 +104,16 @@ _TRANSFER = _entries(
     import   Import the contents from a tarball to create a filesystem image
     """,
 )
+_REGISTRIES = _entries(
+    "registries",
+    """
+    pull     Download an image from a registry
+    push     Upload an image to a registry
+    login    Authenticate to a registry
+    logout   Log out from a registry
+    search   Search a registry for images
+    """,
+)
 _OWN = (
     _entries("bootstrap", "bootstrap Make a base image (busybox, debian) without any registry")
     | _entries("plan", "plan Show what a build would run: hit or miss, and why")
@@ -121,11 +131,23 @@ _SYSTEM = _entries(
 _INSPECT = _entries("inspect", "inspect Return low-level information on lamina objects")
 _COMPLETION = _entries("completion", "completion Generate the autocompletion script for the specified shell")
 
-COMMON = ("run", "exec", "ps", "build", "bootstrap", "plan", "images", "version", "info")
+COMMON = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "bootstrap", "plan", "version", "info")
 """What --help shows first."""
 
 COMMANDS: dict[str, Entry] = (
-    _RUN | _ATTACH | _WATCH | _BUILD | _IMAGES | _LIFE | _FILES | _TRANSFER | _OWN | _SYSTEM | _INSPECT | _COMPLETION
+    _RUN
+    | _ATTACH
+    | _WATCH
+    | _BUILD
+    | _IMAGES
+    | _REGISTRIES
+    | _LIFE
+    | _FILES
+    | _TRANSFER
+    | _OWN
+    | _SYSTEM
+    | _INSPECT
+    | _COMPLETION
 )
 
 GROUPS: dict[str, Group] = {
@@ -176,6 +198,8 @@ GROUPS: dict[str, Group] = {
         {
             "build": COMMANDS["build"],
             **_TRANSFER,
+            "pull": COMMANDS["pull"],
+            "push": COMMANDS["push"],
             "tag": COMMANDS["tag"],
             "history": COMMANDS["history"],
             "diff": Entry("files", "diff", "Compare two images: files, packages, config, sizes, capabilities"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from builder.oci.descriptors import Descriptor
     from builder.pipeline.progress import Emit
     from builder.pipeline.request import BuildRequest, BuildResult, Forecast
+    from builder.transfer.registry.progress import Emit as PullEmit
     from runtime.spec import Resources
 
 
@@ -36,6 +37,7 @@ class BuildWish:
     target: str = ""
     tags: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
+    pull: bool = False
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
     network: str = "default"
@@ -73,9 +75,19 @@ def problems() -> tuple[type[Exception], ...]:
 
 
 def build(
-    engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, emit: Emit, stdout: Callable[[bytes], object] | None
+    engine: Engine,
+    wish: BuildWish,
+    *,
+    stdin: BinaryIO | None,
+    emit: Emit,
+    stdout: Callable[[bytes], object] | None,
+    pulling: PullEmit = str,
 ) -> Built:
-    """Build, tag, and write the outputs. Raises what `problems` names, KeyboardInterrupt, OSError."""
+    """Build, tag, and write the outputs; images that are missing are pulled, which `pulling` hears of.
+
+    Raises what `problems` names, KeyboardInterrupt, OSError.
+    """
+    from builder.engine.registries import puller
     from builder.pipeline import build as pipeline
 
     with ExitStack() as undo:
@@ -84,14 +96,15 @@ def build(
         def clock() -> float:
             return engine.clock().timestamp()
 
+        fetch = puller(engine, wish.environment, pulling)
         if not wish.outputs:
-            result = pipeline.build(request, engine.store, engine.launcher, clock=clock, emit=emit)
+            result = pipeline.build(request, engine.store, engine.launcher, clock=clock, emit=emit, fetch=fetch)
             return Built(result, names=result.tags)
         from builder.engine import outputs
         from builder.oci.digests import Digest
 
         listener, started = outputs.Listener(emit), engine.store.clock()
-        result = pipeline.build(request, engine.store, engine.launcher, clock=clock, emit=listener)
+        result = pipeline.build(request, engine.store, engine.launcher, clock=clock, emit=listener, fetch=fetch)
         descriptor = outputs.export(engine, wish.outputs, result.image_id, listener, (wish.cwd, stdout))
         stored = any(output.stored for output in wish.outputs)
         image = Digest(result.image_id)
@@ -155,6 +168,7 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         target=wish.target,
         tags=_tags(wish),
         labels=wish.labels,
+        pull=wish.pull,
         no_cache=wish.no_cache,
         no_cache_filter=wish.no_cache_filter,
         network=wish.network,

@@ -7,40 +7,61 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from builder.errors import ImageNotFound, InvalidReference
 from builder.pipeline import checking
 from builder.pipeline.plan import Plan, make_plan
 from builder.pipeline.steps import Base
 from builder.store.images import BASE_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from builder.oci.configs import History, ImageConfig
-    from builder.oci.digests import DiffID
+    from builder.oci.digests import DiffID, Digest
     from builder.oci.platforms import Platform
     from builder.pipeline.request import BuildRequest
     from builder.store import Store
     from builder.store.snapshots import LayerID
     from parser.instructions import Dockerfile
 
+    Fetch = Callable[[str, Platform | None], Digest]
+
 COMMENT = "buildkit.dockerfile.v0"
 """The comment of history lines; tools tell by it that "created_by" is an instruction."""
 
 
-def planned(request: BuildRequest, store: Store) -> Plan:
-    """The plan of *request* with the images of *store* and what the checks say.
+def planned(request: BuildRequest, store: Store, fetch: Fetch | None = None) -> Plan:
+    """The plan of *request* with the images of *store* and what the checks say; *fetch* brings images that are not
+    there, or all of them when the request says so.
 
-    Raises as `make_plan`, and ChecksFailed."""
+    Raises as `make_plan`, ChecksFailed, and what *fetch* raises.
+    """
     from builder.oci import platforms
 
     def bases(reference: str, platform: Platform | None) -> Base:
-        image = store.images.get(store.images.resolve(reference, shortest=BASE_ID))
+        image = store.images.get(_image(request, store, reference, platform or request.platform, fetch))
         contents = tuple(store.snapshots.get(layer).content_digest for layer in image.layers)
         return Base(image.id, reference, image.config, tuple(image.layers), contents)
 
     dockerfile = parsed(request, store)
     plan = make_plan(dockerfile, request, bases, host=platforms.host(os.uname().machine))
     return replace(plan, warnings=(*plan.warnings, *checking.warnings(request, store, dockerfile, plan)))
+
+
+def _image(
+    request: BuildRequest, store: Store, reference: str, platform: Platform | None, fetch: Fetch | None
+) -> Digest:
+    if fetch is not None and request.pull:
+        try:
+            return fetch(reference, platform)
+        except InvalidReference:
+            pass  # an image's id
+    try:
+        return store.images.resolve(reference, shortest=BASE_ID)
+    except ImageNotFound:
+        if fetch is None or reference.startswith("sha256:"):
+            raise
+    return fetch(reference, platform)
 
 
 def parsed(request: BuildRequest, store: Store) -> Dockerfile:

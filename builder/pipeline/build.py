@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from builder.oci.configs import ImageConfig
     from builder.oci.digests import Digest
     from builder.oci.references import Reference
+    from builder.pipeline.assemble import Fetch
     from builder.pipeline.lookup import StepState
     from builder.pipeline.plan import Plan
     from builder.pipeline.replay import Replay
@@ -38,8 +39,12 @@ def build(
     *,
     clock: Callable[[], float],
     emit: Emit = silent,
+    fetch: Fetch | None = None,
 ) -> BuildResult:
     """Build *request* into *store* and return what was made.
+
+    *fetch* brings an image that is not in the store (or all that are named, when the request says so) and gives its id;
+    without it a missing image is an error.
 
     *launcher* is called at most at the first step that must run, so that a cached build starts no process. The caller
     owns the launcher and closes it. *clock* gives unix seconds.
@@ -54,7 +59,7 @@ def build(
         known = replay.recall(request, store, sources)
         if known is not None:
             return _again(known, request, references, store, clock=clock, emit=emit)
-        return _build(request, references, store, launcher, sources, clock=clock, emit=emit)
+        return _build(request, references, store, launcher, sources, clock=clock, emit=emit, fetch=fetch)
 
 
 def _build(
@@ -66,12 +71,13 @@ def _build(
     *,
     clock: Callable[[], float],
     emit: Emit,
+    fetch: Fetch | None,
 ) -> BuildResult:
     from builder.pipeline.assemble import planned
     from builder.pipeline.executor import Executor
 
     try:
-        made = planned(request, store)
+        made = planned(request, store, fetch)
     except ChecksFailed as err:
         for warning in err.warnings:
             emit(warning)

@@ -142,7 +142,7 @@ def recall(request: BuildRequest, store: Store, sources: Sources) -> Replay | No
 
 
 def _suits(request: BuildRequest) -> bool:
-    return not (request.no_cache or request.no_cache_filter or request.contexts)
+    return not (request.pull or request.no_cache or request.no_cache_filter or request.contexts)
 
 
 def _plain(work: object) -> list[object]:

@@ -67,6 +67,8 @@ class BuildRequest:
     target: str = ""
     tags: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
+    pull: bool = False
+    """Ask the registries for every image that is named, also for those that are here."""
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
     network: str = "default"

@@ -6,7 +6,7 @@
     schema      the tables; database   transactions, errors in our words
     locks       flocks; leases         what living processes use; crash   instants at which tests kill
     snapshots   layers from prepare to commit; trees, flats   directories copied, merged, removed
-    content     blobs by digest
+    content     blobs by digest; partial   blobs that are still coming; packed   compressed forms of layers
     images      images and references; removal   docker's rules for rmi
     buildcache  records of steps; cachemounts   directories of RUN --mount=type=cache
     files   digests of outside files, parsed Dockerfiles
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from builder.store.files import Files
     from builder.store.fsck import Problem
     from builder.store.images import Images
+    from builder.store.packed import Packed
     from builder.store.records import Records
     from builder.store.snapshots import Snapshots
 
@@ -189,6 +190,13 @@ class Store:
 
         directory = self.layout.directory
         return Content(self.database, directory("content"), directory("tmp"), self.lease, self.clock)
+
+    @cached_property
+    def packed(self) -> Packed:
+        """Compressed forms of layers."""
+        from builder.store.packed import Packed
+
+        return Packed(self.database, self.clock)
 
     @cached_property
     def snapshots(self) -> Snapshots:

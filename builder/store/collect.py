@@ -21,7 +21,16 @@ from builder.errors import DiskFull
 from builder.store import flats, trees
 from builder.store.crash import crashpoint
 from builder.store.leases import BLOB, FLAT, IMAGE, LAYER
-from builder.store.sweep import LOCK, Garbage, find_garbage, flat_layers, forget_dead, move_away, remove_moved
+from builder.store.sweep import (
+    LOCK,
+    Garbage,
+    find_garbage,
+    flat_layers,
+    forget_dead,
+    move_away,
+    old_partials,
+    remove_moved,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,6 +153,9 @@ class _Collection:
         self._flats(stacks)
         self._blobs()
         self._forget_cache_mounts()
+        if self._budget == 0:
+            for partial in old_partials(self._store, now=float("inf")):
+                self._take("garbage", f"content/{partial.path.name}", partial.reason, partial)
         known = {each.path for each in self.directories}
         for garbage in find_garbage(self._store):
             if garbage.path not in known:
@@ -240,7 +252,11 @@ class _Collection:
             self._take("flat", key, "nothing is mounted with it", _garbage(directory, key))
 
     def _blobs(self) -> None:
+        self._database.run(
+            "DELETE FROM packed WHERE diff_id NOT IN (SELECT diff_id FROM layers WHERE diff_id IS NOT NULL)"
+        )
         held = self._leased(BLOB)
+        held.update(row[0] for row in self._database.rows("SELECT digest FROM packed"))
         held.update(row[0] for row in self._database.rows("SELECT recipe FROM layers WHERE recipe IS NOT NULL"))
         for (result,) in self._database.rows("SELECT result FROM cache_records WHERE result LIKE '%sha256:%'"):
             # The pipeline's text is its own; a digest in it may be a blob's.

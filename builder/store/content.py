@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from builder.store.database import Database
     from builder.store.leases import Lease
+    from builder.store.partial import PartialBlob
 
 
 class BlobWriter:
@@ -78,21 +79,42 @@ class Content:
                     os.fchmod(file.fileno(), 0o400)
                     os.fsync(file.fileno())
                 crashpoint("blob-written")
-                # Leased before it has its name, so that a collection beside us lets the file without a row be.
-                lease.protect(BLOB, [writer.digest])
-                os.rename(name, self.path(writer.digest))
-                _sync_directory(self._directory)
+                self._adopt(name, writer.digest, writer.size)
             except BaseException:
                 _unlink(name)
                 raise
+
+    @contextmanager
+    def partial(self, digest: digests.Digest) -> Iterator[PartialBlob]:
+        """The blob `digest` as far as it has come, for whoever brings the rest; others wait for the end of the block.
+
+        What is there is kept when the block ends, however it ends (a full disk excepted), also when the process dies.
+        `commit` of what it yields makes it a blob. Raises StoreErrors.
+        """
+        from builder.store.partial import opened
+
+        with disk_errors("write a blob"), opened(self.path(digest), digest, self._adopt) as partial:
+            yield partial
+
+    def _adopt(self, path: str, digest: digests.Digest, size: int) -> None:
+        """Make the whole and synced file `path` a blob."""
+        # Leased before it has its name, so that a collection beside us lets the file without a row be.
+        self._lease().protect(BLOB, [digest])
+        os.rename(path, self.path(digest))
+        _sync_directory(self._directory)
         crashpoint("blob-renamed")
         now = self._clock()
         with self._database.write():
             self._database.run(
                 "INSERT INTO blobs (digest, size, created, last_used) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (digest) DO UPDATE SET size = excluded.size, last_used = excluded.last_used",
-                (writer.digest, writer.size, now, now),
+                (digest, size, now, now),
             )
+
+    def use(self, digest: digests.Digest) -> bool:
+        """Whether the blob is there; it is then kept from collection while this process lives."""
+        self._lease().protect(BLOB, [digest])
+        return self.exists(digest)
 
     def put(self, data: bytes) -> digests.Digest:
         """Keep `data`; returns its digest. Keeping the same bytes again does nothing."""

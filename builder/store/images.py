@@ -219,6 +219,15 @@ class Images:
         )
         return tuple((digest, media_type, bytes(document)) for digest, media_type, document in rows)
 
+    def of_manifest(self, digest: Digest) -> tuple[Digest, ...]:
+        """The images that are here of a manifest or index."""
+        rows = self._database.rows(
+            "SELECT image FROM manifests WHERE digest = ?1 UNION ALL"
+            " SELECT image FROM (SELECT image FROM index_images WHERE digest = ?1 ORDER BY position)",
+            (digest,),
+        )
+        return tuple(row[0] for row in rows)
+
     def put_index(self, document: bytes, media_type: str, images: Sequence[Digest]) -> Digest:
         """Keep an index and which images of it are here; `tag` may point at the digest that it returns."""
         digest = digests.of(document)

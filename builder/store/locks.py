@@ -31,7 +31,7 @@ class Locks:
     def hold(self, name: str) -> Iterator[None]:
         """Hold the lock `name` (any text), waiting for whoever has it, in this process too. Raises StoreError."""
         path = self._path(name)
-        descriptor = _acquire(path, fcntl.LOCK_EX)
+        descriptor = acquire(path, fcntl.LOCK_EX)
         try:
             yield
         finally:
@@ -42,7 +42,7 @@ class Locks:
         """Hold the lock `name` if it is free; yields whether it was."""
         path = self._path(name)
         try:
-            descriptor = _acquire(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = acquire(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
@@ -78,7 +78,11 @@ def is_held(path: str) -> bool | None:
     return False
 
 
-def _acquire(path: str, operation: int) -> int:
+def acquire(path: str, operation: int) -> int:
+    """An open descriptor of `path` (made if need be) with its flock; a file unlinked or renamed meanwhile is left.
+
+    Raises BlockingIOError with LOCK_NB, StoreError.
+    """
     with disk_errors("take a lock"):
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -32,17 +32,17 @@ def remove(
     removed: list[Removal] = []
     if reference is not None:
         known = images.references(image_id)
-        if len(known) == 1 and users and not force:
+        going = _going(reference, known)
+        if users and not force and not set(known) - set(going):
             raise ImageInUse(
                 f'conflict: unable to remove repository reference "{text}" (must force) - '
                 f"container {users[0][:12]} is using its referenced image {digests.short(image_id)}",
                 forceable=True,
             )
-        removed += _untag(images, reference)
-        left = images.references(image_id)
-        if any(name.name != reference.name or name.digest is None or name.tag for name in left):
+        for each in going:
+            removed += _untag(images, each)
+        if images.references(image_id):
             return tuple(removed)
-        # What is left are digests of the same repository: they go with its last tag.
     elif force or len({name.name for name in images.references(image_id)}) <= 1:
         _refuse(images, image_id, users, running, force=force)
     else:
@@ -73,6 +73,12 @@ def forget_unnamed(database: Database, image_id: str, *, lease: str) -> bool:
         return False
     _forget(database, image_id)
     return True
+
+
+def _going(reference: Reference, known: tuple[Reference, ...]) -> tuple[Reference, ...]:
+    """What goes when `reference` does: with the last tag of a repository its digests too."""
+    mine = [each for each in known if each.name == reference.name and each != reference]
+    return (reference,) if any(each.tag for each in mine) or not reference.tag else (reference, *mine)
 
 
 def _named(images: Images, text: str) -> Digest | None:

@@ -203,5 +203,30 @@ CREATE TABLE cache_mounts (
 ) WITHOUT ROWID
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _CACHE_MOUNTS)
+_PACKED = """
+CREATE TABLE packed (
+    digest TEXT PRIMARY KEY,
+    diff_id TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    media_type TEXT NOT NULL,
+    method TEXT NOT NULL,
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX packed_by_diff_id ON packed (diff_id);
+CREATE TABLE origins (
+    digest TEXT NOT NULL REFERENCES packed (digest) ON DELETE CASCADE,
+    repository TEXT NOT NULL,
+    seen INTEGER NOT NULL,
+    PRIMARY KEY (digest, repository)
+) WITHOUT ROWID;
+CREATE TABLE uploads (
+    digest TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    location TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (digest, repository)
+) WITHOUT ROWID
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _CACHE_MOUNTS, _PACKED)
 """Script n brings version n to n + 1."""

@@ -14,12 +14,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.store import trees
+from builder.store import partial, trees
 from builder.store.crash import crashpoint
 from builder.store.leases import BLOB, FLAT, boot_id
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from builder.store import Store
@@ -98,8 +98,9 @@ def find_garbage(store: Store) -> tuple[Garbage, ...]:
         Garbage(area, store.layout.directory(area) / name, reason)
         for area, (names, reason) in known.items()
         for name in _listed(store, area)
-        if name not in names
+        if name not in names and not (area == "content" and name.startswith(partial.PREFIX))
     ]
+    found += old_partials(store, now=store.clock() // 1_000_000_000)
     for name in _listed(store, "tmp"):
         if name.partition(".")[0] not in live:
             found.append(Garbage("tmp", store.layout.directory("tmp") / name, "its process has ended"))
@@ -110,6 +111,14 @@ def find_garbage(store: Store) -> tuple[Garbage, ...]:
             if name not in rows and is_free(path):
                 found.append(Garbage(area, path, "its process has ended"))
     return tuple(found)
+
+
+def old_partials(store: Store, *, now: float) -> Iterator[Garbage]:
+    """Blobs that came only in part, that nobody is bringing and that at *now* (unix seconds) are too old to keep."""
+    for name in _listed(store, "content"):
+        path = store.layout.directory("content") / name
+        if name.startswith(partial.PREFIX) and partial.is_stale(path, now) and is_free(path):
+            yield Garbage("content", path, "it came only in part, and nobody went on with it")
 
 
 def move_away(store: Store, garbage: Iterable[Garbage]) -> tuple[Path, ...]:

@@ -39,7 +39,7 @@ def test_output_and_exit_code_are_the_commands(busybox_store: Lamina) -> None:
     ("arguments", "code", "text"),
     [
         (["--nope", "busybox"], 125, "unknown flag: --nope"),
-        (["no-such-image"], 125, "No such image: no-such-image"),
+        (["no-such-image"], 125, "Unable to find image 'no-such-image:latest' locally"),
         (["busybox", "no-such-program"], 127, 'exec: "no-such-program": executable file not found in $PATH'),
         (["busybox", "/no/such"], 127, "no such file or directory"),
         (["busybox", "/etc"], 126, "/etc"),

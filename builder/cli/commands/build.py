@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 from builder.cli.flags import CSV, INT, OPTIONAL, Command, Flag, UsageError, Values, many, switch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from builder.cli.context import Cli
     from builder.cli.progress import View
+    from builder.cli.progress.transfers import TransferView
     from builder.engine.builds import BuildWish, Built
     from builder.engine.options.outputs import Output
     from builder.pipeline.progress import BuildWarning
+    from builder.transfer.registry.progress import Message
 
 FLAGS = (
     many("add-host", "Add a custom host-to-IP mapping (format: host:ip)"),
@@ -106,6 +108,7 @@ def wish(cli: Cli, values: Values, arguments: list[str]) -> BuildWish:
         target=values.text("target"),
         tags=values.all("tag"),
         labels=_labels(values),
+        pull=values.on("pull"),
         no_cache=values.on("no-cache"),
         no_cache_filter=values.all("no-cache-filter"),
         network=values.text("network"),
@@ -298,7 +301,9 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
     with ExitStack() as undo:
         closing = undo.enter_context(_Closing(cli, view, asked, tell=mode not in ("quiet", "rawjson") and not quiet))
         try:
-            built = builds.build(cli.engine, asked, stdin=stdin, emit=closing, stdout=cli.raw_out().write)
+            pulling = _pulling(cli, mode, quiet=quiet)
+            stdout = cli.raw_out().write
+            built = builds.build(cli.engine, asked, stdin=stdin, emit=closing, stdout=stdout, pulling=pulling)
         except KeyboardInterrupt:
             closing.close()
             cli.say("ERROR: failed to build: failed to solve: Canceled: context canceled")
@@ -315,6 +320,23 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
 
         keep_to_limit(cli)
     return 0
+
+
+def _pulling(cli: Cli, mode: str, *, quiet: bool) -> Callable[[Message], object]:
+    """How images look that must be pulled before there is a plan: as with `pull`, on stderr."""
+    if quiet or mode in ("quiet", "none", "rawjson"):
+        return lambda message: None
+    view: TransferView | None = None
+
+    def show(message: Message) -> None:
+        nonlocal view
+        if view is None:
+            from builder.cli.progress.transfers import open_view
+
+            view = open_view(sys.stderr, terminal=mode != "plain" and cli.terminal_err())
+        view(message)
+
+    return show
 
 
 def _step_lines(cli: Cli) -> int:

@@ -8,8 +8,11 @@ from builder.cli import units
 from builder.cli.flags import BOOL, Command, Flag, Values, many, switch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from builder.cli.context import Cli
     from builder.cli.tables import Row
+    from builder.oci.references import Reference
 
 
 def images(cli: Cli, values: Values, arguments: list[str]) -> int:
@@ -38,11 +41,8 @@ def images(cli: Cli, values: Values, arguments: list[str]) -> int:
             "UniqueSize": "N/A",
             "VirtualSize": units.size(image.size) if image.size is not None else "N/A",
         }
-        for reference in named:
-            digest = str(reference.digest) if reference.digest else "<none>"
-            rows.append(
-                base | {"Repository": reference.familiar_name(), "Tag": reference.tag or "<none>", "Digest": digest}
-            )
+        for repository, tag, digest in _rows(named, digests=values.on("digests") or bool(values.text("format"))):
+            rows.append(base | {"Repository": repository, "Tag": tag, "Digest": digest})
         if not named:
             rows.append(base | {"Repository": "<none>", "Tag": "<none>", "Digest": "<none>"})
     if values.on("quiet"):
@@ -54,6 +54,19 @@ def images(cli: Cli, values: Values, arguments: list[str]) -> int:
         usual.insert(2, "Digest")
     Table(usual, _IMAGE_HEADERS).show(rows, cli.out, format=values.text("format"))
     return 0
+
+
+def _rows(references: Sequence[Reference], *, digests: bool) -> Iterator[tuple[str, str, str]]:
+    """(repository, tag, digest) as docker lists an image: a repository's digests beside its tags if they are asked for,
+    alone when it has no tag.
+    """
+    for repository in dict.fromkeys(each.familiar_name() for each in references):
+        mine = [each for each in references if each.familiar_name() == repository]
+        tags = [each.tag for each in mine if each.tag] or ["<none>"]
+        known = [str(each.digest) for each in mine if each.digest and not each.tag] or ["<none>"]
+        for tag in tags:
+            for digest in known if digests else known[:1]:
+                yield repository, tag, digest
 
 
 _IMAGE_HEADERS = {

@@ -34,6 +34,7 @@ def _attached(request: ContainerRequest, values: Values) -> ContainerRequest:
 def _create(cli: Cli, values: Values, request: ContainerRequest) -> Container:
     from builder.engine import containers
     from builder.errors import ImageNotFound
+    from builder.oci.references import Reference
 
     cidfile = values.text("cidfile")
     if cidfile and os.path.exists(cidfile):
@@ -43,16 +44,43 @@ def _create(cli: Cli, values: Values, request: ContainerRequest) -> Container:
             "warning: this container uses the host's network: one of its own needs pasta or slirp4netns, and access"
         )
         cli.say("to /dev/net/tun")
+    policy = values.text("pull")
+    if policy not in ("always", "missing", "never"):
+        raise UsageError(f'invalid pull option: \'{policy}\': must be one of "always", "missing" or "never"')
+    if policy == "always" or (policy == "missing" and request.platform and not _is_here(cli, request)):
+        _pull(cli, values, request)
     try:
         container = containers.create(cli.engine, request)
     except ImageNotFound as error:
-        raise ImageNotFound(
-            error.reference, hint="it is not in the store, and no registry can be asked; build, load or bootstrap it"
-        ) from error
+        from builder.engine.registries import is_pullable
+
+        if policy == "never" or error.reference != request.image or not is_pullable(request.image):
+            raise
+        cli.say(f"Unable to find image '{Reference.parse(request.image).tagged().familiar()}' locally")
+        _pull(cli, values, request)
+        container = containers.create(cli.engine, request)
     if cidfile:
         with open(cidfile, "x", encoding="ascii") as file:
             file.write(container.id)
     return container
+
+
+def _is_here(cli: Cli, request: ContainerRequest) -> bool:
+    from builder.engine import registries
+
+    return registries.is_here(cli.engine, request.image, request.platform)
+
+
+def _pull(cli: Cli, values: Values, request: ContainerRequest) -> None:
+    """Pull the image; stdout is the container's, so what there is to tell goes to stderr."""
+    import sys
+
+    from builder.cli.progress.transfers import open_view
+    from builder.engine import registries
+
+    view = open_view(sys.stderr, terminal=cli.terminal_err())
+    emit = (lambda message: None) if values.on("quiet") else view
+    registries.pull(cli.engine, cli.env, request.image, emit, platform=request.platform)
 
 
 def run(cli: Cli, values: Values, arguments: list[str]) -> int:

@@ -198,7 +198,12 @@ def test_an_image_comes_in_is_named_shown_and_goes(lamina: Lamina, tmp_path: Pat
 
 @pytest.mark.root
 def test_what_is_not_there_is_told_with_the_right_code(lamina: Lamina) -> None:
-    for words, code in ((["rmi", "no:1"], 1), (["run", "no"], 125), (["rm", "no"], 1), (["save", "no"], 1)):
+    for words, code in (
+        (["rmi", "no:1"], 1),
+        (["run", "--pull=never", "no"], 125),
+        (["rm", "no"], 1),
+        (["save", "no"], 1),
+    ):
         done = lamina(*words)
         assert done.returncode == code and b"No such" in done.stderr and not done.stdout
     assert lamina("rmi", "-f", "no:1").returncode == 0

@@ -1,0 +1,181 @@
+"""Registries: pull, push, login, logout, search, and images that are pulled because something needs them.
+
+Each function opens the connections that it needs and closes them. `environment` is the user's: it says where
+credentials and settings are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from builder.errors import ImageNotFound, InvalidInput
+from builder.oci.references import Reference, is_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.engine.session import Engine
+    from builder.oci.descriptors import Descriptor
+    from builder.oci.digests import Digest
+    from builder.oci.platforms import Platform
+    from builder.transfer.registry.progress import Emit
+    from builder.transfer.registry.pull import Pulled
+    from builder.transfer.registry.push import Pushed
+    from builder.transfer.registry.search import Hit
+
+Environment = Mapping[str, str]
+
+
+def pull(engine: Engine, environment: Environment, name: str, emit: Emit, *, platform: str = "") -> Pulled:
+    """Pull one image. Raises InvalidReference, InvalidPlatform and what `registry.pull` raises."""
+    return _pull(engine, environment, Reference.parse(name), emit, platform, exact=bool(platform))
+
+
+def pull_all(
+    engine: Engine, environment: Environment, name: str, emit: Emit, *, platform: str = ""
+) -> tuple[Pulled, ...]:
+    """Pull all tags of a repository. Raises as `pull`."""
+    from builder.transfer.registry.session import Registries, first
+
+    reference = Reference.parse(name)
+    if reference.tag or reference.digest:
+        raise InvalidInput("tag can't be used with --all-tags/-a")
+    with Registries(environment) as registries:
+        _, tags = first(registries.repositories(reference), lambda each: each.tags())
+    exact = bool(platform)
+    return tuple(_pull(engine, environment, replace(reference, tag=tag), emit, platform, exact=exact) for tag in tags)
+
+
+def _pull(
+    engine: Engine, environment: Environment, reference: Reference, emit: Emit, platform: str, *, exact: bool
+) -> Pulled:
+    from builder.oci import platforms
+    from builder.transfer.registry.pull import pull as bring
+    from builder.transfer.registry.session import Registries
+
+    here = platforms.host(os.uname().machine)
+    wanted = platforms.parse(platform, default=here) if platform else here
+    with Registries(environment) as registries:
+        return bring(engine.store, registries, reference, platform=wanted, exact=exact, emit=emit)
+
+
+def push(
+    engine: Engine, environment: Environment, name: str, emit: Emit, *, all_tags: bool = False
+) -> tuple[Pushed, ...]:
+    """Push one image, or all tags of a repository. Raises ImageNotFound and what `registry.push` raises."""
+    from builder.transfer.registry.push import push as send
+    from builder.transfer.registry.session import Registries
+
+    reference = Reference.parse(name)
+    if reference.digest is not None:
+        raise InvalidInput("cannot push a digest reference")
+    if all_tags and reference.tag:
+        raise InvalidInput("tag can't be used with --all-tags/-a")
+    references: tuple[Reference, ...] = (reference.tagged(),)
+    if all_tags:
+        references = tuple(each for each in engine.store.images.tags_of(reference.name) if each.tag)
+        if not references:
+            raise ImageNotFound(reference.familiar(), hint="lamina images lists what is here")
+    with Registries(environment) as registries:
+        return tuple(send(engine.store, registries, each, emit=emit) for each in references)
+
+
+def resolve(environment: Environment, name: str) -> Descriptor:
+    """What a name means at its registry now: media type, digest and size of a manifest or index.
+
+    Raises InvalidReference, RegistryErrors.
+    """
+    from builder.transfer.registry.session import Registries
+
+    with Registries(environment) as registries:
+        return registries.resolve(Reference.parse(name))
+
+
+def login(environment: Environment, server: str, username: str, password: str) -> bool:
+    """Try a name and password and keep them; whether a credential helper has them. Raises RegistryErrors."""
+    from builder.transfer.registry.credentials import Credentials
+    from builder.transfer.registry.login import login as enter
+    from builder.transfer.registry.login import registry_of
+    from builder.transfer.registry.session import Registries
+
+    with Registries(environment) as registries:
+        return enter(registries, registry_of(server), Credentials(username, password))
+
+
+def known(environment: Environment, server: str) -> bool:
+    """Whether a name and password for a server are kept already. Raises CredentialsFailed."""
+    from builder.transfer.registry.credentials import Keyring
+    from builder.transfer.registry.login import registry_of
+
+    return Keyring(environment).get(registry_of(server)) is not None
+
+
+def renew(environment: Environment, server: str) -> bool:
+    """Whether what is kept for a server still lets us in. Raises RegistryErrors, CredentialsFailed."""
+    from builder.errors import RegistryDenied
+    from builder.transfer.registry.login import check, registry_of
+    from builder.transfer.registry.session import Registries
+
+    with Registries(environment) as registries:
+        try:
+            check(registries.host(registry_of(server)), server)
+        except RegistryDenied:
+            return False
+    return True
+
+
+def credentials_file(environment: Environment) -> Path:
+    """The file that keeps credentials where no helper does."""
+    from builder.transfer.registry.credentials import Keyring
+
+    return Keyring(environment).path
+
+
+def logout(environment: Environment, server: str) -> bool:
+    """Forget the credentials for a server; whether there were any. Raises CredentialsFailed."""
+    from builder.transfer.registry.credentials import Keyring
+    from builder.transfer.registry.login import registry_of
+
+    return Keyring(environment).erase(registry_of(server))
+
+
+def search(environment: Environment, term: str, *, limit: int) -> tuple[Hit, ...]:
+    """Repositories that a registry finds for a term. Raises Unsupported, RegistryErrors."""
+    from builder.transfer.registry.search import search as ask
+    from builder.transfer.registry.session import Registries
+
+    with Registries(environment) as registries:
+        return ask(registries, term, limit=limit)
+
+
+def puller(engine: Engine, environment: Environment, emit: Emit) -> Callable[[str, Platform | None], Digest]:
+    """What a build calls for an image that it needs from a registry; each is pulled once."""
+    known: dict[tuple[str, str], Digest] = {}
+
+    def bring(name: str, platform: Platform | None) -> Digest:
+        key = name, str(platform or "")
+        if key not in known:
+            known[key] = _pull(engine, environment, Reference.parse(name), emit, key[1], exact=False).image_id
+        return known[key]
+
+    return bring
+
+
+def is_pullable(name: str) -> bool:
+    """Whether a registry may know `name`: not when it can only be an image's id."""
+    return not (name.startswith("sha256:") or (is_id(name) and len(name) == 64))
+
+
+def is_here(engine: Engine, name: str, platform: str) -> bool:
+    """Whether the store has the image for that platform. Raises InvalidReference, InvalidPlatform, AmbiguousId."""
+    from builder.oci import platforms
+
+    wanted = platforms.parse(platform, default=platforms.host(os.uname().machine))
+    try:
+        image = engine.store.images.get(engine.store.images.resolve(name, platform=wanted))
+    except ImageNotFound:
+        return False
+    return wanted.matches(image.config.platform)

@@ -1,0 +1,234 @@
+"""The connections of one command: requests one by one, and what broken ones mean.
+
+urllib3 brings connections, pools, TLS and proxies. It follows no redirect and repeats nothing by itself, since both are
+matters of who may see an Authorization header: `host` does that. Everything may be used by several threads; `abort`
+ends what they wait for.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.exceptions import (
+    HTTPError,
+    IncompleteRead,
+    InsecureRequestWarning,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from builder import VERSION
+from builder.errors import LimitExceeded
+from builder.transfer.registry import endpoints
+
+if TYPE_CHECKING:
+    from builder.transfer.registry.credentials import Keyring
+    from builder.transfer.registry.settings import Settings
+
+_BASE_WAIT = 0.2
+_CONNECT, _READ = 15.0, 60.0
+_CHUNK = 1 << 18
+
+Body = Callable[[], "bytes | Iterable[bytes]"]
+"""Gives a request's body, anew for each attempt."""
+
+
+class Cut(Exception):
+    """A connection ended or stalled in the middle: worth another try. `text` says how, for a person."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class Answer:
+    """A response whose body is still to be read. `url` is where it came from, after redirects."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, url: str) -> None:
+        self._response = response
+        self.url = url
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body in pieces. Raises Cut."""
+        with _translated():
+            while data := self._response.read(_CHUNK):
+                yield data
+
+    def read(self, limit: int, what: str) -> bytes:
+        """All of the body. Raises LimitExceeded, Cut."""
+        stated = self.headers.get("Content-Length", "")
+        if stated.isdigit() and int(stated) > limit:
+            raise LimitExceeded(f"{what} has {stated} bytes, more than the {limit} that we read")
+        data = b""
+        for chunk in self.chunks():
+            data += chunk
+            if len(data) > limit:
+                raise LimitExceeded(f"{what} has more than the {limit} bytes that we read")
+        return data
+
+    def close(self) -> None:
+        """Give the connection back if the body was read, else end it."""
+        self._response.close()
+        self._response.release_conn()
+
+
+class Client:
+    """Connections to all hosts that one command talks to. A context manager."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keyring: Keyring,
+        *,
+        sleep: Callable[[float], object] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.keyring = keyring
+        self.clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+        self._guard = threading.Lock()
+        self._pools: dict[tuple[str, bool, str], urllib3.PoolManager] = {}
+        self._open: set[urllib3.BaseHTTPResponse] = set()
+        self._stopped = False
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for pool in self._pools.values():
+            pool.clear()
+
+    def abort(self) -> None:
+        """End what other threads wait for: their next read or request raises Stopped."""
+        with self._guard:
+            self._stopped = True
+            waiting = tuple(self._open)
+        for response in waiting:
+            try:
+                response.shutdown()
+            except (OSError, ValueError, RuntimeError):
+                pass  # it ended in the meantime
+
+    def pause(self, attempt: int, wait: float | None = None) -> None:
+        """Wait before attempt number `attempt` (1 is the second); `wait` seconds if somebody asked for that."""
+        self.check()
+        self._sleep(wait if wait is not None else _BASE_WAIT * 2 ** min(attempt, 7) * (0.5 + self._jitter() / 2))
+        self.check()
+
+    def check(self) -> None:
+        """Raise Stopped after `abort`."""
+        if self._stopped:
+            raise Stopped
+
+    @contextmanager
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body | None, *, insecure: bool
+    ) -> Iterator[Answer]:
+        """One request, no more; the answer is closed with the block. Raises Cut, NotConnected, Stopped."""
+        self.check()
+        parts = urlsplit(url)
+        pool = self._pool(parts.scheme, parts.netloc, insecure=insecure)
+        sent = {"User-Agent": f"lamina/{VERSION}", "Accept-Encoding": "identity", **headers}
+        with _translated():
+            response = pool.urlopen(
+                method,
+                url,
+                body=None if body is None else body(),
+                headers=sent,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        with self._guard:
+            self._open.add(response)
+        answer = Answer(response, url)
+        try:
+            yield answer
+        finally:
+            with self._guard:
+                self._open.discard(response)
+            answer.close()
+
+    def _pool(self, scheme: str, host: str, *, insecure: bool) -> urllib3.PoolManager:
+        proxy = self.settings.proxy(scheme, host)
+        key = (f"{scheme}://{host}", insecure, proxy)
+        with self._guard:
+            if key not in self._pools:
+                options: dict[str, object] = {
+                    "maxsize": 16,
+                    "timeout": urllib3.Timeout(connect=_CONNECT, read=_READ),
+                    "blocksize": 1 << 18,
+                }
+                if scheme == "https":
+                    options["ssl_context"] = endpoints.tls(host, self.settings, insecure=insecure)
+                    if insecure:
+                        options["assert_hostname"] = False
+                        # It was the user's decision, or is loopback: nothing to warn of again.
+                        urllib3.disable_warnings(InsecureRequestWarning)
+                made = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)  # type: ignore[arg-type]
+                self._pools[key] = made
+            return self._pools[key]
+
+
+class Stopped(Exception):
+    """Another thread has failed, or the user has had enough."""
+
+
+class NotConnected(Exception):
+    """There is no connection, and there will not be one: `text` says why; `plain`: perhaps the host speaks no TLS."""
+
+    def __init__(self, text: str, *, plain: bool) -> None:
+        super().__init__(text)
+        self.text = text
+        self.plain = plain
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """urllib3's and the system's errors as Cut or NotConnected."""
+    try:
+        yield
+    except MaxRetryError as err:
+        raise _connection(err.reason or err) from err
+    except (HTTPError, OSError) as err:
+        raise _connection(err) from err
+
+
+def _connection(err: BaseException) -> Cut | NotConnected:
+    cause = err
+    while isinstance(cause, HTTPError) and (cause.__cause__ or cause.__context__):
+        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+    if isinstance(err, NameResolutionError) or isinstance(cause, socket.gaierror):
+        return NotConnected("no such host", plain=False)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return NotConnected(f"its certificate is not trusted: {cause.verify_message}", plain=False)
+    if isinstance(err, SSLError) or isinstance(cause, ssl.SSLError):
+        reason = getattr(cause, "reason", None) or str(cause)
+        return NotConnected(f"TLS failed: {reason.replace('_', ' ').lower()}", plain=True)
+    if isinstance(err, NewConnectionError) or isinstance(cause, ConnectionRefusedError):
+        text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(err)
+        return NotConnected(text.lower(), plain=True)
+    if isinstance(err, ReadTimeoutError | TimeoutError) or isinstance(cause, TimeoutError):
+        return Cut("no answer in time")
+    if isinstance(err, IncompleteRead | ProtocolError) or isinstance(cause, OSError):
+        return Cut("the connection was cut off")
+    return Cut(str(err)[:200])

@@ -1,0 +1,286 @@
+"""One registry seen through a client: its scheme, who we are there, retries and redirects, errors in our words.
+
+    retries     cut connections, time-outs, 408, 429, 5xx: with growing, jittered pauses, or as Retry-After says
+    redirects   of GET and HEAD; the Authorization header stays with the host that it is for; never from https to http
+    downgrade   plain http is tried only where the host is insecure by configuration or is loopback, after https failed
+
+Everything may be used by several threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from builder.errors import RegistryFailed, RegistryUnreachable
+from builder.transfer.registry.auth import Authorizer
+from builder.transfer.registry.client import Cut, NotConnected
+from builder.transfer.registry.replies import failure, retry_after
+
+if TYPE_CHECKING:
+    from builder.transfer.registry.client import Answer, Body, Client
+    from builder.transfer.registry.credentials import Credentials
+    from builder.transfer.registry.endpoints import Endpoint
+
+ATTEMPTS = 5
+LONGEST_WAIT = 60.0
+"""Seconds that we wait because a registry asks us to; beyond that the user decides."""
+AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses that are worth another try."""
+_REDIRECTS = 10
+_ERROR_MAX = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request as `Host.request` describes it."""
+
+    method: str
+    url: str
+    scopes: Sequence[str]
+    headers: Mapping[str, str]
+    body: Body | None
+    fine: Sequence[int]
+    retry: bool
+    what: str
+
+
+class Host:
+    """One registry: knows its scheme and who we are there."""
+
+    def __init__(self, client: Client, endpoint: Endpoint) -> None:
+        self.client = client
+        self.endpoint = endpoint
+        self._guard = threading.Lock()
+        self._origin = ""
+        self.authorizer = Authorizer(endpoint.host, self._credentials, self._fetch, client.clock)
+        self._found: Credentials | None = None
+        self._asked = False
+
+    @property
+    def registry(self) -> str:
+        """What the user calls it."""
+        return self.endpoint.keys[0]
+
+    def origin(self) -> str:
+        """scheme://host of the registry, found out with the first call, which also learns how it wants us to log in.
+
+        Raises RegistryUnreachable, RegistryFailed, Stopped.
+        """
+        with self._guard:
+            if not self._origin:
+                self._origin = self._ping()
+            return self._origin
+
+    def _ping(self) -> str:
+        endpoint = self.endpoint
+        schemes = (endpoint.scheme,) if endpoint.scheme else ("https", "http") if endpoint.insecure else ("https",)
+        for scheme in schemes:
+            origin = f"{scheme}://{endpoint.host}"
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    with self.client.send("GET", f"{origin}/v2/", {}, None, insecure=endpoint.insecure) as answer:
+                        if answer.status in AGAIN:
+                            if attempt < ATTEMPTS and self._wait(answer, attempt):
+                                continue
+                            raise failure(answer, endpoint, answer.read(_ERROR_MAX, "error"), "GET /v2/")
+                        if answer.status == 401:
+                            self.authorizer.challenged(answer.headers.get("WWW-Authenticate", ""), origin)
+                        return origin
+                except NotConnected as err:
+                    if err.plain and scheme != schemes[-1]:
+                        break
+                    raise self._unreachable(err.text, secure=scheme == "https") from err
+                except Cut as err:
+                    if scheme != schemes[-1]:
+                        break
+                    if attempt == ATTEMPTS:
+                        raise self._unreachable(err.text) from err
+                    self.client.pause(attempt)
+        raise AssertionError("one scheme is the last")
+
+    def _unreachable(self, text: str, *, secure: bool = False) -> RegistryUnreachable:
+        endpoint = self.endpoint
+        hint = "check the name and the network"
+        if secure and "certificate" in text:
+            directory = f"certs.d/{endpoint.host}/ca.crt"
+            hint = f"put its authority into /etc/lamina/{directory}, or add the host to insecure-registries"
+        where = f" for {endpoint.name}" if endpoint.repository else ""
+        return RegistryUnreachable(
+            endpoint.host, endpoint.repository, f"cannot reach registry {endpoint.host}{where}: {text}", hint=hint
+        )
+
+    @contextmanager
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        scopes: Sequence[str],
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        fine: Sequence[int] = (200,),
+        retry: bool = True,
+        what: str = "",
+    ) -> Iterator[Answer]:
+        """A request with all that this module promises; `url` may be a path. The answer's status is one of `fine`.
+
+        `what` is what was asked for, for messages. Raises RegistryErrors, LimitExceeded, Stopped; Cut when the
+        connection broke and `retry` is off, or while the body is read.
+        """
+        with ExitStack() as undo:
+            # Opened apart from its use: what the caller's block raises must not be taken for a failed attempt.
+            yield self._opened(_Asked(method, url, scopes, headers or {}, body, fine, retry, what), undo)
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        *,
+        scopes: Sequence[str],
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        fine: Sequence[int] = (200,),
+        limit: int = _ERROR_MAX,
+        what: str = "",
+    ) -> Reply:
+        """As `request` for a small answer, read whole (at most `limit` bytes), again if it was cut off."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                with self.request(
+                    method, url, scopes=scopes, headers=headers, body=body, fine=fine, what=what
+                ) as answer:
+                    data = b"" if method == "HEAD" else answer.read(limit, what or url)
+                    return Reply(answer.status, answer.headers, data, answer.url)
+            except Cut as err:
+                if attempt == ATTEMPTS:
+                    raise self._unreachable(err.text) from err
+                self.client.pause(attempt)
+
+    def _opened(self, asked: _Asked, undo: ExitStack) -> Answer:
+        url = urljoin(self.origin() + "/", asked.url)
+        renewed = False
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                with ExitStack() as stack:
+                    answer = stack.enter_context(self._redirected(asked, url))
+                    if answer.status in asked.fine:
+                        undo.push(stack.pop_all())
+                        return answer
+                    if answer.status == 401 and not renewed and self._is_ours(answer.url):
+                        renewed = True
+                        attempt -= 1
+                        self.authorizer.rejected(asked.scopes)
+                        self.authorizer.challenged(answer.headers.get("WWW-Authenticate", ""), self._origin)
+                        continue
+                    again = answer.status in AGAIN and (asked.retry or answer.status == 429)
+                    if again and attempt < ATTEMPTS and self._wait(answer, attempt):
+                        continue
+                    raise failure(answer, self.endpoint, answer.read(_ERROR_MAX, "error"), asked.what or url)
+            except Cut as err:
+                if not asked.retry:
+                    raise
+                if attempt == ATTEMPTS:
+                    raise self._unreachable(err.text) from err
+                self.client.pause(attempt)
+            except NotConnected as err:
+                raise self._unreachable(err.text, secure=True) from err
+
+    def _wait(self, answer: Answer, attempt: int) -> bool:
+        """Pause as the registry asks; False when that would be too long."""
+        wait = retry_after(answer.headers.get("Retry-After", ""))
+        if wait is not None and wait > LONGEST_WAIT:
+            return False
+        self.client.pause(attempt, wait)
+        return True
+
+    @contextmanager
+    def _redirected(self, asked: _Asked, url: str) -> Iterator[Answer]:
+        client, method = self.client, asked.method
+        for _ in range(_REDIRECTS):
+            mine = self._is_ours(url)
+            sent = dict(asked.headers)
+            if mine:
+                sent = {**client.keyring.headers(), **sent}
+                authorization = self.authorizer.header(asked.scopes)
+                if authorization is not None:
+                    sent["Authorization"] = authorization
+            insecure = self.endpoint.insecure if mine else client.settings.is_insecure(urlsplit(url).netloc)
+            with client.send(method, url, sent, asked.body, insecure=insecure) as answer:
+                if answer.status not in (301, 302, 303, 307, 308) or method not in ("GET", "HEAD"):
+                    yield answer
+                    return
+                url = self._next(url, answer.headers.get("Location", ""))
+        raise RegistryFailed(
+            self.endpoint.host,
+            self.endpoint.repository,
+            f"registry {self.endpoint.host} redirects {self.endpoint.name} in a circle",
+        )
+
+    def _next(self, url: str, location: str) -> str:
+        target = urljoin(url, location)
+        parts = urlsplit(target)
+        allowed = ("http", "https") if urlsplit(url).scheme == "http" else ("https",)
+        if not location or parts.scheme not in allowed or not parts.netloc or "@" in parts.netloc:
+            raise RegistryFailed(
+                self.endpoint.host,
+                self.endpoint.repository,
+                f"registry {self.endpoint.host} redirects {self.endpoint.name} to "
+                f"{parts.scheme or 'nowhere'}://{parts.hostname or ''}, which is refused",
+                hint="from https no redirect may lead to http",
+            )
+        return target
+
+    def _is_ours(self, url: str) -> bool:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc}" == self._origin
+
+    def _credentials(self) -> Credentials | None:
+        if not self._asked:
+            self._found, self._asked = self.client.keyring.get(self.registry, self.endpoint.repository), True
+        return self._found
+
+    def use(self, credentials: Credentials) -> None:
+        """Log in with these instead of what the keyring has."""
+        self._found, self._asked = credentials, True
+
+    def _fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> tuple[int, bytes]:
+        insecure = self.client.settings.is_insecure(urlsplit(url).netloc) or (
+            self.endpoint.insecure and self._is_ours(url)
+        )
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with self.client.send(
+                    method, url, headers, None if body is None else lambda: body, insecure=insecure
+                ) as answer:
+                    if answer.status not in AGAIN or attempt == ATTEMPTS or not self._wait(answer, attempt):
+                        return answer.status, answer.read(_ERROR_MAX, "token")
+            except (Cut, NotConnected) as err:
+                if isinstance(err, NotConnected) or attempt == ATTEMPTS:
+                    raise RegistryUnreachable(
+                        self.endpoint.host,
+                        self.endpoint.repository,
+                        f"cannot reach {urlsplit(url).netloc}, where registry {self.endpoint.host} wants us to log in: "
+                        f"{err.text}",
+                        hint="check the name and the network",
+                    ) from err
+                self.client.pause(attempt)
+        raise AssertionError("the last attempt returns or raises")

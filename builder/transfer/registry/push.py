@@ -1,0 +1,228 @@
+"""Push: an image of the store goes to a registry, its layers first and its manifest last.
+
+An image that was pulled goes out as it came, manifest and blobs, byte for byte. One that was built gets an OCI
+manifest; its layers are looked for by the digest of their packed form, mounted from a repository of the same registry
+that has them, or packed and sent. A manifest is only pushed when the registry has confirmed everything that it names.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from builder.errors import EngineError, ImageNotFound, RegistryError
+from builder.oci import descriptors as d
+from builder.oci import digests
+from builder.oci.manifests import Manifest
+from builder.store.packed import PackedLayer
+from builder.transfer.registry import packing, upload, workers
+from builder.transfer.registry.download import fetch
+from builder.transfer.registry.progress import Emit, Teller, silent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.oci.descriptors import Descriptor
+    from builder.oci.references import Reference
+    from builder.store import Store
+    from builder.store.images import Image
+    from builder.store.snapshots import Layer, LayerID
+    from builder.transfer.registry.repository import Repository, Upload
+    from builder.transfer.registry.session import Registries
+
+JOBS = 5
+"""Layers at a time, docker's default."""
+_OCI_TYPES = {d.DOCKER_LAYER_GZIP: d.OCI_LAYER_GZIP, d.DOCKER_LAYER: d.OCI_LAYER}
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What went out: the reference, and the descriptor of its manifest."""
+
+    reference: Reference
+    manifest: Descriptor
+
+
+def push(
+    store: Store, registries: Registries, reference: Reference, *, emit: Emit = silent, jobs: int = JOBS
+) -> Pushed:
+    """Push the image that `reference` (":latest" is added if need be) names to where the reference says.
+
+    Raises ImageNotFound, RegistryErrors, StoreErrors, CredentialsFailed.
+    """
+    reference = reference.tagged()
+    image_id = store.images.lookup(reference)
+    if image_id is None:
+        name = reference.familiar_name()
+        raise ImageNotFound(
+            reference.familiar(),
+            hint=f"lamina images {name} lists what is here; lamina tag IMAGE {reference.familiar()} gives a name",
+        )
+    store.images.use(image_id)
+    image = store.images.get(image_id)
+    target = registries.target(reference)
+    work = _Push(store, registries, target, image, Teller(emit), jobs)
+    document, media_type = work.image()
+    name = str(reference.tag or reference.digest)
+    digest = target.put_manifest(name, document, media_type)
+    store.images.put_manifest(image_id, document, media_type)
+    store.images.tag(replace(reference, tag=None, digest=digest), image_id)
+    work.teller.line(f"{name}: digest: {digest} size: {len(document)}")
+    return Pushed(reference, d.Descriptor(media_type, digest, len(document)))
+
+
+class _Push:
+    """One image on its way to one repository."""
+
+    def __init__(
+        self,
+        store: Store,
+        registries: Registries,
+        target: Repository,
+        image: Image,
+        teller: Teller,
+        jobs: int,
+    ) -> None:
+        self._store = store
+        self._registries = registries
+        self._target = target
+        self._image = image
+        self._layers = store.snapshots.get_all(image.layers)
+        self.teller = teller
+        self._jobs = jobs
+
+    def image(self) -> tuple[bytes, str]:
+        """Bring all blobs there; returns the manifest and its media type."""
+        for layer in self._distinct():
+            self.teller.line("Preparing", _short(layer))
+        for _, media_type, document in self._store.images.manifests(self._image.id):
+            manifest = Manifest.from_json(document, media_type=media_type)
+            if len(manifest.layers) == len(self._layers) and self._can(manifest):
+                wanted = {layer.id: described for layer, described in zip(self._layers, manifest.layers, strict=True)}
+                self._blobs(wanted)
+                return document, media_type
+        described = self._blobs({})
+        self._config()
+        manifest = Manifest(
+            config=d.Descriptor(d.OCI_CONFIG, self._image.id, len(self._image.raw)),
+            layers=tuple(described[layer.id] for layer in self._layers),
+        )
+        return manifest.to_json(), manifest.media_type
+
+    def _can(self, manifest: Manifest) -> bool:
+        """Whether the blobs of a manifest that the image came with can be had, so that it goes out unchanged."""
+        for layer, described in zip(self._layers, manifest.layers, strict=True):
+            form = self._store.packed.get(described.digest)
+            mine = described.digest == layer.diff_id or (form is not None and form.method == packing.METHOD)
+            if not mine and not self._store.content.use(described.digest) and not self._there(described):
+                return False
+        return True
+
+    def _there(self, described: Descriptor) -> bool:
+        """Whether the target has a blob that we do not have, or one of the registries that it was seen at."""
+        if self._target.has_blob(described.digest):
+            return True
+        from builder.oci.references import Reference
+
+        for origin in self._store.packed.origins(described.digest):
+            try:
+                places = self._registries.repositories(Reference.parse(origin))
+                fetch(self._store, places, described, lambda count: None)
+            except (RegistryError, EngineError):
+                continue
+            return True
+        return False
+
+    def _distinct(self) -> list[Layer]:
+        return list({layer.id: layer for layer in self._layers}.values())
+
+    def _blobs(self, wanted: dict[LayerID, Descriptor]) -> dict[LayerID, Descriptor]:
+        """All layers to the target, several at a time; the descriptors that they have there."""
+        done: dict[LayerID, Descriptor] = {}
+        for layer in self._distinct()[self._jobs :]:
+            self.teller.line("Waiting", _short(layer))
+
+        def bring(layer: Layer) -> None:
+            done[layer.id] = self._blob(layer, wanted.get(layer.id))
+
+        workers.each(self._registries.client, self._distinct(), bring, threads=self._jobs)
+        if wanted:
+            self._config()
+        return done
+
+    def _config(self) -> None:
+        if not self._target.has_blob(self._image.id):
+            with self._store.scratch() as directory:
+                path = directory / "config"
+                path.write_bytes(self._image.raw)
+                upload.send(self._store, self._target, self._image.id, path, None, lambda count: None)
+
+    def _blob(self, layer: Layer, wanted: Descriptor | None) -> Descriptor:
+        """One layer: look, mount, or send."""
+        assert layer.diff_id is not None
+        form = self._store.packed.get(wanted.digest) if wanted is not None else packing.known(self._store, layer)
+        if form is None and wanted is not None:
+            form = PackedLayer(wanted.digest, layer.diff_id, wanted.size, wanted.media_type)
+        begun: Upload | None = None
+        if form is not None:
+            begun = self._offered(layer, form)
+            if begun is None:
+                return _descriptor(form)
+            if self._store.content.use(form.digest):
+                self._send(layer, form, self._store.content.path(form.digest), begun)
+                return _descriptor(form)
+            if form.digest == layer.diff_id:
+                self._send_plain(layer, form, begun)
+                return _descriptor(form)
+        with packing.packed(self._store, layer) as (made, path):
+            if wanted is not None and made.digest != wanted.digest:
+                raise EngineError(
+                    f"layer {_short(layer)} cannot be packed again as {wanted.digest}",
+                    hint="give the image another name by building it again, then push that",
+                )
+            if form is None and (begun := self._offered(layer, made)) is None:
+                return _descriptor(made)
+            self._send(layer, made, path, begun)
+        return _descriptor(made)
+
+    def _offered(self, layer: Layer, form: PackedLayer) -> Upload | None:
+        """None when the target has the blob now; else an upload that it goes to."""
+        if self._target.has_blob(form.digest):
+            self.teller.line("Layer already exists", _short(layer))
+            self._seen(form)
+            return None
+        found = upload.mount(self._store, self._target, form.digest)
+        if isinstance(found, str):
+            self.teller.line(f"Mounted from {found}", _short(layer))
+            self._seen(form)
+            return None
+        return found
+
+    def _send(self, layer: Layer, form: PackedLayer, path: Path, begun: Upload | None) -> None:
+        watch = self.teller.bar("Pushing", _short(layer), form.size)
+        upload.send(self._store, self._target, form.digest, path, begun, watch)
+        self.teller.line("Pushed", _short(layer))
+        self._seen(form)
+
+    def _send_plain(self, layer: Layer, form: PackedLayer, begun: Upload) -> None:
+        """A layer that goes out as a tar."""
+        from builder.transfer import layers
+
+        with ExitStack() as undo:
+            path = undo.enter_context(self._store.scratch()) / "layer"
+            with open(path, "wb") as file:
+                layers.write_out(self._store, layer, file.write)
+            self._send(layer, form, path, begun)
+
+    def _seen(self, form: PackedLayer) -> None:
+        self._store.packed.add_origin(form.digest, self._target.endpoint.name)
+
+
+def _descriptor(form: PackedLayer) -> Descriptor:
+    return d.Descriptor(_OCI_TYPES.get(form.media_type, form.media_type), form.digest, form.size)
+
+
+def _short(layer: Layer) -> str:
+    assert layer.diff_id is not None
+    return digests.short(layer.diff_id)

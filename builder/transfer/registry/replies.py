@@ -1,0 +1,116 @@
+"""What a registry's refusal means: the error to show, naming the registry, the repository and what to do. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Protocol
+
+from builder.errors import RegistryBusy, RegistryDenied, RegistryError, RegistryFailed, RegistryNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.transfer.registry.endpoints import Endpoint
+
+_SHOWN = 300
+
+
+class Reply(Protocol):
+    """The head of an answer."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+def failure(reply: Reply, endpoint: Endpoint, body: bytes, what: str) -> RegistryError:
+    """The error for an answer that is none of those wanted; `what` was asked for ("manifest for app:1")."""
+    host, repository, status = endpoint.host, endpoint.repository, reply.status
+    said = told(body) or _STATUS.get(status, f"status {status}")
+    if status == 404 and what.startswith("manifest") and not body:
+        said = "manifest unknown"  # HEAD has no body to say it in
+    if status in (401, 403) or (status == 404 and "NAME_UNKNOWN" in codes(body)):
+        kind = RegistryNotFound if status == 404 else RegistryDenied
+        return kind(
+            host,
+            repository,
+            f"access to {endpoint.name or host} denied, the repository does not exist or may require "
+            f"'lamina login {endpoint.keys[0]}': {said}",
+            hint=f"check the name, or log in: lamina login {endpoint.keys[0]}",
+        )
+    if status == 404:
+        return RegistryNotFound(
+            host, repository, f"{what} not found: {said}", hint=f"check the name; registry {host} does not have it"
+        )
+    if status == 429:
+        wait = retry_after(reply.headers.get("Retry-After", ""))
+        when = f"in {wait:.0f} s" if wait else "later"
+        return RegistryBusy(
+            host,
+            repository,
+            f"registry {host} refuses more requests for {endpoint.name}: {said}",
+            wait=wait,
+            hint=f"try again {when}, log in (lamina login {endpoint.keys[0]}), or name a mirror in registry-mirrors",
+        )
+    if status >= 500:
+        return RegistryFailed(
+            host,
+            repository,
+            f"registry {host} failed at {what}: status {status}, {said}",
+            hint="try again later, or ask whoever runs it; its log says more",
+        )
+    return RegistryFailed(host, repository, f"registry {host} refused {what}: status {status}, {said}")
+
+
+def codes(body: bytes) -> tuple[str, ...]:
+    """The error codes in a body, as distribution-spec has them."""
+    return tuple(code for code, _ in _errors(body))
+
+
+def told(body: bytes) -> str:
+    """What a registry says itself, harmless for a terminal; "" when it says nothing."""
+    parts = [f"{code.replace('_', ' ').lower()}: {message}" if code else message for code, message in _errors(body)]
+    text = "; ".join(parts)
+    return "".join(letter for letter in text if letter.isprintable())[:_SHOWN]
+
+
+def retry_after(text: str) -> float | None:
+    """Seconds to wait by a Retry-After header, None when it says nothing. A date counts from now."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return float(min(int(text), 1 << 31))
+    from datetime import UTC, datetime
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError):
+        return None
+    if moment.tzinfo is None:
+        return None
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _errors(body: bytes) -> list[tuple[str, str]]:
+    try:
+        document = json.loads(body)
+        found = document.get("errors")
+        if isinstance(found, list):
+            return [(str(each.get("code") or ""), str(each.get("message") or "")) for each in found[:5]]
+        text = document.get("message") or document.get("details") or ""
+        return [("", str(text))] if text else []
+    except (ValueError, AttributeError, RecursionError):
+        return []
+
+
+_STATUS = {
+    401: "unauthorized: authentication required",
+    403: "denied: requested access to the resource is denied",
+    404: "not found",
+    429: "toomanyrequests",
+    500: "internal server error",
+    502: "bad gateway",
+    503: "service unavailable",
+    504: "gateway timeout",
+}

@@ -1,0 +1,312 @@
+"""One repository of one registry, as the verbs of the distribution specification: manifests, blobs, tags, uploads.
+
+Each verb is one exchange, checked: a manifest has the digest that it was asked for by, its media type is that of its
+content. What to do with the answers is `pull`'s and `push`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+
+from builder.errors import DigestMismatch, InvalidDigest, RegistryFailed, RegistryNotFound
+from builder.oci import digests, documents
+from builder.oci.descriptors import INDEX_TYPES, MANIFEST_TYPES, Descriptor
+
+if TYPE_CHECKING:
+    from builder.oci.digests import Digest
+    from builder.transfer.registry.client import Answer, Client
+    from builder.transfer.registry.endpoints import Endpoint
+    from builder.transfer.registry.host import Host, Reply
+
+_ACCEPT = ", ".join([*sorted(MANIFEST_TYPES), *sorted(INDEX_TYPES)])
+_TAGS_MAX = 64 << 20
+_OLD = "application/vnd.docker.distribution.manifest.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A manifest or index: its descriptor, and its bytes."""
+
+    descriptor: Descriptor
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload under way: where its next bytes go, how many have come, and the least bytes of a chunk."""
+
+    location: str
+    offset: int = 0
+    least: int = 0
+
+
+class Repository:
+    """A repository at an endpoint. May be used by several threads."""
+
+    def __init__(self, host: Host, endpoint: Endpoint, *, push: bool = False) -> None:
+        self.endpoint = endpoint
+        self.host = host
+        self.client: Client = host.client
+        self._path = f"/v2/{endpoint.repository}"
+        self._scopes = (f"repository:{endpoint.repository}:pull{',push' if push else ''}",)
+
+    # --- manifests ---
+
+    def head(self, reference: str) -> Descriptor | None:
+        """What tag or digest `reference` is, without its bytes; None when the registry does not say enough.
+
+        Raises RegistryErrors.
+        """
+        reply = self.host.call(
+            "HEAD",
+            f"{self._path}/manifests/{reference}",
+            scopes=self._scopes,
+            headers={"Accept": _ACCEPT},
+            what=self._manifest(reference),
+        )
+        size = reply.headers.get("Content-Length", "")
+        try:
+            digest = digests.parse(reply.headers.get("Docker-Content-Digest", ""))
+        except InvalidDigest:
+            return None
+        media_type = reply.headers.get("Content-Type", "").partition(";")[0].strip()
+        known = media_type in MANIFEST_TYPES or media_type in INDEX_TYPES
+        return Descriptor(media_type, digest, int(size)) if known and size.isdigit() else None
+
+    def manifest(self, reference: str, expected: Descriptor | None = None) -> Fetched:
+        """The manifest or index `reference` (tag or digest); `expected` is what named it.
+
+        Raises RegistryErrors, LimitExceeded, DigestMismatch, InvalidDocument comes when it is parsed.
+        """
+        what = self._manifest(reference)
+        reply = self.host.call(
+            "GET",
+            f"{self._path}/manifests/{reference}",
+            scopes=self._scopes,
+            headers={"Accept": _ACCEPT},
+            limit=documents.LIMIT,
+            what=what,
+        )
+        digest = digests.of(reply.body)
+        wanted = reference if ":" in reference else reply.headers.get("Docker-Content-Digest", "")
+        if expected is not None:
+            wanted = expected.digest
+        if wanted.startswith("sha256:") and wanted != digest:
+            raise DigestMismatch(f"{what} from registry {self.endpoint.host}", wanted, digest)
+        if expected is not None and len(reply.body) != expected.size:
+            raise self.failed(f"{what} has {len(reply.body)} bytes, its descriptor says {expected.size}")
+        media_type = reply.headers.get("Content-Type", "").partition(";")[0].strip()
+        if media_type in ("", "application/json", "text/plain", "application/octet-stream"):
+            # Static file servers do not know better; what is in the document then counts.
+            media_type = _stated(reply.body, expected)
+        if media_type.startswith(_OLD):
+            raise self.failed(f"{what} has the form of 2015 (schema 1), which is not supported", "push it again")
+        if media_type not in MANIFEST_TYPES and media_type not in INDEX_TYPES:
+            raise self.failed(f"{what} has unsupported media type {media_type[:100]!r}", "it is no container image")
+        return Fetched(Descriptor(media_type, digest, len(reply.body)), reply.body)
+
+    def put_manifest(self, reference: str, data: bytes, media_type: str) -> Digest:
+        """Push a manifest under a tag or its digest; returns its digest. Raises RegistryErrors, DigestMismatch."""
+        reply = self.host.call(
+            "PUT",
+            f"{self._path}/manifests/{reference}",
+            scopes=self._scopes,
+            headers={"Content-Type": media_type},
+            body=lambda: data,
+            fine=(200, 201, 202),
+            what=self._manifest(reference),
+        )
+        digest = digests.of(data)
+        stated = reply.headers.get("Docker-Content-Digest", "")
+        if stated and stated != digest:
+            raise DigestMismatch(f"{self._manifest(reference)} on registry {self.endpoint.host}", digest, stated)
+        return digest
+
+    def tags(self) -> tuple[str, ...]:
+        """All tags, in the registry's order. Raises RegistryErrors, InvalidDocument."""
+        found: list[str] = []
+        url = f"{self._path}/tags/list?n=1000"
+        pages: set[str] = set()
+        while url and url not in pages:
+            pages.add(url)
+            what = f"list of tags of {self.endpoint.name}"
+            reply = self.host.call("GET", url, scopes=self._scopes, limit=_TAGS_MAX, what=what)
+            found += documents.load(reply.body, what, limit=_TAGS_MAX).strings("tags") or ()
+            link = reply.headers.get("Link", "")
+            target = link[link.find("<") + 1 : link.find(">")] if "rel=" in link and "<" in link else ""
+            url = self._local(urljoin(reply.url, target)) if target else ""
+        return tuple(found)
+
+    # --- blobs ---
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the repository has the blob. Raises RegistryErrors."""
+        try:
+            self.host.call("HEAD", f"{self._path}/blobs/{digest}", scopes=self._scopes, what=self.named(digest))
+        except RegistryNotFound:
+            return False
+        return True
+
+    def blob(self, descriptor: Descriptor, limit: int) -> bytes:
+        """A small blob, checked. Raises RegistryErrors, LimitExceeded, DigestMismatch."""
+        what = self.named(descriptor.digest)
+        reply = self.host.call(
+            "GET", f"{self._path}/blobs/{descriptor.digest}", scopes=self._scopes, limit=limit, what=what
+        )
+        if digests.of(reply.body) != descriptor.digest:
+            raise DigestMismatch(
+                f"{what} from registry {self.endpoint.host}", descriptor.digest, digests.of(reply.body)
+            )
+        if len(reply.body) != descriptor.size:
+            raise self.failed(f"{what} has {len(reply.body)} bytes, its descriptor says {descriptor.size}")
+        return reply.body
+
+    @contextmanager
+    def open_blob(self, digest: Digest, offset: int) -> Iterator[tuple[int, Answer]]:
+        """A blob from byte `offset` on: (where the answer really begins, the answer). Raises RegistryErrors, Cut."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        with self.host.request(
+            "GET",
+            f"{self._path}/blobs/{digest}",
+            scopes=self._scopes,
+            headers=headers,
+            fine=(200, 206, 416) if offset else (200,),
+            retry=False,
+            what=self.named(digest),
+        ) as answer:
+            if answer.status == 206:
+                stated = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+                if stated.strip() != str(offset):
+                    raise self.failed(f"{self.named(digest)} continues at {stated[:20]!r}, not at {offset}")
+                yield offset, answer
+            else:
+                yield 0 if answer.status == 200 else -1, answer
+
+    # --- uploads ---
+
+    def begin(self) -> Upload:
+        """Start an upload. Raises RegistryErrors."""
+        return self._upload(self._start("", self._scopes))
+
+    def mount(self, digest: Digest, source: str) -> Upload | None:
+        """Take a blob over from the repository `source` of the same registry: None when that is done, else an upload
+        that was begun instead. Raises RegistryErrors.
+        """
+        scopes = (*self._scopes, f"repository:{source}:pull")
+        reply = self._start("?" + urlencode({"mount": digest, "from": source}), scopes)
+        return None if reply.status == 201 else self._upload(reply)
+
+    def _start(self, query: str, scopes: Sequence[str]) -> Reply:
+        return self.host.call(
+            "POST",
+            f"{self._path}/blobs/uploads/{query}",
+            scopes=scopes,
+            headers={"Content-Length": "0"},
+            fine=(201, 202),
+            what=f"upload to {self.endpoint.name}",
+        )
+
+    def resume(self, location: str) -> Upload | None:
+        """The upload at `location` as far as it has come, None when the registry does not know it any more."""
+        try:
+            reply = self.host.call(
+                "GET", location, scopes=self._scopes, fine=(204,), what=f"upload to {self.endpoint.name}"
+            )
+        except (RegistryNotFound, RegistryFailed):
+            return None
+        return self._upload(reply, location)
+
+    def append(self, upload: Upload, chunk: Iterable[bytes], size: int) -> Upload:
+        """Send the next `size` bytes. Raises RegistryErrors, Cut (ask `resume` then)."""
+        end = upload.offset + size - 1
+        with self.host.request(
+            "PATCH",
+            upload.location,
+            scopes=self._scopes,
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(size),
+                "Content-Range": f"{upload.offset}-{end}",
+            },
+            body=lambda: chunk,
+            fine=(202, 204, 201),
+            retry=False,
+            what=f"upload to {self.endpoint.name}",
+        ) as answer:
+            answer.read(1 << 20, "answer")
+            return Upload(self._location(answer.headers, answer.url), upload.offset + size, upload.least)
+
+    def finish(self, upload: Upload, digest: Digest, data: Iterable[bytes] = (), size: int = 0) -> None:
+        """End the upload, with its last `size` bytes. Raises RegistryErrors, Cut."""
+        parts = urlsplit(upload.location)
+        query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), ("digest", digest)])
+        headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+        if size and upload.offset:
+            headers["Content-Range"] = f"{upload.offset}-{upload.offset + size - 1}"
+        with self.host.request(
+            "PUT",
+            urlunsplit(parts._replace(query=query)),
+            scopes=self._scopes,
+            headers=headers,
+            body=(lambda: data) if size else (lambda: b""),
+            fine=(201, 204),
+            retry=False,
+            what=self.named(digest),
+        ) as answer:
+            answer.read(1 << 20, "answer")
+
+    def cancel(self, upload: Upload) -> None:
+        """Give an upload up; that this fails does no harm, the registry forgets it by itself."""
+        try:
+            self.host.call("DELETE", upload.location, scopes=self._scopes, fine=(200, 202, 204, 404, 405))
+        except (RegistryFailed, RegistryNotFound):
+            pass
+
+    def _upload(self, reply: Reply, known: str = "") -> Upload:
+        end = reply.headers.get("Range", "").removeprefix("bytes=").partition("-")[2]
+        least = reply.headers.get("OCI-Chunk-Min-Length", "")
+        location = self._location(reply.headers, reply.url) if "Location" in reply.headers else known
+        # "0-0" is said of an upload that has nothing and, by the letter, of one that has a byte: begin again then.
+        offset = int(end) + 1 if end.isascii() and end.isdigit() and int(end) else 0
+        return Upload(location, offset, int(least) if least.isascii() and least.isdigit() else 0)
+
+    def _location(self, headers: Mapping[str, str], base: str) -> str:
+        location = headers.get("Location", "")
+        if not location:
+            raise self.failed("it does not say where the upload goes on")
+        target, here = urlsplit(urljoin(base, location)), urlsplit(base)
+        if here.scheme == "https" and target.scheme != "https":
+            if target.netloc.partition(":")[0] != here.netloc.partition(":")[0]:
+                raise self.failed("it wants the upload to go on without TLS, which is refused")
+            # Behind a proxy that ends TLS many registries do not know how they were reached.
+            target = here._replace(path=target.path, query=target.query)
+        return urlunsplit(target)
+
+    # --- helpers ---
+
+    def _local(self, url: str) -> str:
+        """Path and query of `url`: a list goes on where it began."""
+        parts = urlsplit(url)
+        return urlunsplit(("", "", quote(parts.path, safe="/:@%"), parts.query, ""))
+
+    def named(self, digest: Digest) -> str:
+        """A blob, for messages."""
+        return f"blob {digests.short(digest)} of {self.endpoint.name}"
+
+    def _manifest(self, reference: str) -> str:
+        return f"manifest for {self.endpoint.name}{'@' if ':' in reference else ':'}{reference}"
+
+    def failed(self, text: str, hint: str | None = None) -> RegistryFailed:
+        """An error about this repository."""
+        endpoint = self.endpoint
+        return RegistryFailed(endpoint.host, endpoint.repository, f"registry {endpoint.host}: {text}", hint=hint)
+
+
+def _stated(data: bytes, expected: Descriptor | None) -> str:
+    if expected is not None:
+        return expected.media_type
+    return documents.load(data, "manifest").string("mediaType") or "unknown"

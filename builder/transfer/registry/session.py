@@ -1,0 +1,106 @@
+"""All registries that one command talks to: settings and credentials are read once, connections and tokens are shared.
+
+with Registries(environment) as registries:
+    descriptor = registries.resolve(Reference.parse("busybox"))
+    pull(store, registries, …)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from builder.errors import DigestMismatch, RegistryBusy, RegistryError, RegistryNotFound
+from builder.transfer.registry import settings as configuration
+from builder.transfer.registry.client import Client
+from builder.transfer.registry.credentials import Keyring
+from builder.transfer.registry.endpoints import Endpoint, endpoints, of_host
+from builder.transfer.registry.host import Host
+from builder.transfer.registry.repository import Repository
+
+if TYPE_CHECKING:
+    from builder.oci.descriptors import Descriptor
+    from builder.oci.references import Reference
+
+Found = TypeVar("Found")
+
+
+class Registries:
+    """A context manager; closing it closes the connections. `environment` is the user's (see `settings`).
+
+    `client` stands in for the one that is made otherwise (its pauses and its clock).
+    """
+
+    def __init__(self, environment: Mapping[str, str], *, client: Client | None = None) -> None:
+        if client is None:
+            client = Client(configuration.load(environment), Keyring(environment))
+        self.client = client
+        self.settings = client.settings
+        self.keyring = client.keyring
+        self._hosts: dict[Endpoint, Host] = {}
+        self._guard = threading.Lock()
+        self._undo = ExitStack()
+        self._undo.enter_context(self.client)
+
+    def __enter__(self) -> Registries:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._undo.close()
+
+    def host(self, registry: str) -> Host:
+        """The registry itself (host[:port], or "docker.io"), for login and search."""
+        return self._host(of_host(registry, self.settings))
+
+    def repositories(self, reference: Reference) -> tuple[Repository, ...]:
+        """Where `reference` may be pulled from, the first place first. Raises RegistryBlocked."""
+        return tuple(Repository(self._host(each), each) for each in endpoints(reference, self.settings))
+
+    def target(self, reference: Reference) -> Repository:
+        """Where `reference` is pushed to. Raises RegistryBlocked."""
+        (endpoint,) = endpoints(reference, self.settings, push=True)
+        return Repository(self._host(endpoint), endpoint, push=True)
+
+    def resolve(self, reference: Reference) -> Descriptor:
+        """What `reference` means now: the descriptor of a manifest or index (media type, digest, size).
+
+        Raises RegistryErrors, InvalidDocument, LimitExceeded.
+        """
+        return first(self.repositories(reference.tagged()), lambda each: described(each, reference.tagged()))[1]
+
+    def _host(self, endpoint: Endpoint) -> Host:
+        # Tokens and the way to connect belong to the host, but an auth.json may be finer than that.
+        key = replace(endpoint, name="", mirror=False)
+        with self._guard:
+            if key not in self._hosts:
+                self._hosts[key] = Host(self.client, endpoint)
+            return self._hosts[key]
+
+
+def described(repository: Repository, reference: Reference) -> Descriptor:
+    """The descriptor of what `reference` names in `repository`. Raises as `Registries.resolve`."""
+    name = str(reference.digest or reference.tag)
+    descriptor = repository.head(name)
+    if descriptor is None or (reference.digest and descriptor.digest != reference.digest):
+        descriptor = repository.manifest(name).descriptor
+    return descriptor
+
+
+def first(repositories: Sequence[Repository], act: Callable[[Repository], Found]) -> tuple[Repository, Found]:
+    """What the first place that can gives, and which it was. Mirrors that fail are passed over, whatever the reason;
+    the error is that of the registry itself, unless it has been told to wait.
+    """
+    errors: list[RegistryError | DigestMismatch] = []
+    for each in repositories:
+        try:
+            return each, act(each)
+        except (RegistryError, DigestMismatch) as err:
+            errors.append(err)
+    failed = errors[-1]
+    if len(errors) > 1 and not isinstance(failed, RegistryNotFound | RegistryBusy):
+        tried = ", ".join(each.endpoint.host for each in repositories[:-1])
+        failed.hint = f"{failed.hint or ''} (before, {tried} failed: {errors[0].message})".strip()
+    raise failed

@@ -1,0 +1,123 @@
+"""One blob out of the store: looked for, mounted from a neighbour, or sent in chunks and continued where it broke off.
+
+How far an upload has come the registry says itself. Where it goes on is kept in the store, so that the next process
+continues it; a registry that has forgotten it, or cannot continue, gets the blob from its beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.errors import RegistryFailed, RegistryNotFound, RegistryUnreachable
+from builder.oci import digests
+from builder.transfer.registry.client import Cut
+
+if TYPE_CHECKING:
+    from builder.oci.digests import Digest
+    from builder.store import Store
+    from builder.transfer.registry.repository import Repository, Upload
+
+CHUNK = 32 << 20
+"""Bytes of one request; what is lost at most when a connection is cut."""
+ATTEMPTS = 5
+"""Attempts that may follow one another without PROGRESS bytes of gain."""
+PROGRESS = 1 << 14
+_PIECE = 1 << 18
+
+Watch = Callable[[int], object]
+
+
+def mount(store: Store, target: Repository, digest: Digest) -> str | Upload:
+    """The repository that the blob was mounted from, or an upload that has been begun since there was none."""
+    host, name = target.endpoint.name.partition("/")[0], target.endpoint.name
+    neighbours = [
+        each.partition("/")[2]
+        for each in store.packed.origins(digest)
+        if each.partition("/")[0] == host and each != name
+    ][:3]
+    upload: Upload | None = None
+    for neighbour in neighbours:
+        upload = target.mount(digest, neighbour)
+        if upload is None:
+            return neighbour
+        store.packed.forget_origin(digest, f"{host}/{neighbour}")
+    return upload or target.begin()
+
+
+def send(store: Store, target: Repository, digest: Digest, path: Path, begun: Upload | None, watch: Watch) -> None:
+    """Send the file at `path`; `begun` is an upload to go on with, if there is one.
+
+    Raises RegistryErrors, Stopped, OSError.
+    """
+    size = path.stat().st_size
+    name = target.endpoint.name
+    upload = _known(store, target, digest, size) or begun
+    failures, told = 0, 0
+    whole = size <= CHUNK
+    while True:
+        try:
+            upload = upload or target.begin()
+            if not whole:
+                store.packed.set_upload(digest, name, upload.location)
+            watch(upload.offset - told)
+            told = upload.offset
+            while not whole and upload.offset < size:
+                length = min(max(CHUNK, upload.least), size - upload.offset)
+                upload = target.append(upload, _pieces(path, upload.offset, length), length)
+                store.packed.set_upload(digest, name, upload.location)
+                watch(length)
+                told += length
+                failures = 0
+            rest = size - upload.offset
+            target.finish(upload, digest, _pieces(path, upload.offset, rest), rest)
+            watch(rest)
+            store.packed.set_upload(digest, name, "")
+            return
+        except Cut as err:
+            upload = _continued(target, upload, size)
+            gained = (upload.offset if upload is not None else 0) - told
+            failures = failures + 1 if gained < PROGRESS else 1
+            if failures >= ATTEMPTS:
+                endpoint = target.endpoint
+                raise RegistryUnreachable(
+                    endpoint.host,
+                    endpoint.repository,
+                    f"blob {digests.short(digest)} cannot be pushed to {name}: {err.text} again and again",
+                    hint="try again: what the registry has is not sent twice",
+                ) from err
+            target.client.pause(failures)
+        except (RegistryFailed, RegistryNotFound):
+            # 416 and the like: the registry lost count, or takes no chunks. Once more, in one piece.
+            if upload is not None:
+                target.cancel(upload)
+            store.packed.set_upload(digest, name, "")
+            if whole and failures:
+                raise
+            whole, upload, failures = True, None, failures + 1
+
+
+def _known(store: Store, target: Repository, digest: Digest, size: int) -> Upload | None:
+    """The upload that an earlier process had begun, if the registry still has it."""
+    location = store.packed.upload(digest, target.endpoint.name)
+    if not location:
+        return None
+    upload = target.resume(location)
+    return upload if upload is not None and upload.offset <= size else None
+
+
+def _continued(target: Repository, upload: Upload | None, size: int) -> Upload | None:
+    """The upload as the registry has it now, None to begin again."""
+    if upload is None:
+        return None
+    now = target.resume(upload.location)
+    return now if now is not None and now.offset <= size else None
+
+
+def _pieces(path: Path, offset: int, length: int) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        file.seek(offset)
+        while length and (data := file.read(min(_PIECE, length))):
+            length -= len(data)
+            yield data

@@ -1,0 +1,295 @@
+"""Retries, redirects, refusals, and that an Authorization header stays where it belongs."""
+
+import json
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from registryserver import RegistryServer, Request
+
+from builder.errors import (
+    CredentialsFailed,
+    LimitExceeded,
+    RegistryBusy,
+    RegistryDenied,
+    RegistryError,
+    RegistryFailed,
+    RegistryNotFound,
+    RegistryUnreachable,
+)
+from builder.oci.references import Reference
+from builder.transfer.registry.session import Registries, first
+
+
+def head(registries: Registries, name: str) -> Any:
+    return registries.resolve(Reference.parse(name))
+
+
+def logged_in(home: Path, host: str) -> dict[str, str]:
+    path = home / "config.json"
+    path.write_text(json.dumps({"auths": {host: {"username": "me", "password": "pa55"}}}))
+    return {"DOCKER_CONFIG": str(home)}
+
+
+@pytest.fixture
+def second() -> Iterator[RegistryServer]:
+    with RegistryServer() as server:
+        yield server
+
+
+@pytest.fixture
+def image(registry: RegistryServer, layer: Any) -> str:
+    registry.put_image("app", "1", [layer(a=b"a")])
+    return f"{registry.host}/app:1"
+
+
+def failing(times: int, status: int, **headers: str) -> Any:
+    """Answers the first requests for a manifest with an error."""
+    left = [times]
+
+    def intercept(request: Request) -> bool:
+        if "/manifests/" not in request.path or not left[0]:
+            return False
+        left[0] -= 1
+        if status:
+            request.error(status, "ANY", "what\x1b[31mever", **headers)
+        else:
+            request.cut()
+        return True
+
+    return intercept
+
+
+@pytest.mark.parametrize("status", [0, 500, 502, 503, 504, 429, 408])
+def test_what_may_pass_is_tried_again_with_growing_pauses(
+    registry: RegistryServer, image: str, connect: Any, status: int
+) -> None:
+    pauses: list[float] = []
+    registry.intercept = failing(3, status)
+    assert head(connect(pauses=pauses), image).size
+    assert pauses == sorted(pauses) and len(pauses) == 3 and pauses[2] > 3 * pauses[0]
+
+
+def test_retry_after_is_respected_and_too_long_is_an_error(registry: RegistryServer, image: str, connect: Any) -> None:
+    pauses: list[float] = []
+    registry.intercept = failing(1, 429, Retry_After="7")
+    head(connect(pauses=pauses), image)
+    assert pauses == [7.0]
+    registry.intercept = failing(1, 429, Retry_After="3600")
+    with pytest.raises(RegistryBusy) as error:
+        head(connect(pauses=pauses), image)
+    assert error.value.wait == 3600 and "in 3600 s" in (error.value.hint or "")
+    assert registry.host in error.value.message and "/app" in error.value.message
+
+
+@pytest.mark.parametrize(
+    "status, kind",
+    [
+        (401, RegistryDenied),
+        (403, RegistryDenied),
+        (404, RegistryNotFound),
+        (429, RegistryBusy),
+        (500, RegistryFailed),
+        (503, RegistryFailed),
+        (418, RegistryFailed),
+    ],
+)
+def test_a_refusal_names_host_repository_and_what_to_do(
+    registry: RegistryServer, image: str, connect: Any, status: int, kind: type[RegistryError]
+) -> None:
+    registry.intercept = failing(99, status)
+    repository = connect().repositories(Reference.parse(image))[0]
+    with pytest.raises(kind) as error:
+        repository.manifest("1")
+    assert (error.value.registry, error.value.repository) == (registry.host, "app")
+    assert registry.host in error.value.message and "app" in error.value.message
+    assert "any: what[31mever" in error.value.message  # no escape sequence of a stranger reaches a terminal
+    assert error.value.hint or status == 418
+
+
+def test_no_connection_says_why(connect: Any, registry: RegistryServer) -> None:
+    with pytest.raises(RegistryUnreachable, match=r"cannot reach registry 127.0.0.1:1 for .*/app: connection refused"):
+        head(connect(), "127.0.0.1:1/app")
+    registry.intercept = lambda request: request.cut() or True  # type: ignore[func-returns-value]
+    with pytest.raises(RegistryUnreachable, match="the connection was cut off"):
+        head(connect(), f"{registry.host}/app")
+
+
+def test_a_password_never_follows_a_redirect_to_another_host(
+    registry: RegistryServer, second: RegistryServer, image: str, connect: Any, tmp_path: Path
+) -> None:
+    registry.user = ("me", "pa55")
+    second.put_image("app", "1", [])
+    second.blobs, second.repositories = registry.blobs, registry.repositories
+
+    def away(request: Request) -> bool:
+        if "/blobs/" not in request.path:
+            return False
+        assert request.headers["Authorization"]
+        request.reply(307, Location=f"http://{second.host}{request.path}")
+        return True
+
+    registry.intercept = away
+    registries = connect(logged_in(tmp_path, registry.host))
+    repository = registries.repositories(Reference.parse(image))[0]
+    digest = next(iter(registry.blobs))
+    with repository.open_blob(digest, 0) as (_, answer):
+        assert answer.read(1 << 20, "blob") == registry.blobs[digest]
+    assert second.requests and not any("pa55" in str(headers) for _, _, headers in second.requests)
+    assert not any(headers["Authorization"] for _, _, headers in second.requests)
+
+
+def test_a_realm_of_another_host_gets_no_password_over_plain_http(
+    registry: RegistryServer, second: RegistryServer, image: str, connect: Any, tmp_path: Path
+) -> None:
+    registry.user, registry.realm = ("me", "pa55"), f"http://{second.host}/token"
+    second.intercept = lambda request: request.reply(200, b'{"token": "good"}') or True  # type: ignore[func-returns-value]
+    assert head(connect(logged_in(tmp_path, registry.host)), image).size
+    assert len(second.seen("/token")) == 1
+    assert not any(headers["Authorization"] or "me" in path for _, path, headers in second.requests)
+
+
+@pytest.mark.parametrize("location", ["", "ftp://x/y", "file:///etc/passwd", "http://user:pw@127.0.0.1:1/"])
+def test_redirects_to_nowhere_are_refused(registry: RegistryServer, image: str, connect: Any, location: str) -> None:
+    def away(request: Request) -> bool:
+        if "/manifests/" in request.path:
+            request.reply(302, Location=location)
+        return "/manifests/" in request.path
+
+    registry.intercept = away
+    with pytest.raises(RegistryFailed, match="which is refused"):
+        head(connect(), image)
+    registry.intercept = lambda request: "/manifests/" in request.path and not request.reply(302, Location=request.path)
+    with pytest.raises(RegistryFailed, match="in a circle"):
+        head(connect(), image)
+
+
+def test_a_missing_helper_means_that_nobody_is_asked(
+    registry: RegistryServer, image: str, connect: Any, tmp_path: Path
+) -> None:
+    registry.user = ("me", "pa55")
+    (tmp_path / "config.json").write_text('{"credsStore": "missing"}')
+    with pytest.raises(CredentialsFailed, match="executable file not found"):
+        head(connect({"DOCKER_CONFIG": str(tmp_path), "PATH": "/nowhere"}), image)
+    # It was asked how to log in, and that is all.
+    assert [path for _, path, _ in registry.requests] == ["/v2/"]
+
+
+def test_documents_are_bounded(registry: RegistryServer, image: str, connect: Any) -> None:
+    def endless(request: Request) -> bool:
+        if "/manifests/" not in request.path:
+            return False
+        request.send_response(200)
+        request.send_header("Connection", "close")
+        request.end_headers()
+        for _ in range(100):
+            request.wfile.write(bytes(1 << 20))
+        return True
+
+    registry.intercept = endless
+    repository = connect().repositories(Reference.parse(image))[0]
+    with pytest.raises(LimitExceeded, match=r"more than the \d+ bytes"):
+        repository.manifest("1")
+
+
+# --- TLS ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def secure(authority: trustme.CA, layer: Any) -> Iterator[RegistryServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with RegistryServer(tls=context) as server:
+        server.put_image("app", "1", [layer(a=b"a")])
+        yield server
+
+
+def trust(etc: Path, host: str, authority: trustme.CA) -> Path:
+    directory = etc / "docker/certs.d" / host
+    directory.mkdir(parents=True)
+    authority.cert_pem.write_to_path(str(directory / "ca.crt"))
+    return directory
+
+
+def test_tls_with_an_authority_of_certs_d(
+    secure: RegistryServer, authority: trustme.CA, connect: Any, tmp_path: Path
+) -> None:
+    trust(tmp_path / "etc", secure.host, authority)
+    assert head(connect(), f"{secure.host}/app:1").size
+
+
+def test_a_wrong_certificate_is_an_error_and_never_plain_http(
+    secure: RegistryServer, connect: Any, tmp_path: Path
+) -> None:
+    trust(tmp_path / "etc", secure.host, trustme.CA())
+    with pytest.raises(RegistryUnreachable, match="its certificate is not trusted") as error:
+        head(connect(), f"{secure.host}/app:1")
+    assert "certs.d" in (error.value.hint or "")
+    assert secure.requests == []
+
+
+def test_a_server_that_fell_back_to_http_is_not_spoken_to(
+    registry: RegistryServer, image: str, connect: Any, tmp_path: Path, authority: trustme.CA
+) -> None:
+    trust(tmp_path / "etc", registry.host, authority)
+    with pytest.raises(RegistryUnreachable, match="TLS failed"):
+        head(connect(logged_in(tmp_path, registry.host)), image)
+    assert registry.requests == []
+
+
+def test_loopback_may_have_any_certificate(secure: RegistryServer, connect: Any) -> None:
+    assert head(connect(), f"{secure.host}/app:1").size
+
+
+def test_a_redirect_from_https_to_http_is_refused(
+    secure: RegistryServer, registry: RegistryServer, connect: Any
+) -> None:
+    secure.intercept = lambda request: (
+        "/manifests/" in request.path and not request.reply(307, Location=f"http://{registry.host}{request.path}")
+    )
+    with pytest.raises(RegistryFailed, match="which is refused"):
+        head(connect(), f"{secure.host}/app:1")
+    assert registry.requests == []
+
+
+def test_a_client_certificate_is_shown(authority: trustme.CA, connect: Any, tmp_path: Path, layer: Any) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    with RegistryServer(tls=context) as server:
+        server.put_image("app", "1", [layer(a=b"a")])
+        directory = trust(tmp_path / "etc", server.host, authority)
+        with pytest.raises(RegistryUnreachable):
+            head(connect(), f"{server.host}/app:1")
+        mine = authority.issue_cert("me@example.test")
+        mine.cert_chain_pems[0].write_to_path(str(directory / "client.cert"))
+        mine.private_key_pem.write_to_path(str(directory / "client.key"))
+        assert head(connect(), f"{server.host}/app:1").size
+
+
+def test_the_first_place_that_works_is_taken(
+    registry: RegistryServer, second: RegistryServer, image: str, connect: Any, tmp_path: Path
+) -> None:
+    conf = tmp_path / "registries.conf"
+    mirrors = "".join(f'[[registry.mirror]]\nlocation = "{host}"\n' for host in ("127.0.0.1:1", second.host))
+    conf.write_text(f'[[registry]]\nlocation = "{registry.host}"\n{mirrors}')
+    registries = connect({"CONTAINERS_REGISTRIES_CONF": str(conf)})
+    repositories = registries.repositories(Reference.parse(image))
+    assert [each.endpoint.host for each in repositories] == ["127.0.0.1:1", second.host, registry.host]
+    place, _ = first(repositories, lambda each: each.head("1"))
+    assert place.endpoint.host == registry.host and second.seen("HEAD /v2/app/manifests/1")
+
+
+def test_headers_for_registries_are_sent(registry: RegistryServer, image: str, connect: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"HttpHeaders": {"X-Meta-Team": "a"}}')
+    head(connect({"DOCKER_CONFIG": str(tmp_path)}), image)
+    assert registry.seen("/manifests/")[0][2]["X-Meta-Team"] == "a"
