@@ -111,7 +111,8 @@ def read(directory: str | PathLike[str]) -> ContainerState:
 def alive(directory: str | PathLike[str]) -> bool:
     """Whether a supervisor holds the lock."""
     try:
-        descriptor = os.open(os.path.join(os.fspath(directory), "lock"), os.O_RDWR | os.O_CLOEXEC)
+        # Not for writing: the end of that is told to whoever watches the directory, and asks again.
+        descriptor = os.open(os.path.join(os.fspath(directory), "lock"), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:

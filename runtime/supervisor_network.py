@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from runtime.networks import Endpoint, Networks
     from runtime.resolver import Resolver
 
+_MOST = 1 << 20
+"""Bytes of /etc/hosts that are taken from another container."""
+
 
 class Wiring:
     """The endpoints of one run of the container."""
@@ -74,8 +77,7 @@ class Wiring:
         spec = config["spec"]
         network: str = spec["namespaces"]["network"]
         if network.startswith("/"):
-            root = f"/proc/{network.split('/')[2]}/root"
-            return _read(f"{root}/etc/hosts"), _read(f"{root}/etc/resolv.conf")
+            return _shared(network.split("/")[2])
         gateway = self._endpoints[0].gateway if self._endpoints else ""
         extra = names.extra_hosts([(name, ip) for name, ip in config["hosts"]], gateway)
         host = _read("/etc/resolv.conf")
@@ -94,6 +96,25 @@ class Wiring:
         open_ = any(not endpoint.internal for endpoint in self._endpoints)
         self._upstream = names.upstream_servers(host, servers) if open_ else ()
         return hosts, names.embedded_resolv_conf(host, search=search, options=options)
+
+
+def _shared(pid: str) -> tuple[str, str]:
+    """The two files of the container that the process *pid* is in, which may have put anything in their place."""
+    import os
+
+    from runtime import targets
+
+    texts = []
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
+    try:
+        for path in ("etc/hosts", "etc/resolv.conf"):
+            try:
+                texts.append(targets.read(root, path, _MOST))
+            except OSError:
+                texts.append("")
+    finally:
+        os.close(root)
+    return texts[0], texts[1]
 
 
 def _read(path: str) -> str:

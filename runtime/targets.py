@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from stat import S_ISREG
 
 from runtime.linux.files import PROC_SUPER_MAGIC, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, fs_type, openat2
 
@@ -34,6 +35,19 @@ class Made:
 def find(root: int, path: str, flags: int = os.O_PATH, *, magic_links: bool = False) -> int:
     """Open *path* as a process whose root is *root* would. Raises OSError (ENOENT, ELOOP, ENOTDIR, ...)."""
     return openat2(root, path, flags, 0, RESOLVE_IN_ROOT | (0 if magic_links else RESOLVE_NO_MAGICLINKS))
+
+
+def read(root: int, path: str, most: int) -> str:
+    """The text of the file *path* in *root*, which decides what the path is: nothing but a plain file is waited for or
+    read, and no more than *most* bytes. Raises OSError (EINVAL: not a plain file of at most *most* bytes)."""
+    fd = find(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        status = os.fstat(fd)
+        if not S_ISREG(status.st_mode) or status.st_size > most:
+            raise OSError(errno.EINVAL, f"not a plain file of at most {most} bytes", path)
+        return os.read(fd, most).decode("utf-8", "surrogateescape")
+    finally:
+        os.close(fd)
 
 
 def locate(root: int, path: str, *, directory: bool, made: Made | None = None) -> int:

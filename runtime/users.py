@@ -6,8 +6,7 @@ since the image decides what they are (CVE-2024-9676, CVE-2026-47262).
 
 from __future__ import annotations
 
-import os
-import stat
+import errno
 
 from runtime import targets
 from runtime.errors import UserNotFound
@@ -102,15 +101,9 @@ def _records(text: str, width: int) -> list[list[str]]:
 def _read(root: int, path: str, *, needed: bool) -> str:
     """The file's text; "" when it is absent and not *needed* to tell who the user is."""
     try:
-        fd = targets.find(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
+        return targets.read(root, path, MAX_FILE)
+    except OSError as err:
+        if needed and err.errno == errno.EINVAL:
+            text = f"{path} in the image is not a plain file of at most {MAX_FILE >> 20} MiB"
+            raise UserNotFound(text) from err
         return ""
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE:
-            if needed:
-                raise UserNotFound(f"{path} in the image is not a plain file of at most {MAX_FILE >> 20} MiB")
-            return ""
-        return os.read(fd, MAX_FILE).decode("utf-8", "surrogateescape")
-    finally:
-        os.close(fd)

@@ -104,13 +104,15 @@ def lacks_network(request: ContainerRequest) -> bool:
 
 
 def resolve(request: ContainerRequest, image: ContainerConfig) -> Definition:
-    """What `request` comes to on an image. Raises InvalidInput when there is no command. Pure."""
+    """What `request` comes to on an image. Raises InvalidInput when there is no command, or two options contradict each
+    other. Pure."""
     entrypoint = image.entrypoint or () if request.entrypoint is None else request.entrypoint
     # a new entrypoint makes the image's CMD meaningless, so docker drops it
     command = request.command or (() if request.entrypoint is not None else image.cmd or ())
     argv = (*entrypoint, *command)
     if not argv:
         raise InvalidInput("no command specified", hint="the image has no CMD: give a command after the image's name")
+    _check_shared(request)
     health = _health(request.health, image)
     return Definition(
         request=request,
@@ -164,6 +166,23 @@ def _check_networks(engine: Engine, request: ContainerRequest) -> None:
             engine.store.containers.get(name.removeprefix("container:"))
         elif name not in ("host", "none", "bridge"):
             engine.networks.get(name)
+
+
+def _check_shared(request: ContainerRequest) -> None:
+    """Raises InvalidInput, in docker's words, for what the owner of a shared network has decided already."""
+    network = request.network
+    if not any(each.network.startswith("container:") for each in network.attachments):
+        return
+    for asked, what in (
+        (request.hostname, "hostname and the network mode"),
+        (network.dns, "dns and the network mode"),
+        (network.extra_hosts, "custom host-to-IP mapping and the network mode"),
+        (any(each.mac for each in network.attachments), "mac-address and the network mode"),
+        (network.ports or network.publish_all, "port publishing and the container type network mode"),
+        (network.expose, "port exposing and the container type network mode"),
+    ):
+        if asked:
+            raise InvalidInput(f"conflicting options: {what}")
 
 
 def _mounts(
@@ -249,6 +268,26 @@ def listed(engine: Engine) -> tuple[Container, ...]:
 def definition(container: Container) -> Definition:
     """What a container was made to be. Raises StoreCorrupt."""
     return codec.from_plain(Definition, json.loads(container.config))
+
+
+def hostname(engine: Engine, container: Container) -> tuple[str, str]:
+    """(hostname, domainname) of a container: those of the container whose network it shares, the host's if it has the
+    host's network or names, the start of its id if nothing was asked for. Raises ContainerNotFound."""
+    import os
+
+    seen: set[str] = set()
+    while True:
+        seen.add(container.id)
+        request = definition(container).request
+        network = request.network.attachments[0].network if request.network.attachments else ""
+        if not network.startswith("container:"):
+            break
+        container = find(engine, network.removeprefix("container:"))
+        if container.id in seen:  # a renaming made two of them name each other
+            break
+    if not request.hostname and (network == "host" or request.security.uts == "host"):
+        return os.uname().nodename, request.domainname
+    return request.hostname or container.id[:12], request.domainname
 
 
 def directory(engine: Engine, container: Container) -> Path:

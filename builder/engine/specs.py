@@ -96,14 +96,14 @@ def _spec(engine: Engine, container: Container, definition: Definition, console_
         spec = replace(spec, seccomp="default" if seccomp in ("builtin", "default") else seccomp)
     if _option(security.options, "systempaths") == "unconfined":
         spec = replace(spec, masked_paths=(), readonly_paths=())
-    hostname = request.hostname or (os.uname().nodename if spec.namespaces.uts == "host" else container.id[:12])
+    hostname, domainname = containers.hostname(engine, container)
     env = spec.process.env
     if not any(each.startswith("HOSTNAME=") for each in env):
         spec = replace(spec, process=replace(spec.process, env=(*env, f"HOSTNAME={hostname}")))
     return replace(
         spec,
         hostname=hostname,
-        domainname=request.domainname,
+        domainname=domainname,
         mounts=mounts,
         resources=_resources(limits),
         devices=tuple(_device(device) for device in limits.devices),
@@ -225,8 +225,6 @@ def _endpoints(engine: Engine, container: Container, definition: Definition) -> 
 
     attachments = definition.request.network.attachments or (Attachment("bridge"),)
     if attachments[0].network in ("host", "none") or attachments[0].network.startswith("container:"):
-        if definition.request.network.ports and attachments[0].network.startswith("container:"):
-            raise InvalidInput("conflicting options: port publishing and the container type network mode")
         return ()
     ports = _ports(definition)
     return tuple(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.engine import containers, images, lifecycle, rootfs
 from builder.engine.options.mounts import MountType
+from builder.errors import ContainerNotFound
 
 if TYPE_CHECKING:
     from builder.engine.containers import Definition, MountPoint
@@ -86,7 +87,7 @@ def container(engine: Engine, found: Container, *, size: bool = False) -> Json:
             "Name": "overlay2",
         },
         "Mounts": [_mount(mount) for mount in definition.mounts if mount.request.type is not MountType.TMPFS],
-        "Config": _config(found, definition),
+        "Config": _config(found, definition, _hostname(engine, found)),
         "NetworkSettings": _networks(engine, found, definition),
     }
     if size:
@@ -123,11 +124,18 @@ def _state(state: ContainerState) -> Json:
     return document
 
 
-def _config(found: Container, definition: Definition) -> Json:
+def _hostname(engine: Engine, found: Container) -> tuple[str, str]:
+    try:
+        return containers.hostname(engine, found)
+    except ContainerNotFound:  # the one whose network it shared
+        return found.id[:12], ""
+
+
+def _config(found: Container, definition: Definition, hostname: tuple[str, str]) -> Json:
     request = definition.request
     document: Json = {
-        "Hostname": request.hostname or found.id[:12],
-        "Domainname": request.domainname,
+        "Hostname": hostname[0],
+        "Domainname": hostname[1],
         "User": definition.user,
         "AttachStdin": "stdin" in request.attach,
         "AttachStdout": "stdout" in request.attach,

@@ -184,6 +184,39 @@ def test_networks_none_host_and_bridge(busybox_store: Lamina) -> None:
     assert bridged == "eth0 lo\n1"
 
 
+def test_a_shared_network_brings_its_owners_names(busybox_store: Lamina, name: str) -> None:
+    names = ("--hostname", "owner", "--domainname", "example.org", "--add-host", "db:10.9.8.7", "--dns", "10.1.1.1")
+    busybox_store("run", "-d", "--name", name, *names, "busybox", "sleep", "1000")
+    script = "hostname; echo $HOSTNAME; cat /proc/sys/kernel/domainname /etc/hosts /etc/resolv.conf"
+    told = busybox_store.text("exec", name, "sh", "-c", script)
+    assert busybox_store.text("run", "--rm", "--network", f"container:{name}", "busybox", "sh", "-c", script) == told
+    assert told.startswith("owner\nowner\nexample.org\n") and "10.9.8.7\tdb" in told and "10.1.1.1" in told
+    busybox_store("create", "--name", f"{name}-2", "--network", f"container:{name}", "busybox")
+    assert busybox_store.text("inspect", "-f", "{{.Config.Hostname}}", f"{name}-2") == "owner"
+    busybox_store("rm", f"{name}-2")
+
+
+def test_a_shared_networks_owner_leads_to_no_file_of_the_host(busybox_store: Lamina, name: str, tmp_path: Path) -> None:
+    # /etc of the image is a link: nothing is mounted on it, so the container may put another directory there
+    (tmp_path / "secret").write_text("of the host")
+    (tmp_path / "root" / "real").mkdir(parents=True)
+    (tmp_path / "root" / "etc").symlink_to("real")
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY --from=busybox /bin /bin\nCOPY root /\n")
+    busybox_store("build", "-q", "-t", "bare", tmp_path)
+    busybox_store("run", "-d", "--name", name, "bare", "sleep", "1000")
+    swap = f"rm /etc && mkdir /etc && ln -s {tmp_path}/secret /etc/hosts && mkfifo /etc/resolv.conf"
+    busybox_store("exec", name, "sh", "-c", swap)
+    joined = ("run", "--rm", "--network", f"container:{name}", "busybox", "cat", "/etc/hosts", "/etc/resolv.conf")
+    assert busybox_store.text(*joined) == ""
+    busybox_store("rm", "-f", name)
+    busybox_store("rmi", "bare")
+
+
+def test_the_hosts_network_brings_the_hosts_name(busybox_store: Lamina) -> None:
+    hosts = busybox_store.text("run", "--rm", "--network", "host", "busybox", "hostname")
+    assert hosts == socket.gethostname()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
