@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.cli.flags import UsageError, closest
+from builder.cli.warnings import cited
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli
@@ -117,7 +118,7 @@ def check_text(report: Report, source: Source) -> Iterator[str]:
         yield ""
         yield f"WARNING: {one.rule.name}" + (f" - {one.rule.url}" if one.rule.url else "")
         yield one.detail
-        yield source.citation(one.span)
+        yield cited(source, one.span)
 
 
 def outline_text(found: Outline) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from builder.pipeline.progress import BuildWarning
+    from parser.source import Source, Span
 
 _YELLOW, _OFF = "\x1b[33m", "\x1b[0m"
 
@@ -34,5 +35,13 @@ def shown(warnings: Sequence[BuildWarning], *, color: bool, dockerfile: Path | N
         if source is not None and warning.line:
             from parser.source import Span
 
-            yield source.citation(Span.lines(warning.line, max(warning.line, warning.last)))
+            yield cited(source, Span.lines(warning.line, max(warning.line, warning.last)))
         yield ""
+
+
+def cited(source: Source, span: Span) -> str:
+    """The lines that a warning is about, below the file's name and their number, as docker shows them."""
+    rule = "-" * 20
+    # Several lines say enough by themselves: docker puts fewer around them.
+    excerpt = source.excerpt(span, context=2 if span.start.line == span.end.line else 1)
+    return f"{source.name}:{span.start.line}\n{rule}\n{excerpt}\n{rule}"
