@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from builder.oci.digests import Digest
     from builder.oci.references import Reference
     from builder.pipeline.assemble import Fetch
+    from builder.pipeline.executor import Executor
     from builder.pipeline.lookup import StepState
     from builder.pipeline.plan import Plan
+    from builder.pipeline.progress import BuildWarning
     from builder.pipeline.replay import Replay
     from builder.pipeline.steps import StepSpec
     from builder.store import Store
@@ -82,6 +84,7 @@ def _build(
         for warning in err.warnings:
             emit(warning)
         raise
+    started = store.clock()
     with _recorded(request, made.target, store) as ended:
         steps = tuple((step.number, step.name) for step in made.steps)
         emit(progress.BuildStarted(ended.build, clock(), made.target, steps))
@@ -91,13 +94,16 @@ def _build(
             made, request, store, launcher, sources=sources, build=ended.build, clock=clock, emit=emit
         ) as executor:
             layers = executor.run()
+        found = _findings(made, executor, store, since=started)
+        for warning in found:
+            emit(warning)
         config, layers = _finished(made, request, store, layers)
         image = ended.image = store.images.put(config, layers)
         replay.remember(request, store, made, executor.states(), image)
         store.images.tag_all(references, image)
     tags = tuple(reference.familiar() for reference in references)
     emit(progress.BuildDone(clock(), image, tags))
-    warnings = tuple(warning.short for warning in made.warnings)
+    warnings = tuple(warning.short for warning in (*made.warnings, *found))
     return BuildResult(image, ended.build, tags, executor.cached, executor.ran, warnings, _origins(made))
 
 
@@ -147,6 +153,15 @@ def _recorded(request: BuildRequest, target: str, store: Store) -> Iterator[_End
         store.records.finish_build(ended.build, status, error=str(err) or type(err).__name__)
         raise
     store.records.finish_build(ended.build, "done", image=ended.image)
+
+
+def _findings(made: Plan, executor: Executor, store: Store, *, since: int) -> tuple[BuildWarning, ...]:
+    """What can be said of the layers that this build made; a build that found all in the cache pays nothing."""
+    if not executor.ran:
+        return ()
+    from builder.pipeline.findings import repeated
+
+    return tuple(repeated(made, executor.states(), store, since=since))
 
 
 def bases(request: BuildRequest, store: Store) -> tuple[tuple[str, Digest], ...]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -130,6 +131,9 @@ def place(part: Part, target: Target, parts: tuple[str, ...], earlier: Earlier |
         raise translated or BuildError(f"cannot write /{'/'.join(parts)}: {err.strerror}") from err
 
 
+_TAKING = threading.Lock()
+
+
 class _Placing:
     """One part on its way."""
 
@@ -141,6 +145,7 @@ class _Placing:
         self.parts = parts
         self.earlier = earlier
         self.spool = -1
+        self.spooled_in = ""
         self.moved: set[str] = set()
         self.batches: list[bulkcopy.Batch] = []
         self.entries: list[Entry] = []
@@ -149,8 +154,12 @@ class _Placing:
 
     def run(self) -> None:
         part, target = self.part, self.target
-        if part.spool is not None:
-            self.spool = os.open(part.spool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Two equal COPY steps share a selection: the first moves the spooled files, the other reads them again.
+        with _TAKING:
+            spool, part.spool = part.spool, None
+        self.spooled_in = spool or ""
+        if spool is not None:
+            self.spool = os.open(spool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for block in part.blocks:
                 self.block(block)
@@ -183,7 +192,7 @@ class _Placing:
             if self.spool >= 0 and self.part.shape is Shape.CONTENTS and where and target.lookup(path) is None:
                 # The whole spool becomes the destination: one rename for all files.
                 target.directory(where)
-                os.rename(self.part.spool or "", path, dst_dir_fd=target.write)
+                os.rename(self.spooled_in, path, dst_dir_fd=target.write)
                 self.moved.add("")
                 self.finish_directory(path, self.target.owner or (0, 0), 0o755, ())
                 return True
@@ -248,7 +257,7 @@ class _Placing:
                     self.make_room(path, name, fd)
                 if entry.detail:
                     self.links.append((_join(path, name), _join(self.base, entry.detail)))
-                elif entry.name in block.spooled:
+                elif self.spool >= 0 and entry.name in block.spooled:
                     os.rename(_join(block.rel, entry.name), name, src_dir_fd=self.spool, dst_dir_fd=fd)
                 elif earlier >= 0 and self.link_earlier(block, entry, digest, name, earlier, fd):
                     tally.linked += 1

@@ -234,3 +234,37 @@ def test_two_builds_of_the_same_thing_at_once_give_one_image(busybox: Lamina, tm
     assert [build.returncode for build in builds] == [0, 0, 0] and len(printed) == 1
     assert len(set(busybox.text("images", "-q", "same").splitlines())) == 1
     busybox("fsck")
+
+
+def test_a_layer_that_repeats_files_is_told_once_with_what_to_do(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(
+        tmp_path / "p", "FROM busybox\nCOPY d /app\nRUN chown -R 7:8 /app && chmod 600 /app/big\nRUN chown 1 /app/0\n"
+    )
+    (directory / "d").mkdir()
+    with open(directory / "d" / "big", "wb") as file:
+        file.truncate(20_000_000)
+    for number in range(10):
+        (directory / "d" / str(number)).write_bytes(b"x" * 1000)
+    told = busybox("build", "-t", "rep", directory).stderr.decode()
+    message = "this layer repeats 20MB of the layer of line 2, only mode and owner differ: use COPY --chmod --chown in"
+    assert f"RepeatedFiles: {message} line 2 (line 3)" in told and told.count("RepeatedFiles") == 1
+    assert "RepeatedFiles" not in busybox("build", "-t", "rep", directory).stderr.decode()
+    fixed = "FROM busybox\nCOPY --chown=7:8 --chmod=600 d /app\n"
+    assert "RepeatedFiles" not in busybox("build", project(directory, fixed)).stderr.decode()
+
+
+def test_the_same_files_can_be_copied_twice(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(
+        tmp_path / "p",
+        "FROM busybox AS one\nCOPY d /app\nRUN rm /app/7\nCOPY d /app\nFROM busybox AS two\nCOPY d /app\n"
+        "FROM one\nCOPY --from=two /app /two\n",
+    )
+    (directory / "d").mkdir()
+    for number in range(700):  # so many that they are copied by the same read that digests them
+        (directory / "d" / str(number)).write_text(str(number))
+    busybox("build", "-q", "-t", "twice", "-o", "type=docker", "-o", tmp_path / "out", directory)
+    for place in ("app", "two"):
+        assert {one.name: one.read_text() for one in (tmp_path / "out" / place).iterdir()} == {
+            str(number): str(number) for number in range(700)
+        }
+    busybox("fsck", "--full")
