@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from builder.pipeline.progress import Emit
     from builder.pipeline.request import BuildRequest, BuildResult, Forecast
     from builder.transfer.registry.progress import Emit as PullEmit
+    from builder.pipeline.schedule import Cancel
     from runtime.spec import Resources
 
 
@@ -88,6 +89,11 @@ def build(
     Raises what `problems` names, KeyboardInterrupt, OSError.
     """
     from builder.engine.registries import puller
+    cancel: Cancel | None = None,
+    keep: bool = False,
+) -> Built:
+    """Build, tag, and write the outputs; *cancel* stops it. *keep* an image that no output wants in the store: its
+    caller forgets it. Raises what `problems` names, KeyboardInterrupt, OSError."""
     from builder.pipeline import build as pipeline
 
     with ExitStack() as undo:
@@ -98,17 +104,21 @@ def build(
 
         fetch = puller(engine, wish.environment, pulling)
         if not wish.outputs:
-            result = pipeline.build(request, engine.store, engine.launcher, clock=clock, emit=emit, fetch=fetch)
+            result = pipeline.build(
+                request, engine.store, engine.launcher, clock=clock, emit=emit, fetch=fetch, cancel=cancel
+            )
             return Built(result, names=result.tags)
         from builder.engine import outputs
         from builder.oci.digests import Digest
 
         listener, started = outputs.Listener(emit), engine.store.clock()
-        result = pipeline.build(request, engine.store, engine.launcher, clock=clock, emit=listener, fetch=fetch)
+        result = pipeline.build(
+            request, engine.store, engine.launcher, clock=clock, emit=listener, fetch=fetch, cancel=cancel
+        )
         descriptor = outputs.export(engine, wish.outputs, result.image_id, listener, (wish.cwd, stdout))
         stored = any(output.stored for output in wish.outputs)
         image = Digest(result.image_id)
-        if not stored and engine.store.images.get(image).created >= started:
+        if not stored and not keep and engine.store.images.get(image).created >= started:
             engine.store.images.forget_unnamed(image)
         listener.finish(stored=stored)
         return Built(result, descriptor, _names(wish))

@@ -6,6 +6,7 @@ that commands which run nothing start no process.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ class Engine:
         self.root = root
         self.clock = clock
         self._launcher: Launcher | None = None
+        self._guard = threading.Lock()
         self._prepared: Prepared | None = None
 
     @classmethod
@@ -53,12 +55,13 @@ class Engine:
         self.store.close()
 
     def launcher(self) -> Launcher:
-        """The launcher, made at the first call."""
-        if self._launcher is None:
-            from runtime.container import Launcher
+        """The launcher, made at the first call, of whichever thread."""
+        with self._guard:
+            if self._launcher is None:
+                from runtime.container import Launcher
 
-            self._launcher = Launcher()
-        return self._launcher
+                self._launcher = Launcher()
+            return self._launcher
 
     def prepare_supervisor(self, *, networks: bool) -> None:
         """A container will be started: its supervisor loads what it needs, `networks` too, while we get on."""

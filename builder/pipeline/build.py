@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from builder.pipeline.plan import Plan
     from builder.pipeline.progress import BuildWarning
     from builder.pipeline.replay import Replay
+    from builder.pipeline.schedule import Cancel
     from builder.pipeline.steps import StepSpec
     from builder.store import Store
     from builder.store.snapshots import LayerID
@@ -42,6 +43,7 @@ def build(
     clock: Callable[[], float],
     emit: Emit = silent,
     fetch: Fetch | None = None,
+    cancel: Cancel | None = None,
 ) -> BuildResult:
     """Build *request* into *store* and return what was made.
 
@@ -52,7 +54,8 @@ def build(
     owns the launcher and closes it. *clock* gives unix seconds.
 
     Raises DockerfileError (text, words, unknown stage), StepFailed (a step, with its exit code), ImageNotFound, other
-    EngineErrors, and KeyboardInterrupt after everything has been stopped and recorded.
+    EngineErrors, and KeyboardInterrupt after everything has been stopped and recorded. With *cancel*, which several
+    builds may share, StepCancelled when it is set.
     """
     from builder.oci.references import Reference
 
@@ -61,7 +64,7 @@ def build(
         known = replay.recall(request, store, sources)
         if known is not None:
             return _again(known, request, references, store, clock=clock, emit=emit)
-        return _build(request, references, store, launcher, sources, clock=clock, emit=emit, fetch=fetch)
+        return _build(request, references, store, launcher, sources, clock=clock, emit=emit, fetch=fetch, cancel=cancel)
 
 
 def _build(
@@ -74,6 +77,7 @@ def _build(
     clock: Callable[[], float],
     emit: Emit,
     fetch: Fetch | None,
+    cancel: Cancel | None,
 ) -> BuildResult:
     from builder.pipeline.assemble import planned
     from builder.pipeline.executor import Executor
@@ -91,9 +95,11 @@ def _build(
         for warning in made.warnings:
             emit(warning)
         with Executor(
-            made, request, store, launcher, sources=sources, build=ended.build, clock=clock, emit=emit
+            made, request, store, launcher, sources=sources, build=ended.build, clock=clock, emit=emit, cancel=cancel
         ) as executor:
             layers = executor.run()
+        if cancel is not None:
+            cancel.check()
         found = _findings(made, executor, store, since=started)
         for warning in found:
             emit(warning)
@@ -149,10 +155,16 @@ def _recorded(request: BuildRequest, target: str, store: Store) -> Iterator[_End
     try:
         yield ended
     except BaseException as err:
-        status = "cancelled" if isinstance(err, KeyboardInterrupt) else "failed"
+        status = "cancelled" if _is_cancelled(err) else "failed"
         store.records.finish_build(ended.build, status, error=str(err) or type(err).__name__)
         raise
     store.records.finish_build(ended.build, "done", image=ended.image)
+
+
+def _is_cancelled(err: BaseException) -> bool:
+    from builder.pipeline.schedule import StepCancelled
+
+    return isinstance(err, KeyboardInterrupt | StepCancelled)
 
 
 def _findings(made: Plan, executor: Executor, store: Store, *, since: int) -> tuple[BuildWarning, ...]:

@@ -54,7 +54,9 @@ class Executor:
         build: str,
         clock: Callable[[], float],
         emit: Emit,
+        cancel: Cancel | None = None,
     ) -> None:
+        """*cancel*: what stops this plan together with others; the caller's."""
         self.plan = plan
         self.request = request
         self.store = store
@@ -70,7 +72,8 @@ class Executor:
         self._hashing: dict[LayerID, threading.Thread] = {}
         self._failures: list[BaseException] = []
         self._grounded: set[LayerID] = set()
-        self._cancel: Cancel | None = None
+        self._cancel = cancel
+        self._own_cancel = cancel is None
         self._wiring: Wiring | None = None
 
     def __enter__(self) -> Executor:
@@ -79,7 +82,7 @@ class Executor:
     def __exit__(self, *exc: object) -> None:
         for thread in self._hashing.values():
             thread.join()
-        if self._cancel is not None:
+        if self._cancel is not None and self._own_cancel:
             self._cancel.close()
 
     def run(self) -> tuple[LayerID, ...]:
@@ -109,7 +112,8 @@ class Executor:
         from builder.pipeline.wiring import Wiring
 
         self._wiring = Wiring(self.store.networks_dir)
-        self._cancel = Cancel()
+        if self._cancel is None:
+            self._cancel = Cancel()
         needs = {step.number: (*step.inputs, *((step.parent,) if step.parent else ())) for step in missing}
         run_all(
             needs,
@@ -141,6 +145,7 @@ class Executor:
         below = lookup.layers_below(step, self._states)
         assert below is not None
         assert self._cancel is not None
+        self._cancel.check()
         with exclusive(self.store, f"step {state.key}", self._cancel):
             if not step.forced:
                 record = self.store.buildcache.lookup(state.key)

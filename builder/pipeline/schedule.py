@@ -52,6 +52,10 @@ class Cancel:
         if poller.poll(seconds * 1000):
             raise StepCancelled
 
+    def check(self) -> None:
+        """Raises StepCancelled when it is set."""
+        self.wait(0)
+
     def close(self) -> None:
         """Give the descriptor back."""
         os.close(self._fd)
