@@ -7,7 +7,8 @@
     │   ├── InvalidDocument       JSON that is not the OCI or docker document it should be
     │   ├── InvalidPlatform
     │   ├── InvalidName           container, volume, network names
-    │   └── InvalidImage          parts of one image contradict each other
+    │   ├── InvalidImage          parts of one image contradict each other
+    │   └── BakeError             a bake file, or what was asked of it, cannot be meant
     ├── NotFound
     │   ├── ImageNotFound         ├── ContainerNotFound
     │   ├── LayerNotFound         ├── BlobNotFound
@@ -128,6 +129,14 @@ class InvalidImage(InvalidInput):
         super().__init__(f"image {image} is not consistent: {reason}", hint="lamina fsck --full shows what is damaged")
         self.image = image
         self.reason = reason
+
+
+class BakeError(InvalidInput):
+    """A bake file, or what was asked of one, cannot be meant; `excerpt` shows the place ("" where there is none)."""
+
+    def __init__(self, message: str, *, excerpt: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.excerpt = excerpt
 
 
 # --- not there -----------------------------------------------------------------------------------------------------

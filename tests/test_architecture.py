@@ -15,7 +15,9 @@ BUILDER_ORDER = ("oci", "store", "transfer", "pipeline", "insight", "engine", "c
 """Inside builder/ each may import only what stands left of it; `builder.errors` stands left of all."""
 
 ONLY_IN = {
-    "lark": ("parser/", "builder/cli/gotemplate"),
+    "lark": ("parser/", "builder/cli/gotemplate", "builder/engine/bake/hcl"),
+    "hcl2": ("builder/engine/bake/hcl",),
+    "yaml": ("builder/engine/bake/compose",),
     "ctypes": ("runtime/linux/",),
     "click": ("builder/cli/",),
     "rich": ("builder/cli/",),

@@ -70,17 +70,32 @@ def _annotated(
 
 
 def write_metadata(cli: Cli, target: Path, built: Built, warnings: Sequence[BuildWarning]) -> None:
-    """--metadata-file: what buildx writes about a build, whole or not at all; warnings when it is told to."""
+    """--metadata-file: what buildx writes about a build, with its warnings when it is told to."""
+    write_document(target, dict(sorted({**metadata(built), **warnings_document(cli, warnings)}.items())))
+
+
+def warnings_document(cli: Cli, warnings: Sequence[BuildWarning]) -> dict[str, object]:
+    """The warnings' part of --metadata-file, empty unless the environment asks for it."""
+    if cli.env.get("BUILDX_METADATA_WARNINGS", "") not in ("1", "t", "T", "true", "True", "TRUE"):
+        return {}
+    return {"buildx.build.warnings": [_warning(one) for one in warnings]}
+
+
+def metadata(built: Built) -> dict[str, object]:
+    """What --metadata-file says about one build."""
     result, described = built.result, built.descriptor
     document: dict[str, object] = {"buildx.build.ref": f"default/default/{result.build_id}"}
-    if cli.env.get("BUILDX_METADATA_WARNINGS", "") in ("1", "t", "T", "true", "True", "TRUE"):
-        document["buildx.build.warnings"] = [_warning(one) for one in warnings]
     document["containerimage.config.digest"] = result.image_id
     if described is not None:
         document["containerimage.descriptor"] = described.to_json()
     document["containerimage.digest"] = result.image_id if described is None else described.digest
     if built.names:
         document["image.name"] = ",".join(built.names)
+    return document
+
+
+def write_document(target: Path, document: object) -> None:
+    """A JSON file that is there whole or not at all."""
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     partial.replace(target)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from builder.cli.flags import UsageError, closest
 from builder.cli.warnings import cited
@@ -56,11 +56,11 @@ def parse(text: str) -> Call:
     return Call(method, as_json, ignore)
 
 
-def run(cli: Cli, asked: BuildWish, call: Call) -> int:
-    """Answer `call`, and give the exit code."""
+def run(cli: Cli, asked: BuildWish, call: Call, *, inline: BinaryIO | None = None) -> int:
+    """Answer `call`, and give the exit code. `inline` is the Dockerfile instead of what stands on stdin."""
     from builder.engine import builds, checks
 
-    stdin = cli.raw_in() if asked.source == "-" or asked.dockerfile == "-" else None
+    stdin = inline or (cli.raw_in() if asked.source == "-" or asked.dockerfile == "-" else None)
     try:
         match call.method:
             case "check":
@@ -76,6 +76,22 @@ def run(cli: Cli, asked: BuildWish, call: Call) -> int:
         _fail(cli, getattr(error, "message", str(error)), excerpt() if callable(excerpt) else excerpt)
         return 1
     return 0
+
+
+def document(asked: BuildWish, call: Call, cli: Cli, *, inline: BinaryIO | None) -> tuple[dict[str, object], int]:
+    """The answer to `call` as bake's document has it, and the exit code."""
+    from builder.engine import builds, checks
+
+    try:
+        if call.method == "check":
+            report, source = checks.check(cli.engine, asked, stdin=inline)
+            code = 1 if report.reason or (report.findings and not call.ignore_status) else 0
+            return check_document(report, source), code
+        if call.method == "outline":
+            return outline_document(*checks.outline(cli.engine, asked, stdin=inline)), 0
+        return targets_document(*checks.targets(cli.engine, asked, stdin=inline)), 0
+    except builds.problems() as error:
+        return {"error": getattr(error, "message", None) or str(error)}, 1
 
 
 def _check(cli: Cli, report: Report, source: Source, call: Call) -> int:

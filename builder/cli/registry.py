@@ -86,7 +86,7 @@ _FILES = _entries(
     commit   Create a new image from a container's changes
     """,
 )
-_BUILD = _entries("build", "build Build an image from a Dockerfile")
+_BUILD = _entries("build", "build Build an image from a Dockerfile") | _entries("bake", "bake Build from a file")
 _IMAGES = _entries(
     "images",
     """
@@ -163,10 +163,11 @@ GROUPS: dict[str, Group] = {
         "Build with BuildKit's words",
         {
             "build": COMMANDS["build"],
+            "bake": COMMANDS["bake"],
             "prune": Entry("cache", "prune", "Remove build cache"),
             "du": Entry("cache", "du", "Show the size of the build cache"),
         },
-        {"b": "build"},
+        {"b": "build", "f": "bake"},
     ),
     "cache-mount": Group(
         "Manage the directories of RUN --mount=type=cache",

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from builder.oci.descriptors import Descriptor
     from builder.pipeline.progress import Emit
     from builder.pipeline.request import BuildRequest, BuildResult, Forecast
-    from builder.transfer.registry.progress import Emit as PullEmit
     from builder.pipeline.schedule import Cancel
+    from builder.transfer.registry.progress import Emit as PullEmit
     from runtime.spec import Resources
 
 
@@ -83,17 +83,15 @@ def build(
     emit: Emit,
     stdout: Callable[[bytes], object] | None,
     pulling: PullEmit = str,
-) -> Built:
-    """Build, tag, and write the outputs; images that are missing are pulled, which `pulling` hears of.
-
-    Raises what `problems` names, KeyboardInterrupt, OSError.
-    """
-    from builder.engine.registries import puller
     cancel: Cancel | None = None,
     keep: bool = False,
 ) -> Built:
-    """Build, tag, and write the outputs; *cancel* stops it. *keep* an image that no output wants in the store: its
-    caller forgets it. Raises what `problems` names, KeyboardInterrupt, OSError."""
+    """Build, tag, and write the outputs; images that are missing are pulled, which `pulling` hears of.
+
+    `cancel` stops it. `keep` an image that no output wants in the store: its caller forgets it. Raises what `problems`
+    names, KeyboardInterrupt, OSError.
+    """
+    from builder.engine.registries import puller
     from builder.pipeline import build as pipeline
 
     with ExitStack() as undo:

@@ -274,12 +274,9 @@ def _ssh(cli: Cli, text: str) -> tuple[str, Path]:
 
 def build(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Build, show the progress on stderr, print the id with -q."""
-    from builder.cli.progress import MODES, open_view
     from builder.engine import builds
 
-    mode = values.text("progress") or cli.env.get("BUILDKIT_PROGRESS", "") or "auto"
-    if mode not in MODES:
-        raise UsageError(f"invalid progress mode {mode}; use one of {', '.join(MODES)}")
+    mode = progress_mode(cli, values)
     quiet = values.on("quiet")
     cli.debug = cli.debug or values.on("debug")
     asked = wish(cli, values, arguments)
@@ -289,14 +286,7 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
         call = calls.parse("check" if values.on("check") else values.text("call"))
         if call.method != "build":
             return calls.run(cli, asked, call)
-    # a raw stream of JSON is data for tools, but docker writes it to stderr as all progress
-    view = open_view(
-        "quiet" if quiet else mode,
-        sys.stderr,
-        terminal=cli.terminal_err(),
-        color="NO_COLOR" not in cli.env,
-        lines=_step_lines(cli),
-    )
+    view = progress_view(cli, "quiet" if quiet else mode)
     stdin = cli.raw_in() if asked.source == "-" or asked.dockerfile == "-" else None
     with ExitStack() as undo:
         closing = undo.enter_context(_Closing(cli, view, asked, tell=mode not in ("quiet", "rawjson") and not quiet))
@@ -339,15 +329,34 @@ def _pulling(cli: Cli, mode: str, *, quiet: bool) -> Callable[[Message], object]
     return show
 
 
-def _step_lines(cli: Cli) -> int:
-    text = cli.env.get("BUILDKIT_TTY_LOG_LINES", "")
-    return int(text) if text.isascii() and text.isdigit() else 6
+def progress_mode(cli: Cli, values: Values) -> str:
+    """The mode that --progress or the environment chooses. Raises UsageError."""
+    from builder.cli.progress import MODES
+
+    mode = values.text("progress") or cli.env.get("BUILDKIT_PROGRESS", "") or "auto"
+    if mode not in MODES:
+        raise UsageError(f"invalid progress mode {mode}; use one of {', '.join(MODES)}")
+    return mode
+
+
+def progress_view(cli: Cli, mode: str) -> View:
+    """The view on stderr: a raw stream of JSON is data for tools, but docker writes it there as all progress."""
+    from builder.cli.progress import open_view
+
+    lines = cli.env.get("BUILDKIT_TTY_LOG_LINES", "")
+    return open_view(
+        mode,
+        sys.stderr,
+        terminal=cli.terminal_err(),
+        color="NO_COLOR" not in cli.env,
+        lines=int(lines) if lines.isascii() and lines.isdigit() else 6,
+    )
 
 
 class _Closing:
     """A view that is closed once, then tells the warnings; it remembers which step failed."""
 
-    def __init__(self, cli: Cli, view: View, asked: BuildWish, *, tell: bool) -> None:
+    def __init__(self, cli: Cli, view: View, asked: BuildWish | None, *, tell: bool) -> None:
         self.view = view
         self.failed: tuple[int, str] | None = None
         self._cli = cli
@@ -383,13 +392,15 @@ class _Closing:
         from builder.cli.warnings import shown
 
         cli, asked = self._cli, self._asked
-        dockerfile = cli.cwd / (asked.dockerfile or f"{asked.source}/Dockerfile")
+        dockerfile = None
+        if cli.debug and asked is not None:
+            dockerfile = cli.cwd / (asked.dockerfile or f"{asked.source}/Dockerfile")
         color = cli.terminal_err() and "NO_COLOR" not in cli.env
-        for line in shown(self.warnings, color=color, dockerfile=dockerfile if cli.debug else None):
+        for line in shown(self.warnings, color=color, dockerfile=dockerfile):
             cli.say(line)
 
 
-def _explain(cli: Cli, error: Exception, closing: _Closing) -> None:
+def _explain(cli: Cli, error: Exception, closing: _Closing, *, what: str = "failed to build") -> None:
     """The failing step's last lines, the Dockerfile around it, and what went wrong, as BuildKit ends a build."""
     if closing.failed is not None:
         number, name = closing.failed
@@ -404,7 +415,7 @@ def _explain(cli: Cli, error: Exception, closing: _Closing) -> None:
     message = getattr(error, "message", None) or str(error)
     span = getattr(error, "span", None)
     place = f"dockerfile parse error on line {span.start.line}: " if span is not None and closing.failed is None else ""
-    cli.say(f"ERROR: failed to build: failed to solve: {place}{message}")
+    cli.say(f"ERROR: {what}: failed to solve: {place}{message}")
     hint = getattr(error, "hint", None)
     if hint:
         cli.say(f"hint: {hint}")
