@@ -12,7 +12,7 @@ In reading order:
     cgroups/                limits and accounting, version 1 and 2 behind one interface
     supervised, supervisor* the process that stays with a container, and how commands talk to it; states, restarts,
                             healthcheck, logs, logwriter
-    networks, endpoints, addresses, interfaces, firewall, ports   bridges, addresses, NAT, published ports
+    networks, networkstate, endpoints, addresses, interfaces, firewall, ports   bridges, addresses, NAT, published ports
     names, resolver, dnsmessage   names inside containers; usernet   a plain user's network
     volumes, volumecopy     directories that outlive containers
     linux/, profiles/       system calls, the only place for ctypes; the seccomp profile

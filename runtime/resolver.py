@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runtime.loop import Loop
-    from runtime.networks import Endpoint, Networks
+    from runtime.networks import Networks
+    from runtime.networkstate import Endpoint
 
 _PORT = 53
 _PATIENCE = 3.0  # seconds per server

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runtime.loop import Loop
-    from runtime.networks import Endpoint, Networks
+    from runtime.networks import Networks
+    from runtime.networkstate import Endpoint
     from runtime.resolver import Resolver
 
 _MOST = 1 << 20

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from builder.store.cacheitems import Select
     from builder.store.containers import Container
     from builder.store.images import Listed
-    from runtime.networks import Network
+    from runtime.networkstate import Network
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.store.containers import Container
     from builder.store.images import Image
-    from runtime.networks import Network
+    from runtime.networkstate import Network
     from runtime.states import ContainerState
     from runtime.volumes import Volume
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from builder.store.snapshots import Active
     from parser.mounts import RunMount
     from runtime.container import Exit, Launcher, Running
-    from runtime.networks import Endpoint
+    from runtime.networkstate import Endpoint
     from runtime.spec import Spec
 
 READ_SIZE = 64 << 10

@@ -12,7 +12,8 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtime.networks import Endpoint, Networks
+    from runtime.networks import Networks
+    from runtime.networkstate import Endpoint
 
 HOST = "host"
 NONE = "none"

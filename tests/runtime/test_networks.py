@@ -17,7 +17,8 @@ from runtime.container import Launcher, Running
 from runtime.endpoints import EndpointRequest
 from runtime.errors import NetworkError, NetworkExists, NetworkInUse, NetworkNotFound
 from runtime.linux import nftables, rtnetlink
-from runtime.networks import Network, NetworkRequest, Networks
+from runtime.networks import Networks
+from runtime.networkstate import Network, NetworkRequest
 from runtime.ports import PortMapping
 
 pytestmark = pytest.mark.root

@@ -17,7 +17,8 @@ from runtime import defaults, logs, logwriter, states, supervisor_client
 from runtime.container import Launcher
 from runtime.endpoints import EndpointRequest
 from runtime.errors import CommandNotFound, ContainerError, NotRunning, WrongState
-from runtime.networks import NetworkRequest, Networks
+from runtime.networks import Networks
+from runtime.networkstate import NetworkRequest
 from runtime.ports import PortMapping
 from runtime.spec import Process, Rootfs
 from runtime.states import Status

@@ -18,7 +18,7 @@ def create(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Make a network and print its id."""
     from builder.engine.options.environment import parse_label
     from builder.engine.options.limits import pair
-    from runtime.networks import NetworkRequest
+    from runtime.networkstate import NetworkRequest
 
     for name in ("subnet", "gateway", "ip-range"):
         if len(values.all(name)) > 1:

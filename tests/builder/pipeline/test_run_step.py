@@ -192,3 +192,4 @@ def test_a_missing_program_and_a_missing_user(project: Project) -> None:
     assert "exit code: 126" in project.build('FROM busybox\nRUN ["/etc/passwd"]\n', code=1)
     told = project.build("FROM busybox\nUSER nobody-here\nRUN true\n", code=1)
     assert "unable to find user nobody-here: no matching entries in passwd file" in told
+    assert "Dockerfile:3" in told and "   3 | >>> RUN true" in told
