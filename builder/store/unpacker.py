@@ -103,12 +103,12 @@ class Unpacker:
         try:
             while len(path) > _PATH_STEP:
                 cut = path.rindex(b"/", 0, _PATH_STEP)
-                step = open_inside(fd, path[:cut], _OPEN_DIRECTORY, flags)
+                step = openat2(fd, path[:cut], _OPEN_DIRECTORY, resolve=flags)
                 if fd != self._root:
                     os.close(fd)
                 # Deeper pieces have another root, where a link would mean something else.
                 fd, path, flags = step, path[cut + 1 :], RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
-            return open_inside(fd, path, _OPEN_DIRECTORY, flags)
+            return openat2(fd, path, _OPEN_DIRECTORY, resolve=flags)
         finally:
             if fd != self._root:
                 os.close(fd)
@@ -477,11 +477,6 @@ def remove_tree(parent: int, name: bytes) -> None:
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=parent)
-
-
-def open_inside(root: int, path: bytes, flags: int, resolve: int) -> int:
-    """Open *path* below *root*; races with renames are tried again there."""
-    return openat2(root, path, flags, resolve=resolve)
 
 
 def initial_namespace() -> bool:
