@@ -26,7 +26,7 @@ _PROPAGATION = {"private": mounts.MS_PRIVATE, "slave": mounts.MS_SLAVE, "shared"
 
 NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
-          ("stderr", "/proc/self/fd/2"), ("core", "/proc/kcore"), ("ptmx", "pts/ptmx"))  # fmt: skip
+          ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"))  # fmt: skip
 
 
 class Builder:
@@ -128,6 +128,8 @@ class Builder:
                 self._node(dev, name, stat.S_IFCHR | 0o666, major, minor, f"/dev/{name}")
             for name, target in _LINKS:
                 os.symlink(target, name, dir_fd=dev)
+            if os.path.exists("/proc/kcore"):
+                os.symlink("/proc/kcore", "core", dir_fd=dev)
             for name, mount in self._below_dev():
                 os.mkdir(name, 0o755, dir_fd=dev)
                 self._attach_in(mount, dev, name)

@@ -227,7 +227,8 @@ class _Placing:
     def finish_directory(self, path: str, owner: Owner, mode: int, xattrs: tuple[tuple[str, bytes], ...]) -> None:
         fd = open_directory(self.target.write, path)
         try:
-            if owner != (0, 0):
+            status = os.fstat(fd)
+            if owner != (status.st_uid, status.st_gid):  # it may be the image's own
                 set_owner(fd, *owner)
             os.fchmod(fd, mode)
             set_xattrs(fd, xattrs)

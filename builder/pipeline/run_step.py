@@ -150,8 +150,7 @@ def _spec(
 
     request = around.request
     env = dict(step.env)
-    for name, value in step.proxies:
-        env.setdefault(name, value)
+    env.update(step.proxies)
     mounts: list[Mount] = []
     for position, mount in enumerate(step.mounts):
         mounts.extend(_mounts(mount, position, around, env, undo))

@@ -41,9 +41,10 @@ def is_proxy(name: str) -> bool:
 def proxy_environment(build_args: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The proxy variables that RUN sees for the proxies among *build_args*: each in both cases, sorted by name.
 
-    When both cases are given with different values the one that sorts last (lower case) wins."""
+    When both cases are given with different values the one that sorts last (lower case) wins; an empty one is none. In
+    RUN they win over ENV."""
     chosen = {name.upper(): build_args[name] for name in sorted(build_args) if is_proxy(name)}
-    return tuple(sorted((name, value) for upper, value in chosen.items() for name in (upper, upper.lower())))
+    return tuple(sorted((name, value) for upper, value in chosen.items() for name in (upper, upper.lower()) if value))
 
 
 def platform_args(build: Platform, target: Platform, target_stage: str) -> dict[str, str]:

@@ -179,8 +179,10 @@ def test_contents_merge_and_files_replace_links(bench: Bench) -> None:
     (bench.lower / "out/sub").mkdir(parents=True)
     (bench.lower / "out/sub/old").write_text("old")
     (bench.lower / "out/link").symlink_to("sub/old")
+    os.chown(bench.lower / "out/sub", 33, 34)
     upper = bench.upper()
     bench.write(bench.select("dir", to="/out"), upper)
+    assert (upper / "out/sub").stat().st_uid == 0
     root = open_rootfs(Rootfs((str(upper), str(bench.lower)), readonly=True))
     try:
         assert sorted(os.listdir(root)) == ["out"]

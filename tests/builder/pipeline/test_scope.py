@@ -35,5 +35,5 @@ def test_image_environment_covers_inherited_arguments() -> None:
 
 
 def test_proxies_come_in_both_cases() -> None:
-    found = scope.proxy_environment({"http_proxy": "p", "OTHER": "x"})
+    found = scope.proxy_environment({"http_proxy": "p", "OTHER": "x", "NO_PROXY": ""})
     assert found == (("HTTP_PROXY", "p"), ("http_proxy", "p"))
