@@ -54,7 +54,7 @@ class DockerfileError(Exception):
         """The place and the lines of the file around it, docker's way; empty when the place is not known."""
         if self.source is None or self.span is None:
             return ""
-        return self.source.citation(self.span)
+        return self.source.citation(self.span, column=True)
 
     def __str__(self) -> str:
         text = self.message if self.hint is None else f"{self.message} ({self.hint})"

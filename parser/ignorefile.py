@@ -9,10 +9,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from parser.errors import DockerfileError
 
-__all__ = ["Matcher", "State", "read"]
+__all__ = ["Line", "Matcher", "State", "read", "read_lines"]
 
 State = tuple[bool, ...]
 """What `Matcher.step` knows about a directory: which patterns match it or a parent of it."""
@@ -21,12 +22,24 @@ _SPACES = " \t\n\v\f\r\x85\xa0"
 _SPECIAL = re.compile(r"[*?\[\]\\]")
 
 
+class Line(NamedTuple):
+    """A pattern of an ignore file, cleaned, with "!" first where it takes back, and the line that it stands on."""
+
+    pattern: str
+    number: int
+
+
 def read(text: str | bytes) -> tuple[str, ...]:
     """The patterns of an ignore file in order, cleaned; with "!" first where one takes back."""
+    return tuple(line.pattern for line in read_lines(text))
+
+
+def read_lines(text: str | bytes) -> tuple[Line, ...]:
+    """The patterns of an ignore file, as `read` gives them, with their lines."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
     found = []
-    for line in text.removeprefix("\ufeff").split("\n"):
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         # Only the first column makes a comment: a name may begin with blanks and a number sign.
         if line.startswith("#"):
             continue
@@ -39,7 +52,7 @@ def read(text: str | bytes) -> tuple[str, ...]:
             if len(pattern) > 1 and pattern.startswith("/"):
                 pattern = pattern[1:]
         if pattern or back:
-            found.append(f"!{pattern}" if back else pattern)
+            found.append(Line(f"!{pattern}" if back else pattern, number))
     return tuple(found)
 
 
@@ -50,27 +63,35 @@ class Matcher:
     raises DockerfileError may be the constructor or any of the methods.
     """
 
-    __slots__ = ("_back", "_matches", "_prefixes", "patterns")
+    __slots__ = ("_back", "_matches", "_prefixes", "name", "patterns", "places")
 
-    def __init__(self, patterns: Iterable[str]) -> None:
-        """Raises DockerfileError for a pattern that cannot be read."""
-        given, backs, matches, prefixes = [], [], [], []
-        for pattern in patterns:
+    def __init__(self, patterns: Iterable[str | Line], *, name: str = "") -> None:
+        """*name* is the ignore file's, for messages. Raises DockerfileError for a pattern that cannot be read."""
+        given, places, backs, matches, prefixes = [], [], [], [], []
+        for one in patterns:
+            pattern = one.pattern if isinstance(one, Line) else one
+            place = f"{name}:{one.number}" if isinstance(one, Line) else ""
             text = pattern.strip(_SPACES)
             if not text:
                 continue
             text = _clean(text)
             back = text.startswith("!")
-            if back:
-                text = text[1:]
-                if not text:
-                    raise DockerfileError('illegal exclusion pattern: "!"')
-                prefixes.append(_literal_prefix(text))
-            _check(text)
+            try:
+                if back:
+                    text = text[1:]
+                    if not text:
+                        raise DockerfileError('illegal exclusion pattern: "!"')
+                    prefixes.append(_literal_prefix(text))
+                _check(text)
+            except DockerfileError as err:
+                raise _at(err, place) from None
             given.append(pattern)
+            places.append(place)
             backs.append(back)
-            matches.append(_Pattern(text))
+            matches.append(_Pattern(text, place))
+        self.name = name
         self.patterns = tuple(given)
+        self.places = tuple(places)
         self._back = tuple(backs)
         self._matches = tuple(matches)
         self._prefixes = tuple(prefixes)
@@ -84,6 +105,11 @@ class Matcher:
         """The pattern that decided about `path`; None when none matched."""
         decided = self._deciding(path)
         return None if decided is None else self.patterns[decided]
+
+    def reason(self, path: str) -> tuple[str, str] | None:
+        """(the pattern that decided about `path`, where it stands: "name:line"); None when none matched."""
+        decided = self._deciding(path)
+        return None if decided is None else (self.patterns[decided], self.places[decided])
 
     def step(self, path: str, parent: State | None) -> tuple[bool, State]:
         """`matches`, for a walk from the top: give what `step` returned for the path's directory (None at the root)."""
@@ -140,18 +166,27 @@ def _clean(pattern: str) -> str:
     return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
+def _at(err: DockerfileError, place: str) -> DockerfileError:
+    """The error with the place of its pattern, if that is known."""
+    return DockerfileError(f"{place}: {err.message}", hint=err.hint) if place else err
+
+
 class _Pattern:
     """One clean pattern, compiled when it is first asked."""
 
-    __slots__ = ("_test", "_text")
+    __slots__ = ("_place", "_test", "_text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, place: str) -> None:
         self._text = text
+        self._place = place
         self._test: Callable[[str], object] | None = None
 
     def __call__(self, path: str) -> bool:
         if self._test is None:
-            self._test = _compile(self._text)
+            try:
+                self._test = _compile(self._text)
+            except DockerfileError as err:
+                raise _at(err, self._place) from None
         return bool(self._test(path))
 
 

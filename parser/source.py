@@ -74,10 +74,11 @@ class Source:
             rows.append(f"{number:4d} | {mark} {text}".rstrip())
         return "\n".join(rows)
 
-    def citation(self, span: Span) -> str:
-        """`excerpt` between rules, below the file's name, line and column: how docker ends a failed build."""
+    def citation(self, span: Span, *, column: bool = False) -> str:
+        """`excerpt` between rules, below the file's name and the line (and column): how docker ends a failed build."""
         rule = "-" * 20
-        return f"{self.name}:{span.start.line}:{span.start.column}\n{rule}\n{self.excerpt(span)}\n{rule}"
+        place = f"{self.name}:{span.start.line}" + (f":{span.start.column}" if column else "")
+        return f"{place}\n{rule}\n{self.excerpt(span)}\n{rule}"
 
     def _lines_from(self, first: int, count: int) -> list[str]:
         if first < 1:

@@ -194,6 +194,11 @@ GROUPS: dict[str, Group] = {
         },
         {"list": "ls", "ps": "ls", "remove": "rm"},
     ),
+    "context": Group(
+        "Look at build contexts (there is no daemon, so there are no docker endpoints)",
+        {"ls": Entry("context", "context ls", "List what is in a build context, and which pattern decided")},
+        {"list": "ls"},
+    ),
     "image": Group(
         "Manage images",
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from builder.engine.options.outputs import Output
     from builder.engine.session import Engine
     from builder.oci.descriptors import Descriptor
+    from builder.oci.digests import Digest
+    from builder.pipeline.context import Context, LayoutSource
     from builder.pipeline.progress import Emit
     from builder.pipeline.request import BuildRequest, BuildResult, Forecast
     from builder.pipeline.schedule import Cancel
+    from builder.pipeline.trees import Tree
     from builder.transfer.registry.progress import Emit as PullEmit
     from runtime.spec import Resources
 
@@ -133,7 +137,6 @@ def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[Fo
 def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: ExitStack) -> BuildRequest:
     from builder.oci import platforms
     from builder.oci.references import Reference
-    from builder.pipeline import context as contexts
     from builder.pipeline import request as r
 
     for tag in (*wish.tags, *(name for output in wish.outputs for name in output.names)):
@@ -142,30 +145,7 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         except InvalidReference as err:
             raise InvalidReference(tag, message=f'invalid tag "{tag}": {err.message}') from err
 
-    def scratch() -> Path:
-        # In the store: what a killed build leaves there, the next command removes.
-        return undo.enter_context(engine.store.scratch())
-
-    main = contexts.open_context(
-        wish.source,
-        dockerfile=wish.dockerfile,
-        stdin=stdin,
-        scratch=scratch,
-        cwd=wish.cwd,
-        build_args=wish.build_args,
-        environment=wish.environment,
-    )
-    undo.callback(main.close)
-    named: dict[str, contexts.Tree | str] = {}
-    for name, value in wish.contexts:
-        source = contexts.open_named(name, value, scratch=scratch, cwd=wish.cwd, environment=wish.environment)
-        if isinstance(source, contexts.Tree):
-            undo.callback(source.close)
-            named[name] = source
-        elif isinstance(source, contexts.ImageSource):
-            named[name] = source.reference
-        else:
-            raise ContextError(f"--build-context {name}={value}: this kind of source is not supported")
+    main, named = open_contexts(engine, wish, stdin, undo)
     request = r.BuildRequest(
         dockerfile=main.dockerfile,
         dockerfile_name=main.dockerfile_name,
@@ -196,6 +176,58 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
     )
     assert request.epoch is None or request.epoch >= 0  # one that is no number must not be found out after the build
     return request
+
+
+def open_contexts(
+    engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: ExitStack
+) -> tuple[Context, dict[str, Tree | str]]:
+    """The build's own context and the named ones; *undo* closes them. Raises what opening them raises."""
+    from builder.pipeline import context as contexts
+
+    def scratch() -> Path:
+        # In the store: what a killed build leaves there, the next command removes.
+        return undo.enter_context(engine.store.scratch())
+
+    main = contexts.open_context(
+        wish.source,
+        dockerfile=wish.dockerfile,
+        stdin=stdin,
+        scratch=scratch,
+        cwd=wish.cwd,
+        build_args=wish.build_args,
+        environment=wish.environment,
+    )
+    undo.callback(main.close)
+    named: dict[str, contexts.Tree | str] = {}
+    for name, value in wish.contexts:
+        source = contexts.open_named(name, value, scratch=scratch, cwd=wish.cwd, environment=wish.environment)
+        if isinstance(source, contexts.Tree):
+            undo.callback(source.close)
+            named[name] = source
+        elif isinstance(source, contexts.ImageSource):
+            named[name] = source.reference
+        elif isinstance(source, contexts.LayoutSource):
+            named[name] = _layout_image(engine, source, wish.platform, undo)
+        else:
+            raise ContextError(
+                f"unsupported context source target for {name}", hint="bake builds targets that need each other"
+            )
+    return main, named
+
+
+def _layout_image(engine: Engine, source: LayoutSource, platform: str, undo: ExitStack) -> Digest:
+    """The id of the image of an OCI layout, in the store for as long as the build."""
+    from builder.oci import platforms
+    from builder.transfer import layout_in
+
+    started = engine.store.clock()
+    host = platforms.host(os.uname().machine)
+    wanted = platforms.parse(platform, default=host) if platform else host
+    image = layout_in.read_image(engine.store, source.path, tag=source.tag, digest=source.digest, platform=wanted)
+    engine.store.images.use(image)
+    if engine.store.images.get(image).created >= started:
+        undo.callback(engine.store.images.forget_unnamed, image)
+    return image
 
 
 def _names(wish: BuildWish) -> tuple[str, ...]:

@@ -137,9 +137,7 @@ def open_named(
         return ImageSource(value.removeprefix("docker-image://"))
     if value.startswith("oci-layout://"):
         text, _, digest = value.removeprefix("oci-layout://").partition("@")
-        place, colon, tag = text.rpartition(":")
-        if not colon or "/" in tag:
-            place, tag = text, ""
+        place, _, tag = text.partition(":")
         return LayoutSource(cwd / place, tag or None, digest or None)
     if value.startswith("target:"):
         return StageSource(value.removeprefix("target:"))
@@ -314,13 +312,13 @@ def _ignore(fd: int, beside: Path | None, inside: str | None = None) -> tuple[Ma
     if found is None:
         return None, None
     from parser.errors import DockerfileError
-    from parser.ignorefile import Matcher, read
+    from parser.ignorefile import Matcher, read_lines
 
-    patterns = read(found)
+    lines = read_lines(found)
     try:
-        return (Matcher(patterns) if patterns else None), name
+        return (Matcher(lines, name=name) if lines else None), name
     except DockerfileError as err:
-        raise ContextError(f"error reading {name}: {err.message}", hint=err.hint) from err
+        raise ContextError(f"error reading {err.message}", hint=err.hint) from err
 
 
 def _read_path(path: Path, name: str, largest: int = LARGEST_DOCKERFILE) -> bytes:

@@ -219,7 +219,7 @@ class Executor:
                 # The step's own error counts; a disk that the step has filled has no room for looking back.
                 self.store.snapshots.discard(active)
         if isinstance(err, EngineError | ContainerError) and step.span is not None and not err.excerpt:
-            err.excerpt = self.plan.source.citation(step.span)
+            err.excerpt = self.plan.source.citation(step.span, column=True)
         self.emit(progress.StepFailed(step.number, step.name, self.clock(), str(err), cancelled))
         self.store.records.add_step(
             self._record(

@@ -75,7 +75,7 @@ def describe(plan: Plan, request: BuildRequest, sources: Sources) -> list[StepSt
             state.leaves = (*own, *_source_leaves(step, state, states, sources))
         except EngineError as err:
             if step.span is not None and not err.excerpt:
-                err.excerpt = plan.source.citation(step.span)
+                err.excerpt = plan.source.citation(step.span, column=True)
             raise
         state.key = cachekeys.key(state.leaves, parent_key(step, states))
     return states

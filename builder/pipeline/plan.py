@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.errors import EngineError, InvalidInput
+from builder.errors import EngineError, InvalidInput, InvalidReference
 from builder.pipeline import scope
 from builder.pipeline.progress import BuildWarning
 from builder.pipeline.steps import Base, BaseStep, CopyStep, FilesOf, RunStep, StepSpec
@@ -222,11 +222,25 @@ class Planner:
 
     # images and other sources
 
+    def context_key(self, name: str) -> str | None:
+        """The name of the --build-context that *name* (of a stage, an image, in --from) means; None for none."""
+        contexts = self.request.contexts
+        if not contexts or not name or name.lower() in ("scratch", "context"):
+            return None
+        if name in contexts:
+            return name
+        from builder.oci.references import Reference
+
+        try:
+            familiar = Reference.parse(name).familiar().removesuffix(":latest")
+        except InvalidReference:
+            return None
+        return familiar if familiar in contexts else None
+
     def named_context(self, name: str) -> object | None:
         """What --build-context gives under *name*: an open tree, or an image reference as text; None for nothing."""
-        if not name or name == "scratch":
-            return None
-        return self.request.contexts.get(name) or self.request.contexts.get(name.removesuffix(":latest"))
+        key = self.context_key(name)
+        return None if key is None else self.request.contexts[key]
 
     def base_name(self, stage: Stage) -> str:
         """What FROM names, expanded. Raises DockerfileError when nothing is left of it."""
@@ -261,7 +275,7 @@ class Planner:
         replaced = self.named_context(stage.name)
         name = replaced if isinstance(replaced, str) else self.base_name(stage)
         given = self.named_context(name)
-        if name == "scratch" or ((given or replaced) is not None and not isinstance(given or replaced, str)):
+        if "scratch" in (name, given) or ((given or replaced) is not None and not isinstance(given or replaced, str)):
             return None
         return self.image(name, self.platform_of(stage), stage.from_.span)
 
@@ -281,14 +295,14 @@ class Planner:
     def files_of(self, stage: Stage, name: str, span: Span) -> FilesOf:
         """What `from=name` in *stage* means: a named context, an earlier stage, an image, or nothing (scratch)."""
         if self.named_context(name) is not None and not isinstance(self.named_context(name), str):
-            return FilesOf(context=name)
+            return FilesOf(context=self.context_key(name))
         with self.at(span):
             source = self.graph.source_stage(stage, name)
         if source is not None:
             if self.named_context(source.name) is not None:
                 return self.files_of(stage, source.name, span)
             return FilesOf(step=self.walked[source.index].last)
-        if name == "scratch":
+        if "scratch" in (name, self.named_context(name)):
             return FilesOf()
         return FilesOf(step=self.add_base(self.image(name, None, span), "", 0, 0, span))
 

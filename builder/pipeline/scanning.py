@@ -390,8 +390,8 @@ def _unreadable(tree: Tree, path: str, err: OSError) -> ContextError:
 
 
 def _hidden(tree: Tree, path: str) -> str | None:
-    pattern = tree.matcher.why(path) if tree.matcher is not None else None
-    return f'the ignore file leaves it out by the line "{pattern}"' if pattern else None
+    found = tree.matcher.reason(path) if tree.matcher is not None else None
+    return f'{found[1]} leaves it out: "{found[0]}"' if found else None
 
 
 def _hint(tree: Tree, path: str) -> str | None:

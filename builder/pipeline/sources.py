@@ -67,8 +67,7 @@ class Sources:
             return self.stage((), "scratch")
         if not name:
             return self.request.context
-        contexts = self.request.contexts
-        tree = contexts.get(name) or contexts.get(name.removesuffix(":latest"))
+        tree = self.request.contexts.get(name)
         if tree is None or isinstance(tree, str):
             raise BuildError(f"named context {name} is not a directory")
         return tree

@@ -150,7 +150,7 @@ class _Walk:
         for name in names:
             given = self.planner.named_context(name)
             if given is not None and not isinstance(given, str):
-                return name
+                return self.planner.context_key(name)
         return None
 
     def start_scratch(self) -> None:

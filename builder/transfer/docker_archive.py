@@ -21,13 +21,12 @@ from builder.store.derived import DOCKER_MAX_LAYERS
 from builder.transfer import layers
 from builder.transfer.compression import PLAIN
 from builder.transfer.layout import IMAGE_NAME, NO_ANNOTATIONS, REF_NAME, Layout, TarOut
-from builder.transfer.outer import Archive, blob_name, open_archive
+from builder.transfer.outer import Archive, Blobs, blob_name, open_archive
 from builder.transfer.outfile import whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.oci.configs import ImageConfig
     from builder.oci.descriptors import Descriptor
     from builder.oci.digests import Digest
     from builder.oci.documents import Object
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from builder.store.apply import Limits
     from builder.store.changesets import Sink
     from builder.store.images import Image
-    from builder.store.snapshots import LayerID
     from builder.store.tarstream import Readable
     from builder.transfer.compression import Packing
     from builder.transfer.layout import Annotations, Out, Written
@@ -248,49 +246,51 @@ def _load_entry(
         layers.read_in(store, partial(archive.open, path), expected=diff_id, limits=limits).id
         for path, diff_id in zip(paths, config.diff_ids, strict=True)
     ]
-    _finish(store, config, raw, kept, names, done)
+    _tell(store, store.images.put(config, kept, raw=raw, origin="load"), names, done)
 
 
 def _load_described(
     store: Store, archive: Archive, described: Descriptor, limits: Limits | None, done: Callable[[Loaded], object]
 ) -> None:
     """One manifest of an OCI layout, or those of an index in it."""
-    from builder.oci.configs import ImageConfig
     from builder.oci.descriptors import INDEX_TYPES
-    from builder.oci.manifests import Index, Manifest
+    from builder.oci.manifests import Index
 
-    data = archive.blob(described, _DOCUMENT_MAX)
     text = described.annotations.get(IMAGE_NAME) or described.annotations.get(REF_NAME, "")
     names = []
     # A bare tag ("latest") names nothing; podman and skopeo write whole names here.
     if IMAGE_NAME in described.annotations or any(mark in text for mark in ":/"):
         names = [_reference(text)]
     if described.media_type in INDEX_TYPES:
-        for below in Index.from_json(data, media_type=described.media_type).manifests:
+        index = archive.blob(described, _DOCUMENT_MAX)
+        for below in Index.from_json(index, media_type=described.media_type).manifests:
             if blob_name(below.digest) in archive and below.media_type not in INDEX_TYPES:
                 _load_described(store, archive, below, limits, done)
         return
-    manifest = Manifest.from_json(data, media_type=described.media_type)
-    raw = archive.blob(manifest.config, _DOCUMENT_MAX)
+    _tell(store, read_image(store, archive, described, limits=limits), names, done)
+
+
+def read_image(store: Store, blobs: Blobs, described: Descriptor, *, limits: Limits | None = None) -> Digest:
+    """Keep the image whose manifest *described* is, with its layers; returns its id.
+
+    Raises: ArchiveInvalid, LimitExceeded, DigestMismatch, InvalidDocument, StoreError.
+    """
+    from builder.oci.configs import ImageConfig
+    from builder.oci.manifests import Manifest
+
+    manifest = Manifest.from_json(blobs.blob(described, _DOCUMENT_MAX), media_type=described.media_type)
+    raw = blobs.blob(manifest.config, _DOCUMENT_MAX)
     config = ImageConfig.from_json(raw)
     if len(manifest.layers) != len(config.diff_ids):
         raise ArchiveInvalid(f"image has {len(manifest.layers)} layers, its config says {len(config.diff_ids)}")
     kept = [
-        layers.read_in(store, _blob_opener(archive, layer), expected=diff_id, limits=limits).id
+        layers.read_in(store, _blob_opener(blobs, layer), expected=diff_id, limits=limits).id
         for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
     ]
-    _finish(store, config, raw, kept, names, done)
+    return store.images.put(config, kept, raw=raw, origin="load")
 
 
-def _finish(
-    store: Store,
-    config: ImageConfig,
-    raw: bytes,
-    kept: list[LayerID],
-    names: list[Reference],
-    done: Callable[[Loaded], object],
-) -> None:
-    image_id = store.images.put(config, kept, raw=raw, origin="load")
+def _tell(store: Store, image_id: Digest, names: list[Reference], done: Callable[[Loaded], object]) -> None:
     if names:
         store.images.tag_all(names, image_id)
     for name in names:
@@ -306,8 +306,8 @@ def _reference(text: str) -> Reference:
         raise ArchiveInvalid(f"archive has an image with an invalid name: {err}") from err
 
 
-def _blob_opener(archive: Archive, layer: Descriptor) -> Callable[[], Readable]:
-    return lambda: _Verified(archive.open_blob(layer), layer.digest)
+def _blob_opener(blobs: Blobs, layer: Descriptor) -> Callable[[], Readable]:
+    return lambda: _Verified(blobs.open_blob(layer), layer.digest)
 
 
 class _Verified:

@@ -14,7 +14,7 @@ import posixpath
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from builder.errors import ArchiveInvalid, DigestMismatch, LimitExceeded
 from builder.oci import digests
@@ -77,10 +77,7 @@ class Archive:
 
     def blob(self, descriptor: Descriptor, limit: int) -> bytes:
         """A blob of an OCI layout, checked. Raises ArchiveInvalid, LimitExceeded, DigestMismatch."""
-        data = self.read(self._described(descriptor), limit)
-        if digests.of(data) != descriptor.digest:
-            raise DigestMismatch("blob", descriptor.digest, digests.of(data))
-        return data
+        return checked(self.read(self._described(descriptor), limit), descriptor)
 
     def _described(self, descriptor: Descriptor) -> str:
         name = blob_name(descriptor.digest)
@@ -104,6 +101,23 @@ class Archive:
             else:
                 raise ArchiveInvalid(f"archive member {name[:200]!r} is not a file")
         raise ArchiveInvalid(f"archive member {name[:200]!r} is a circle of links")
+
+
+class Blobs(Protocol):
+    """The blobs of an OCI layout, wherever they are."""
+
+    def blob(self, descriptor: Descriptor, limit: int, /) -> bytes:
+        """All of a blob, checked."""
+
+    def open_blob(self, descriptor: Descriptor, /) -> Readable:
+        """A blob, to be checked by its reader; its size is checked."""
+
+
+def checked(data: bytes, descriptor: Descriptor) -> bytes:
+    """*data*, which is what *descriptor* says. Raises DigestMismatch."""
+    if digests.of(data) != descriptor.digest:
+        raise DigestMismatch("blob", descriptor.digest, digests.of(data))
+    return data
 
 
 def blob_name(digest: str) -> str:

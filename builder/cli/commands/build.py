@@ -104,7 +104,7 @@ def wish(cli: Cli, values: Values, arguments: list[str]) -> BuildWish:
         source=arguments[0] if arguments else ".",
         dockerfile=values.text("file") or None,
         build_args=build_args,
-        contexts=tuple(_context(text) for text in values.all("build-context")),
+        contexts=tuple(named_context(text) for text in values.all("build-context")),
         target=values.text("target"),
         tags=values.all("tag"),
         labels=_labels(values),
@@ -233,11 +233,18 @@ def _add_hosts(values: Values) -> tuple[str, ...]:
     return values.all("add-host")
 
 
-def _context(text: str) -> tuple[str, str]:
+def named_context(text: str) -> tuple[str, str]:
+    """(name in its shortest form, value) of one `--build-context`. Raises UsageError."""
+    from builder.errors import InvalidReference
+    from builder.oci.references import Reference
+
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise UsageError(f"invalid build context value: {text}, expected name=path")
-    return name.lower(), value
+        raise UsageError(f"invalid context value: {text}, expected key=value")
+    try:
+        return Reference.parse(name).familiar().removesuffix(":latest"), value
+    except InvalidReference as err:
+        raise UsageError(f"invalid context name {name}: {err.message}") from err
 
 
 def _secret(cli: Cli, text: str) -> tuple[str, Path | None, bytes | None]:

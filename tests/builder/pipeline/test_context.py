@@ -233,7 +233,7 @@ def test_named_contexts(tmp_path: Path, place: Path) -> None:
     assert named("docker-image://busybox:1") == ImageSource("busybox:1")
     assert named("target:base") == StageSource("base")
     assert named("oci-layout://dir/x:v1@sha256:00") == LayoutSource(tmp_path / "dir/x", "v1", "sha256:00")
-    assert named("oci-layout:///dir:5000/x") == LayoutSource(Path("/dir:5000/x"), None, None)
+    assert named("oci-layout:///dir") == LayoutSource(Path("/dir"), None, None)
     tree = named("ctx")
     assert isinstance(tree, Tree)
     with tree:

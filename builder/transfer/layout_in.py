@@ -1,0 +1,157 @@
+"""One image out of an OCI layout that is a directory: what ``--build-context name=oci-layout://…`` names.
+
+Nothing in the directory is believed: files are opened inside of it only, sizes and digests are checked. Archives are
+read by ``docker_archive``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.errors import ArchiveInvalid, ContextError, InvalidDocument, LimitExceeded
+from builder.oci.descriptors import INDEX_TYPES
+from builder.oci.manifests import Index
+from builder.oci.platforms import Platform
+from builder.transfer import docker_archive
+from builder.transfer.layout import IMAGE_NAME, REF_NAME
+from builder.transfer.outer import blob_name, checked
+from runtime.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+
+if TYPE_CHECKING:
+    from builder.oci.descriptors import Descriptor
+    from builder.oci.digests import Digest
+    from builder.store import Store
+    from builder.store.apply import Limits
+    from builder.store.tarstream import Readable
+
+_DOCUMENT_MAX = 8 << 20
+_DEEPEST = 4
+"""Indexes in indexes."""
+
+
+def read_image(
+    store: Store,
+    path: Path,
+    *,
+    tag: str | None,
+    digest: str | None,
+    platform: Platform,
+    limits: Limits | None = None,
+) -> Digest:
+    """The id of the image that *digest* or *tag* ("latest" if neither) names in the layout *path*, put into the store.
+
+    A layout of one image needs no name. Of an index the first image for *platform* is taken.
+
+    Raises: ContextError (no layout, no such image), ArchiveInvalid, DigestMismatch, InvalidDocument, StoreError.
+    """
+    with _opened(path) as layout:
+        found = _chosen(layout.index(), path, tag or "latest", digest)
+        for _ in range(_DEEPEST):
+            if found.media_type not in INDEX_TYPES:
+                return docker_archive.read_image(store, layout, found, limits=limits)
+            below = Index.from_json(layout.blob(found, _DOCUMENT_MAX), media_type=found.media_type)
+            fitting = [one for one in below.manifests if one.platform is None or platform.matches(one.platform)]
+            if not fitting:
+                raise ContextError(f"{path} has no image for {platform}", hint="choose another with --platform")
+            found = fitting[0]
+    raise ArchiveInvalid(f"{path} has indexes in indexes, more than {_DEEPEST} deep")
+
+
+def _chosen(index: Index, path: Path, tag: str, digest: str | None) -> Descriptor:
+    if digest is not None:
+        for one in index.manifests:
+            if one.digest == digest:
+                return one
+        raise ContextError(f"{path} has no image with digest {digest}", hint=_names(index))
+    for one in index.manifests:
+        if tag in (one.annotations.get(REF_NAME), one.annotations.get(IMAGE_NAME)):
+            return one
+    if len(index.manifests) == 1:
+        return index.manifests[0]
+    raise ContextError(f'{path} has no image called "{tag}"', hint=_names(index))
+
+
+def _names(index: Index) -> str:
+    found = sorted(one.annotations.get(REF_NAME) or str(one.digest) for one in index.manifests)
+    return "there is " + (", ".join(found[:10]) or "none")
+
+
+class _Layout:
+    """The files of a layout by what they are."""
+
+    def __init__(self, root: int, path: Path) -> None:
+        self._root = root
+        self._path = path
+        self._streams: list[int] = []
+
+    def index(self) -> Index:
+        """What the layout has. Raises ContextError when it is none."""
+        try:
+            version = json.loads(self._read("oci-layout", _DOCUMENT_MAX))
+        except (ArchiveInvalid, ValueError) as err:
+            raise ContextError(f"{self._path} is not an OCI layout: it has no oci-layout file") from err
+        if not isinstance(version, dict) or version.get("imageLayoutVersion") != "1.0.0":
+            raise InvalidDocument("oci-layout", "imageLayoutVersion must be 1.0.0")
+        return Index.from_json(self._read("index.json", _DOCUMENT_MAX))
+
+    def blob(self, described: Descriptor, limit: int) -> bytes:
+        """A blob, checked. Raises ArchiveInvalid, LimitExceeded, DigestMismatch."""
+        self._check(described)
+        return checked(self._read(blob_name(described.digest), limit), described)
+
+    def open_blob(self, described: Descriptor) -> Readable:
+        """A blob, to be checked by its reader. Raises ArchiveInvalid."""
+        self._check(described)
+        fd = self._open(blob_name(described.digest))
+        self._streams.append(fd)
+        return open(fd, "rb", buffering=0, closefd=False)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for fd in self._streams:
+            os.close(fd)
+
+    def _check(self, described: Descriptor) -> None:
+        fd = self._open(blob_name(described.digest))
+        size = os.fstat(fd).st_size
+        os.close(fd)
+        if size != described.size:
+            raise ArchiveInvalid(f"blob {described.digest} has {size} bytes, its descriptor says {described.size}")
+
+    def _read(self, name: str, limit: int) -> bytes:
+        with open(self._open(name), "rb") as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise LimitExceeded(f"{name} of {self._path} is larger than {limit} bytes")
+        return data
+
+    def _open(self, name: str) -> int:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            fd = openat2(self._root, name, flags, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+        except OSError as err:
+            raise ArchiveInvalid(f"cannot read {name} of {self._path}: {err.strerror}") from err
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ArchiveInvalid(f"{name} of {self._path} is not a file")
+        return fd
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Layout]:
+    try:
+        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as err:
+        raise ContextError(f"cannot read the OCI layout {path}: {err.strerror}") from err
+    layout = _Layout(root, path)
+    try:
+        yield layout
+    finally:
+        layout.close()
+        os.close(root)
