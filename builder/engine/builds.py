@@ -152,7 +152,7 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         context=main.tree,
         contexts=named,
         description=str(main.tree.path or wish.source),
-        build_args=_build_args(wish),
+        build_args=_build_args(wish, main.epoch),
         target=wish.target,
         tags=_tags(wish),
         labels=wish.labels,
@@ -245,7 +245,14 @@ def _tags(wish: BuildWish) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for output in stored for name in output.names or wish.tags))
 
 
-def _build_args(wish: BuildWish) -> Mapping[str, str]:
-    """The build arguments, with the time that an output asks for where the user has said no other."""
+def _build_args(wish: BuildWish, made: int | None) -> Mapping[str, str]:
+    """The build arguments, with the time that an output asks for where the user has said no other.
+
+    SOURCE_DATE_EPOCH=context is when the context was `made`; a local one leaves it unset, as BuildKit does."""
     epochs = [output.epoch for output in wish.outputs if output.epoch]
-    return {"SOURCE_DATE_EPOCH": epochs[0], **wish.build_args} if epochs else wish.build_args
+    arguments = {"SOURCE_DATE_EPOCH": epochs[0], **wish.build_args} if epochs else dict(wish.build_args)
+    if arguments.get("SOURCE_DATE_EPOCH") == "context":
+        del arguments["SOURCE_DATE_EPOCH"]
+        if made is not None:
+            arguments["SOURCE_DATE_EPOCH"] = str(made)
+    return arguments

@@ -75,11 +75,10 @@ def verify(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, views: Ca
     """
     typed = b"" if stdin is None else stdin.read()
     asked = _steady(wish)
-    epoch = int(asked.build_args["SOURCE_DATE_EPOCH"])
     with ExitStack() as undo:
         scratch = undo.enter_context(engine.store.scratch())
         started = engine.store.clock()
-        first, bases = _build(engine, asked, typed, views("first build"))
+        first, bases, epoch = _build(engine, asked, typed, views("first build"))
         ended = time.monotonic()
         moved = _moved(asked, scratch)
         other = undo.enter_context(Engine.open(scratch / "store", clock=engine.clock))
@@ -88,7 +87,7 @@ def verify(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, views: Ca
 
             copy_image(engine.store, other.store, image, name)
         time.sleep(max(0.0, ended + _APART - time.monotonic()))
-        second, _ = _build(other, replace(moved, no_cache=True), typed, views("second build"))
+        second, *_ = _build(other, replace(moved, no_cache=True), typed, views("second build"))
         one = engine.store.images.get(Digest(first.image_id))
         two = other.store.images.get(Digest(second.image_id))
         found = () if one.id == two.id else tuple(_compare(engine, one, other, two, second.origins))
@@ -99,27 +98,31 @@ def verify(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, views: Ca
 
 def _steady(wish: BuildWish) -> BuildWish:
     """The wish with a time to cut others at, and without names and outputs."""
-    epoch = wish.build_args.get("SOURCE_DATE_EPOCH") or str(DEFAULT_EPOCH)
+    epoch = wish.build_args.get("SOURCE_DATE_EPOCH", "")
+    if not epoch or (epoch == "context" and (wish.source == "-" or _local(wish) is not None)):
+        epoch = str(DEFAULT_EPOCH)
     return replace(wish, build_args={**wish.build_args, "SOURCE_DATE_EPOCH": epoch}, tags=(), outputs=())
 
 
 def _build(
     engine: Engine, wish: BuildWish, typed: bytes, emit: Emit
-) -> tuple[BuildResult, tuple[tuple[str, Digest], ...]]:
+) -> tuple[BuildResult, tuple[tuple[str, Digest], ...], int]:
+    from builder.engine.registries import puller
     from builder.pipeline import build as pipeline
 
     with ExitStack() as undo:
         request = builds._request(engine, wish, io.BytesIO(typed), undo)
+        fetch = puller(engine, wish.environment, str)
         result = pipeline.build(
-            request, engine.store, engine.launcher, clock=lambda: engine.clock().timestamp(), emit=emit
+            request, engine.store, engine.launcher, clock=lambda: engine.clock().timestamp(), emit=emit, fetch=fetch
         )
-        return result, pipeline.bases(request, engine.store)
+        return result, pipeline.bases(request, engine.store), request.epoch or 0
 
 
 def _moved(wish: BuildWish, scratch: Path) -> BuildWish:
     """The same build from a copy of its context, as a fresh checkout would be: other directory, other times."""
-    source = wish.cwd / wish.source
-    if wish.source == "-" or not source.is_dir():
+    source = _local(wish)
+    if source is None:
         return wish
     copy = scratch / "context"
     copy.mkdir()
@@ -131,6 +134,12 @@ def _moved(wish: BuildWish, scratch: Path) -> BuildWish:
     if named is not None and named != "-" and "://" not in named:
         named = str(wish.cwd / named)
     return replace(wish, source=str(copy), dockerfile=named)
+
+
+def _local(wish: BuildWish) -> Path | None:
+    """The directory that is the context, if it is one."""
+    source = wish.cwd / wish.source
+    return source if wish.source != "-" and source.is_dir() else None
 
 
 def _compare(

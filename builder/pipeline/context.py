@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -51,6 +51,9 @@ class Context:
     """For messages and records: "Dockerfile", "build/app.Dockerfile", "-"."""
     ignore_name: str | None = None
     """Which ignore file holds (".dockerignore", "app.Dockerfile.dockerignore"), or None."""
+    epoch: int | None = None
+    """When what was fetched was made, in unix seconds: a git commit's time, a download's Last-Modified or else the
+    newest file in it. None for what is here: its times say nothing."""
 
     def close(self) -> None:
         """Close the tree."""
@@ -106,11 +109,14 @@ def open_context(
     git = remote.git_source(source)
     if git is not None:
         keep = (build_args or {}).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "0") not in ("", "0", "false")
-        return _inside(_git_tree(git, scratch(), environment, keep_git_dir=keep), dockerfile, stdin)
+        directory = scratch()
+        opened = _inside(_git_tree(git, directory, environment, keep_git_dir=keep), dockerfile, stdin)
+        return replace(opened, epoch=int(os.stat(directory).st_mtime))
     if remote.is_url(source):
         path, _ = remote.download(source, scratch(), environment=environment)
         with open(path, "rb") as file:
-            return _from_stream(file, source, dockerfile, scratch)
+            opened = _from_stream(file, source, dockerfile, scratch)
+        return replace(opened, epoch=int(os.stat(path).st_mtime) or _newest(opened.tree))
     if source == "-":
         if stdin is None:
             raise ContextError("nothing stands on standard input", hint="give a directory, or redirect a file or a tar")
@@ -262,6 +268,16 @@ def _unpacked(stream: BinaryIO | _Prefixed, directory: Path, label: str) -> Tree
     return Tree(fd, label, keeps_owner=True, path=directory)
 
 
+def _newest(tree: Tree) -> int | None:
+    """The latest time of a file, in unix seconds; None without any."""
+    times = [
+        int(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime)
+        for _, _, files, fd in os.fwalk(".", dir_fd=tree.fd)
+        for name in files
+    ]
+    return max(times, default=None)
+
+
 def _git_tree(
     source: GitSource,
     directory: Path,
@@ -270,8 +286,6 @@ def _git_tree(
     keep_git_dir: bool,
     label: str = "context",
 ) -> Tree:
-    from dataclasses import replace
-
     from builder.pipeline import remote
 
     if keep_git_dir:

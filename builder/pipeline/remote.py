@@ -199,7 +199,7 @@ def fetch_git(
     secrets: Mapping[str, bytes] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """Check *source* out into the empty *directory*; returns the commit.
+    """Check *source* out into the empty *directory*, which gets the commit's time; returns the commit.
 
     *environment* is what git is started with (PATH, HOME and SSH_AUTH_SOCK for ssh, proxies); the settings that keep it
     safe stand above it.
@@ -218,11 +218,12 @@ def fetch_git(
         run("checkout", "--quiet", "--detach", "FETCH_HEAD")
     if source.submodules:
         run("submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
-    commit = run("rev-parse", "HEAD").strip()
+    commit, seconds = run("log", "-1", "--format=%H %ct", "HEAD").split()
     if source.checksum and not commit.startswith(source.checksum):
         raise ContextError(f"expected checksum to match {source.checksum}, got {commit}")
     if not source.keep_git_dir:
         shutil.rmtree(directory / ".git")
+    os.utime(directory, (int(seconds), int(seconds)))
     return commit
 
 

@@ -7,12 +7,13 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from builder.errors import ContextError, DownloadFailed, InvalidInput, Unsupported
+from builder.pipeline.context import open_context
 from builder.pipeline.remote import GitSource, authorization, download, fetch_git, filename, git_source
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
@@ -296,6 +297,25 @@ def test_a_branch_and_a_tag(served: str, place: Path, tmp_path: Path, repository
     fetch_git(GitSource(served, "v1", keep_git_dir=True), other, environment=CLEAN)
     assert (other / "file").read_text() == "one"
     assert (other / ".git").is_dir()
+
+
+def test_a_fetched_context_says_when_it_was_made(served: str, repository: Path, tmp_path: Path) -> None:
+    """For SOURCE_DATE_EPOCH=context."""
+    (repository / "Dockerfile").write_text("FROM scratch\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "three", "--date", "2001-02-03T04:05:06Z")
+    count = iter(range(10))
+
+    def scratch() -> Path:
+        path = tmp_path / f"scratch{next(count)}"
+        path.mkdir()
+        return path
+
+    for source in (served, f"{served}#main:sub"):
+        with closing(
+            open_context(source, dockerfile=None, stdin=None, scratch=scratch, cwd=tmp_path, environment=CLEAN)
+        ) as context:
+            assert context.epoch == int(git(repository, "log", "-1", "--format=%ct"))
 
 
 def test_a_commit_that_must_be_the_one(served: str, place: Path, tmp_path: Path, repository: Path) -> None:
