@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.pipeline.progress import BuildWarning
-from builder.pipeline.steps import AddStep, BaseStep, CopyStep, StepSpec
+from builder.pipeline.steps import AddStep, BaseStep, CopyStep, RunStep, StepSpec
 
 if TYPE_CHECKING:
     from builder.pipeline.lookup import StepState
@@ -59,7 +59,9 @@ def repeated(plan: Plan, states: Sequence[StepState], store: Store, *, since: in
             stack = states[earlier.number - 1].layers
             if stack and not isinstance(earlier.work, BaseStep):
                 writers[stack[-1]] = earlier
-        few = [one for one in below if one in writers and (store.snapshots.get(one).files or 0) <= _FEW]
+        # What COPY writes comes from elsewhere: only RUN moves files of its own image.
+        run = isinstance(step.work, RunStep)
+        few = [one for one in below if run and one in writers and (store.snapshots.get(one).files or 0) <= _FEW]
         found = repetitions(
             layer.path, [(one, store.snapshots.path(one)) for one in reversed(below)], few=frozenset(few)
         )
@@ -83,7 +85,9 @@ def repetitions(
         for name, status in _entries(upper, here):
             path = f"{here}/{name}"
             if stat.S_ISDIR(status.st_mode):
-                waiting.append((path, [one for one in beneath if _is_directory(one[1], path)]))
+                there = [one for one in beneath if _is_directory(one[1], path)]
+                if there or few:
+                    waiting.append((path, there))
             elif stat.S_ISREG(status.st_mode) and status.st_size:
                 source = _same(upper, path, status, beneath)
                 if source is not None:
