@@ -138,6 +138,7 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
     from builder.oci import platforms
     from builder.oci.references import Reference
     from builder.pipeline import request as r
+    from runtime.seccomp import single_id
 
     for tag in (*wish.tags, *(name for output in wish.outputs for name in output.names)):
         try:
@@ -173,6 +174,7 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         rewrite_timestamps=all(output.rewrite is not False for output in wish.outputs),
         squash=wish.squash,
         max_layers=wish.max_layers,
+        single_id=single_id(),
     )
     assert request.epoch is None or request.epoch >= 0  # one that is no number must not be found out after the build
     return request

@@ -57,6 +57,11 @@ def chain(below: str | None, content: str | None) -> str | None:
 
 def leaves(step: StepSpec, platform: str, request: BuildRequest) -> tuple[Leaf, ...]:
     """What defines *step* by itself: no parent, no files. A BaseStep has no leaves of this kind."""
+    own = _own_leaves(step, platform, request)
+    return (*own, ("single user id", "yes")) if own and request.single_id else own
+
+
+def _own_leaves(step: StepSpec, platform: str, request: BuildRequest) -> tuple[Leaf, ...]:
     work = step.work
     if isinstance(work, RunStep):
         return (("platform", platform), *_run_leaves(work, request))

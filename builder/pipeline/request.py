@@ -89,6 +89,8 @@ class BuildRequest:
     """Whether SOURCE_DATE_EPOCH bounds the times of files in new layers too, not only those of the config."""
     squash: bool = False
     """All layers above the base become one."""
+    single_id: bool = False
+    """Whether all files belong to the one user id there is: a layer made so is not what it is where there are more."""
     max_layers: int = 0
     """The image has at most so many layers, merged where they are small; 0 is any number."""
 

@@ -7,6 +7,7 @@ import pytest
 from builder.errors import ImageNotFound
 from builder.oci.configs import ContainerConfig, ImageConfig
 from builder.oci.platforms import Platform
+from builder.pipeline import cachekeys
 from builder.pipeline.plan import Plan, make_plan
 from builder.pipeline.progress import BuildWarning
 from builder.pipeline.request import BuildRequest
@@ -155,3 +156,14 @@ def test_a_long_file_and_a_long_chain_need_no_depth() -> None:
     assert len(planned("FROM base\n" + "RUN x\n" * 20_000).steps) == 20_001
     stages = "".join(f"FROM s{n} AS s{n + 1}\nRUN {n}\n" for n in range(2_000))
     assert len(planned("FROM base AS s0\n" + stages).steps) == 2_001
+
+
+def test_where_there_is_one_user_id_no_key_is_that_of_many() -> None:
+    plan = planned("FROM base\nRUN a\nCOPY b /\nADD c /\nWORKDIR /d\n")
+    many, one = BuildRequest(b""), BuildRequest(b"", single_id=True)
+    keys = [
+        [cachekeys.key(cachekeys.leaves(step, "linux", request), "below") for step in plan.steps[1:]]
+        for request in (many, one)
+    ]
+    assert len({*keys[0], *keys[1]}) == 8
+    assert cachekeys.leaves(plan.steps[0], "linux", one) == ()
