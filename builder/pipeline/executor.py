@@ -3,8 +3,10 @@
 First the whole plan is looked up (`lookup`). What the target needs and the cache has not is made: steps that do not
 wait for each other side by side (`schedule`). A step whose parents were made again is first looked for by what they
 contain (early cut-off). What the target does not need is neither looked at nor made: a COPY that hits needs nothing of
-its source. Layers are hashed in threads beside the next steps. Two builds that want the same step take its key's lock:
-the second finds the result of the first.
+its source. Two builds that want the same step take its key's lock: the second finds the result of the first.
+
+A step is made when its layer's directory is in its place; the next one starts on it at once. Hashing it and writing it
+down (the rows of layer, cache and history) come behind (`behind`), and the key's lock is held until that is done.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import EngineError
@@ -27,6 +30,7 @@ from runtime.errors import ContainerError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from builder.pipeline.behind import Behind
     from builder.pipeline.copy_step import Earlier
     from builder.pipeline.lookup import StepState
     from builder.pipeline.plan import Plan
@@ -40,8 +44,21 @@ if TYPE_CHECKING:
     from runtime.container import Exit, Launcher
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A step that has run: where its layer is, and what is to be written down of it. Times in seconds."""
+
+    step: StepSpec
+    active: Active
+    path: Path
+    below: tuple[LayerID, ...]
+    why: str
+    started: float
+    finished: float
+
+
 class Executor:
-    """Executes one plan. Use as a context manager: its end waits for the hashing of what was made."""
+    """Executes one plan. Use as a context manager: its end waits until what was made is hashed and written down."""
 
     def __init__(
         self,
@@ -69,8 +86,7 @@ class Executor:
         self.ran = 0
         self._guard = threading.RLock()
         self._states: list[StepState] = []
-        self._hashing: dict[LayerID, threading.Thread] = {}
-        self._failures: list[BaseException] = []
+        self._behind: Behind | None = None
         self._grounded: set[LayerID] = set()
         self._cancel = cancel
         self._own_cancel = cancel is None
@@ -80,8 +96,8 @@ class Executor:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for thread in self._hashing.values():
-            thread.join()
+        if self._behind is not None:
+            self._behind.close()
         if self._cancel is not None and self._own_cancel:
             self._cancel.close()
 
@@ -97,8 +113,8 @@ class Executor:
         if missing:
             self._make_all(missing)
         layers = () if self.plan.last is None else self._layers(self.plan.last)
-        if missing:
-            self.store.snapshots.sync()  # the disk writes while the threads still hash
+        if self._behind is not None and self._behind.busy():
+            self.store.snapshots.flush()  # the disk writes while large layers are still hashed
         for layer in layers if missing else ():
             self._content(layer)
         return layers
@@ -108,12 +124,14 @@ class Executor:
         return self._states
 
     def _make_all(self, missing: Sequence[StepSpec]) -> None:
+        from builder.pipeline.behind import Behind
         from builder.pipeline.schedule import Cancel, run_all
         from builder.pipeline.wiring import Wiring
 
         self._wiring = Wiring(self.store.networks_dir)
         if self._cancel is None:
             self._cancel = Cancel()
+        self._behind = Behind(os.cpu_count() or 1)
         needs = {step.number: (*step.inputs, *((step.parent,) if step.parent else ())) for step in missing}
         run_all(
             needs,
@@ -146,7 +164,8 @@ class Executor:
         assert below is not None
         assert self._cancel is not None
         self._cancel.check()
-        with exclusive(self.store, f"step {state.key}", self._cancel):
+        with ExitStack() as held:
+            held.enter_context(exclusive(self.store, f"step {state.key}", self._cancel))
             if not step.forced:
                 record = self.store.buildcache.lookup(state.key)
                 if record is not None and lookup.stands(record, step, below, self._states):
@@ -159,7 +178,7 @@ class Executor:
                         self._put(step, same.layer, below, content_key, same.duration_us)
                         self._take(step, same, below, by_content=True)
                         return
-            self._make(step, below, lookup.reason(step, state, self.store))
+            self._make(step, below, lookup.reason(step, state, self.store), held)
 
     def _take(
         self, step: StepSpec, record: CacheRecord, below: tuple[LayerID, ...], *, by_content: bool = False
@@ -182,7 +201,10 @@ class Executor:
         self.cached += len(steps)
         self.store.records.add_steps(records)
 
-    def _make(self, step: StepSpec, below: tuple[LayerID, ...], why: str) -> None:
+    def _make(self, step: StepSpec, below: tuple[LayerID, ...], why: str, lock: ExitStack) -> None:
+        """Run *step*; *lock* is given to the job that writes it down."""
+        assert self._behind is not None
+        self._behind.check()
         state, started = self._state(step), self.clock()
         self.emit(progress.StepStarted(step.number, step.name, started, why))
         active = self.store.snapshots.prepare(below)
@@ -191,18 +213,31 @@ class Executor:
         except BaseException as err:
             self._failed(step, active, err, started, why)
             raise
-        layer = self.store.snapshots.commit(active)
-        state.layers = (*below, layer.id)
-        self._hash_beside(layer.id, layer.path)
-        if state.selection is not None:
-            self.store.buildcache.put_manifest(layer.id, state.selection.manifest())
-        finished = self.clock()
-        self._put(step, layer.id, below, self._content_key(step), int((finished - started) * 1e6))
+        path = self.store.snapshots.seal(active)
+        made = _Made(step, active, path, below, why, started, self.clock())
+        state.layers = (*below, LayerID(active.key))
         with self._guard:
             self.ran += 1
-        self.emit(progress.StepDone(step.number, step.name, finished))
-        facts = {"why": why, **state.facts}
-        self.store.records.add_step(self._record(step, "done", started=started, exit_code=0, facts=facts))
+        self.emit(progress.StepDone(step.number, step.name, made.finished))
+        held = lock.pop_all()
+        self._behind.add(active.key, lambda: self._write_down(made, held))
+
+    def _write_down(self, made: _Made, lock: ExitStack) -> None:
+        """Rows for what a step made, in one transaction, and then the digests of its layer."""
+        step, layer = made.step, LayerID(made.active.key)
+        state = self._state(step)
+        with lock:
+            content_key = self._content_key(step)
+            with self.store.database.write():
+                self.store.snapshots.record(made.active)
+                if state.selection is not None:
+                    self.store.buildcache.put_manifest(layer, state.selection.manifest())
+                self._put(step, layer, made.below, content_key, int((made.finished - made.started) * 1e6))
+                facts = {"why": made.why, **state.facts}
+                self.store.records.add_step(
+                    self._record(step, "done", started=made.started, finished=made.finished, exit_code=0, facts=facts)
+                )
+        self._hash(layer, made.path)
 
     def _failed(self, step: StepSpec, active: Active, err: BaseException, started: float, why: str) -> None:
         """Keep the directory of a step that failed by itself; say what happened, and where in the Dockerfile."""
@@ -234,12 +269,9 @@ class Executor:
     # content
 
     def _content(self, layer: LayerID) -> str:
-        """The content digest of *layer*; waits for the thread that hashes it, or hashes it here."""
-        thread = self._hashing.get(layer)
-        if thread is not None:
-            thread.join()
-        if self._failures:
-            raise self._failures[0]
+        """The content digest of *layer*; waits for the job that hashes it, or hashes it here."""
+        if self._behind is not None:
+            self._behind.wait(layer)
         found = self.store.snapshots.get(layer)
         if found.content_digest is None or found.diff_id is None:
             self._hash(layer, found.path)
@@ -304,17 +336,6 @@ class Executor:
             tar_size=made.size,
             files=made.files,
         )
-
-    def _hash_beside(self, layer: LayerID, path: Path) -> None:
-        def work() -> None:
-            try:
-                self._hash(layer, path)
-            except (OSError, EngineError) as err:
-                self._failures.append(err)
-
-        thread = threading.Thread(target=work, name=f"hash {layer}")
-        self._hashing[layer] = thread
-        thread.start()
 
     # making
 
@@ -456,10 +477,11 @@ class Executor:
         status: str,
         *,
         started: float | None = None,
+        finished: float | None = None,
         exit_code: int | None = None,
         facts: Mapping[str, object],
     ) -> StepRecord:
-        state, now = self._state(step), self.clock()
+        state, now = self._state(step), self.clock() if finished is None else finished
         return StepRecord(
             build=self.build,
             number=step.number,

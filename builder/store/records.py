@@ -78,21 +78,24 @@ class LogChunk:
 
 
 class LogWriter:
-    """The output of one running step; `close` packs it. Not for two threads at once."""
+    """The output of one running step; `close` packs it. A step that says nothing leaves nothing on the disk.
+
+    Not for two threads at once.
+    """
 
     def __init__(self, path: Path, limit: int) -> None:
         self._path = path
         self._left = limit
         self.dropped = 0
-        self._file: BinaryIO | None = open(path, "wb", buffering=1 << 16)  # noqa: SIM115 (closed by `close`)
-        self._file.write(_PLAIN)
+        self._file: BinaryIO | None = None
+        self._closed = False
 
     def write(self, stream: int, data: bytes, offset_us: int) -> None:
         """Append a piece; beyond the limit, or on a full disk, it is only counted in `dropped`. Raises StoreError.
 
         A step that fills the disk must end with its own error, not with that of its log.
         """
-        if self._file is None:
+        if self._closed:
             return
         kept = data[: self._left]
         self._left -= len(kept)
@@ -100,6 +103,8 @@ class LogWriter:
         if kept:
             try:
                 with disk_errors("write the log of a step"):
+                    if self._file is None:
+                        self._file = self._open()
                     self._file.write(_FRAME.pack(offset_us, stream, len(kept)) + kept)
             except DiskFull:
                 self._left = 0
@@ -115,7 +120,8 @@ class LogWriter:
                 self._left = 0
 
     def close(self) -> None:
-        """End and pack the log; an empty one leaves no file, one on a full disk stays unpacked. Idempotent."""
+        """End and pack the log; one on a full disk stays unpacked. Idempotent."""
+        self._closed = True
         file, self._file = self._file, None
         if file is None:
             return
@@ -127,13 +133,16 @@ class LogWriter:
         except DiskFull:
             temporary.unlink(missing_ok=True)
 
+    def _open(self) -> BinaryIO:
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        file = open(self._path, "wb", buffering=1 << 16)  # noqa: SIM115 (closed by `close`)
+        file.write(_PLAIN)
+        return file
+
     def _pack(self, temporary: Path) -> None:
         import zlib
 
         data = self._path.read_bytes()[1:]
-        if not data:
-            self._path.unlink()
-            return
         temporary.write_bytes(_PACKED + zlib.compress(data, 1))
         os.replace(temporary, self._path)
 
@@ -243,10 +252,8 @@ class Records:
     # --- logs ---
 
     def open_log(self, build: str, step: int, *, limit: int = LOG_LIMIT) -> LogWriter:
-        """Where the output of a step goes; the caller closes it. Raises StoreError."""
-        with disk_errors("write the log of a step"):
-            (self._directory / build).mkdir(mode=0o700, exist_ok=True)
-            return LogWriter(self._log(build, step), limit)
+        """Where the output of a step goes; the caller closes it."""
+        return LogWriter(self._log(build, step), limit)
 
     def read_log(self, build: str, step: int) -> Iterator[LogChunk]:
         """The output of a step, running or ended; a torn end (killed build) is left out. Raises LogNotFound."""

@@ -97,6 +97,7 @@ class Snapshots:
         self._layers = layout.directory("layers")
         self._actives = layout.directory("active")
         self._failed = layout.directory("failed")
+        self._sealed: set[str] = set()
 
     # --- from prepare to commit ---
 
@@ -152,15 +153,54 @@ class Snapshots:
 
         Raises LayerNotFound if it is not active, DiskFull and other StoreErrors.
         """
-        layer_id = LayerID(active.key)
-        target = self._layers / layer_id
+        self.seal(active)
+        return self.record(
+            active,
+            diff_id=diff_id,
+            content_digest=content_digest,
+            size=size,
+            tar_size=tar_size,
+            files=files,
+            recipe=recipe,
+        )
+
+    def seal(self, active: Active) -> Path:
+        """The first half of `commit`, for who builds on at once: the directory is in its place, and this process may
+        `prepare` on it. Until `record` its row among the actives keeps it; without that it ends with the process.
+
+        Raises LayerNotFound if it is not active, DiskFull and other StoreErrors.
+        """
+        target = self._layers / active.key
         if self._database.row("SELECT 1 FROM actives WHERE key = ?", (active.key,)) is None:
             raise LayerNotFound(active.key)
-        lease = self._lease()
         with disk_errors("commit a layer"):
             os.rename(active.upper, target)
+        self._sealed.add(active.key)
         crashpoint("layer-renamed")
+        return target
+
+    def record(
+        self,
+        active: Active,
+        *,
+        diff_id: DiffID | None = None,
+        content_digest: ContentDigest | Digest | None = None,
+        size: int | None = None,
+        tar_size: int | None = None,
+        files: int | None = None,
+        recipe: Digest | None = None,
+    ) -> Layer:
+        """The second half of `commit`: the layer gets its row, for everybody. Raises DiskFull, other StoreErrors."""
+        layer_id = LayerID(active.key)
+        target = self._layers / layer_id
+        lease = self._lease()
         now = self._clock()
+
+        def recorded() -> None:
+            self._sealed.discard(layer_id)
+            crashpoint("layer-row")
+            trees.remove(rest)
+
         try:
             rest = self._aside(active.upper.parent)
             with self._database.write():
@@ -172,12 +212,12 @@ class Snapshots:
                 )
                 self._database.run("DELETE FROM actives WHERE key = ?", (active.key,))
                 lease.protect(LAYER, [layer_id])
+                self._database.after_commit(recorded)
         except BaseException:
             active.upper.parent.mkdir(0o700, exist_ok=True)
             os.rename(target, active.upper)
+            self._sealed.discard(layer_id)
             raise
-        crashpoint("layer-row")
-        trees.remove(rest)
         return Layer(
             id=layer_id,
             path=target,
@@ -209,6 +249,9 @@ class Snapshots:
         """As `discard`, by the key alone."""
         # Out of sight first: what is in tmp/ is ours until we end, and garbage after that.
         trees.remove(self._aside(self._actives / _checked(key)))
+        if key in self._sealed:
+            trees.remove(self._aside(self._layers / key))
+            self._sealed.discard(key)
         crashpoint("discard-removed")
         # Last, since on a full disk there is room for it only now.
         with self._database.write():
@@ -233,15 +276,19 @@ class Snapshots:
         crashpoint("digests-row")
 
     def sync(self) -> None:
-        """Bring all layers of this boot to the disk with one syncfs; putting an image does it, a build may before."""
+        """Bring all layers of this boot to the disk with one syncfs; putting an image does it."""
         rows = self._database.rows("SELECT id FROM layers WHERE boot = ?", (self._boot,))
         if not rows:
             return
-        with disk_errors("write layers to the disk"):
-            _sync_file_system(self._layers)
+        self.flush()
         crashpoint("layers-synced")
         with self._database.write():
             self._database.run_many("UPDATE layers SET boot = NULL WHERE id = ?", rows)
+
+    def flush(self) -> None:
+        """Let the disk write what layers hold by now, so that less is left to do for the `sync` that follows."""
+        with disk_errors("write layers to the disk"):
+            _sync_file_system(self._layers)
 
     # --- layers ---
 
@@ -277,7 +324,7 @@ class Snapshots:
     def use(self, layer_ids: Sequence[LayerID]) -> None:
         """Keep these layers from collection while this process lives. Raises LayerNotFound."""
         lease = self._lease()
-        new = [layer_id for layer_id in layer_ids if not lease.protects(LAYER, layer_id)]
+        new = [one for one in layer_ids if one not in self._sealed and not lease.protects(LAYER, one)]
         if not new:
             return
         with self._database.write():
