@@ -132,14 +132,16 @@ class Launcher:
         stdout: int,
         stderr: int,
         network: Callable[[int], None] | None = None,
+        another: bool = False,
     ) -> Running:
         """Start a container and return once its program was executed.
 
         *stdin* None is /dev/null. The descriptors stay the caller's and are ignored with ``process.terminal``.
+        *another*: one of the same kind follows soon, and is prepared beside this one.
         *network* is called with the pid when the namespaces exist (/proc/PID/ns/net) and before the program runs; what
         it raises is raised here, after the container was removed. Raises ContainerError (docker's texts and codes).
         """
-        message = ("start", spec.to_dict(), network is not None)
+        message = ("start", spec.to_dict(), network is not None, another)
         return self._begin(message, stdin, stdout, stderr, network)
 
     def exec_(

@@ -4,9 +4,9 @@ Its first argument is the number of the main socket. It ends when that closes or
 container it has. What it says and hears is in ``runtime.sync``; the other side is ``runtime.container``. It imports
 little, since every command that runs a container waits for it.
 
-Between two containers it prepares a process for the next one of the same kind: of the time that a start takes, two
-thirds are namespaces, control groups (the first process to join one after a pause waits for an RCU grace period, 10 ms
-and more) and the file systems that all containers have.
+When it is told that another container of the same kind follows, it prepares a process for that beside the running one:
+of the time that a start takes, two thirds are namespaces, control groups (the first process to join one after a pause
+waits for an RCU grace period, 10 ms and more) and the file systems that all containers have.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     from runtime.init import Child, Spare
     from runtime.spec import Spec
-
-# How long a container must have been left alone before the next one is prepared beside it.
-_IDLE_MS = 20
 
 
 class _Loop:
@@ -59,7 +56,7 @@ class _Loop:
         reaped = False
         while True:
             if self.next is not None:
-                events = self.poller.poll(_IDLE_MS if self.children else 0)
+                events = self.poller.poll(0)
                 if not events:
                     self.prepare()
             elif not reaped:
@@ -84,10 +81,10 @@ class _Loop:
         except (ContainerError, OSError):
             return  # whoever starts the next container will be told
 
-    def start(self, plain: Mapping[str, Any], fds: tuple[int, ...], *, hook: bool) -> Child:
+    def start(self, plain: Mapping[str, Any], fds: tuple[int, ...], *, hook: bool, another: bool) -> Child:
         spec = sync.as_spec(plain)
         spare, self.spare = self.spare, None
-        self.next = spec
+        self.next = spec if another else None
         if spare is not None:
             if spare.fits(spec):
                 child = spare.take(plain, spec, *fds[:3], hook=hook)
@@ -112,7 +109,7 @@ class _Loop:
         channel = socket(AF_UNIX, SOCK_STREAM, 0, fds[3])
         try:
             if message[0] == "start":
-                child = self.start(message[1], fds, hook=message[2])
+                child = self.start(message[1], fds, hook=message[2], another=message[3])
             else:
                 from runtime import enter
 

@@ -3,7 +3,7 @@
 A message is a tuple of plain values, its first item the name; framed as length, then ``marshal`` bytes (both ends are
 the same interpreter, so its format needs no promise and costs no import); file descriptors ride on the length.
 
-command → launcher, on the main socket        ("start", spec, hook) + stdio (3), channel
+command → launcher, on the main socket        ("start", spec, hook, another) + stdio (3), channel
                                               ("exec", pid, process, seccomp) + stdio (3), channel
                                               ("prepare", spec)   get ready for such a one
 launcher → command, on the channel            ("created", pid) + pidfd     namespaces exist; the hook may run

@@ -87,6 +87,7 @@ class Executor:
         self._guard = threading.RLock()
         self._states: list[StepState] = []
         self._behind: Behind | None = None
+        self._runs = 0
         self._grounded: set[LayerID] = set()
         self._cancel = cancel
         self._own_cancel = cancel is None
@@ -132,6 +133,7 @@ class Executor:
         if self._cancel is None:
             self._cancel = Cancel()
         self._behind = Behind(os.cpu_count() or 1)
+        self._runs = sum(isinstance(step.work, RunStep) for step in missing)
         needs = {step.number: (*step.inputs, *((step.parent,) if step.parent else ())) for step in missing}
         run_all(
             needs,
@@ -400,6 +402,7 @@ class Executor:
                 self._wiring,
                 self.sources.scratch,
                 self._cancel,
+                another=self._runs_on(),
             )
             ended: Exit = run(work, active, around, output)
         finally:
@@ -412,6 +415,12 @@ class Executor:
             "read_bytes": usage.read_bytes,
             "write_bytes": usage.write_bytes,
         }
+
+    def _runs_on(self) -> bool:
+        """Whether there may be another RUN to make after the one that begins now."""
+        with self._guard:
+            self._runs -= 1
+            return self._runs > 0
 
     def _copy(self, step: StepSpec, work: CopyStep | AddStep, active: Active, below: tuple[LayerID, ...]) -> None:
         from builder.pipeline.copy_step import materialise

@@ -57,6 +57,8 @@ class RunEnvironment:
     wiring: Wiring
     scratch: Callable[[], Path]
     cancel: Cancel
+    another: bool
+    """Whether a further RUN is going to follow."""
 
 
 def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[[int, bytes], None]) -> Exit:
@@ -90,7 +92,11 @@ def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[
             writers.append(writer)
         try:
             running = around.launcher.start(
-                spec, stdout=writers[0], stderr=writers[1], network=None if endpoint is None else attach
+                spec,
+                stdout=writers[0],
+                stderr=writers[1],
+                network=None if endpoint is None else attach,
+                another=around.another,
             )
         except (CommandNotFound, CommandNotInvocable) as err:
             raise StepFailed("RUN", err.code, command=command, hint=err.message) from err
