@@ -91,10 +91,8 @@ def isolate(sock: socket, entries: tuple[int, ...], keep: tuple[int, ...] = ()) 
     kernel.set_parent_death_signal(_SIGKILL)
     os.setsid()
     for number in _signal.valid_signals():
-        try:
+        if _signal.getsignal(number) not in (None, _signal.SIG_DFL):
             _signal.signal(number, _signal.SIG_DFL)
-        except (OSError, ValueError):
-            continue
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     for fd in entries:
         os.write(fd, b"0")

@@ -12,7 +12,7 @@ import errno
 import os
 from _socket import AF_UNIX, SOCK_STREAM, socket, socketpair
 
-from runtime import boot, cgroups, filesystems, rootfs, seccomp, sync, targets
+from runtime import boot, cgroups, filesystems, seccomp, sync, targets
 from runtime.errors import ContainerError, from_wire
 from runtime.linux import process as kernel
 
@@ -124,8 +124,6 @@ class Child:
                 return
             targets.remove_made(upper, self.made)
             os.close(upper)
-        if layers.volatile and layers.work is not None:
-            rootfs.forget_volatile(layers.work)
 
 
 class Spare:
@@ -134,8 +132,13 @@ class Spare:
     One that is not taken is removed by ``discard``; it dies with its parent anyway, and its group is reaped later.
     """
 
-    def __init__(self, child: Child, spec: Spec, place: str) -> None:
-        self._child, self._shape, self._place = child, boot.shape(spec), place
+    def __init__(self, child: Child, plain: Mapping[str, Any], spec: Spec, place: str) -> None:
+        self._child, self._plain, self._spec, self._place = child, plain, spec, place
+        self._shape = boot.shape(spec)
+
+    def adapted(self, plain: Mapping[str, Any]) -> Spec:
+        """As ``sync.as_spec``; what is as it was in the spec that this was prepared for need not be made again."""
+        return sync.adapted(self._spec, self._changed(plain))
 
     def fits(self, spec: Spec) -> bool:
         """Whether a container of *spec* can become of it."""
@@ -159,7 +162,7 @@ class Spare:
                 null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             fds = tuple(null if fd < 0 else fd for fd in (stdin, stdout, stderr))
             try:
-                sync.send(child.sock, ("start", plain, program, hook), fds)
+                sync.send(child.sock, ("start", self._changed(plain), program, hook), fds)
             finally:
                 if null >= 0:
                     os.close(null)
@@ -176,6 +179,9 @@ class Spare:
         """End and remove it."""
         self._child.kill()
         self._child.finish()
+
+    def _changed(self, plain: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: item for name, item in plain.items() if item != self._plain[name]}
 
 
 def spawn(spec: Spec, stdin: int, stdout: int, stderr: int, *, hook: bool) -> Child:
@@ -198,11 +204,12 @@ def spawn(spec: Spec, stdin: int, stdout: int, stderr: int, *, hook: bool) -> Ch
     return child
 
 
-def prepare(like: Spec) -> Spare | None:
-    """A spare for containers of the shape of *like*; None when that shape cannot be made in advance.
+def prepare(plain: Mapping[str, Any]) -> Spare | None:
+    """A spare for containers of the shape of the spec *plain*; None when that shape cannot be made in advance.
 
     Raises ContainerError, OSError.
     """
+    like = sync.as_spec(plain)
     names = like.namespaces
     if names.uid_maps or any(getattr(names, name).startswith("/") for name in boot.FLAGS):
         return None  # what they are mapped to or join need not exist any more when it is taken
@@ -214,13 +221,13 @@ def prepare(like: Spec) -> Spare | None:
         got = sync.receive(sock)
         if got is None:
             os._exit(0)
-        (_, plain, program, hook), fds = got
+        (_, changed, program, hook), fds = got
         boot.take_stdio(fds)
         for fd in fds:
             os.close(fd)
-        boot.run(sync.as_spec(plain), sock, builder, program, hook=hook)
+        boot.run(sync.adapted(like, changed), sock, builder, program, hook=hook)
 
-    return Spare(_fork(like, f"spare-{os.urandom(16).hex()}", run, limited=False), like, place)
+    return Spare(_fork(like, f"spare-{os.urandom(16).hex()}", run, limited=False), plain, like, place)
 
 
 def _fork(

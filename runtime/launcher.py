@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runtime.init import Child, Spare
-    from runtime.spec import Spec
+
+
+# How long after a container's end a next one may still be asked for, before we turn to cleaning up.
+_PATIENCE_MS = 20
 
 
 class _Loop:
@@ -38,7 +41,8 @@ class _Loop:
         self.handlers: dict[int, Callable[[], None]] = {}
         self.children: set[_Container] = set()
         self.spare: Spare | None = None
-        self.next: Spec | None = None
+        self.over: list[Child] = []
+        self.next: Mapping[str, Any] | None = None
         self.watch(main.fileno(), self.request)
         self.parent = os.pidfd_open(os.getppid())  # forks of the command may hold the socket open after its death
         self.watch(self.parent, self.end)
@@ -55,10 +59,10 @@ class _Loop:
     def run(self) -> None:
         reaped = False
         while True:
-            if self.next is not None:
-                events = self.poller.poll(0)
+            if self.next is not None or self.over:
+                events = self.poller.poll(0 if self.next is not None else _PATIENCE_MS)
                 if not events:
-                    self.prepare()
+                    self.tidy()
             elif not reaped:
                 reaped = True
                 events = self.poller.poll(0)
@@ -71,8 +75,13 @@ class _Loop:
                 if handler is not None:
                     handler()
 
+    def tidy(self) -> None:
+        """Nobody waits for us: make the next container's process ready, remove what is left of those that ended."""
+        self.prepare()
+        while self.over:
+            self.over.pop().release()
+
     def prepare(self) -> None:
-        """Nobody waits for us: make the next container's process ready."""
         like, self.next = self.next, None
         if like is None or self.spare is not None:
             return
@@ -82,9 +91,9 @@ class _Loop:
             return  # whoever starts the next container will be told
 
     def start(self, plain: Mapping[str, Any], fds: tuple[int, ...], *, hook: bool, another: bool) -> Child:
-        spec = sync.as_spec(plain)
         spare, self.spare = self.spare, None
-        self.next = spec if another else None
+        spec = sync.as_spec(plain) if spare is None else spare.adapted(plain)
+        self.next = plain if another else None
         if spare is not None:
             if spare.fits(spec):
                 child = spare.take(plain, spec, *fds[:3], hook=hook)
@@ -101,7 +110,7 @@ class _Loop:
             return
         message, fds = got
         if message[0] == "prepare":
-            self.next = sync.as_spec(message[1])
+            self.next = message[1]
             return
         if message[0] == "leave":
             self.leave(fds)
@@ -159,6 +168,8 @@ class _Loop:
             container.ended()
         if self.spare is not None:
             self.spare.discard()
+        self.next = None
+        self.tidy()
         os._exit(0)
 
 
@@ -209,7 +220,7 @@ class _Container:
         else:
             self.tell(("exited", status, usage, oom))
         self.channel.close()
-        child.release()  # whoever waits for the container needs nothing of this
+        loop.over.append(child)  # whoever waits for the container needs nothing of the rest
         if loop.left and not loop.children:
             loop.end()
 

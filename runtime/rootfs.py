@@ -217,16 +217,17 @@ def bind_of(namespace: str, path: str) -> int:
 def restrict(fd: int, *, readonly: bool, recursive: bool, attributes: int = 0, propagation: int = 0) -> None:
     """Set attributes and propagation of a detached mount, and of all below it when *recursive*."""
     wanted = attributes | (mounts.MOUNT_ATTR_RDONLY if readonly else 0)
-    if wanted:
-        try:
-            mounts.mount_setattr(fd, set=wanted, recursive=recursive)
-        except OSError as err:
-            # A mount below it may be locked in a user namespace: then at least the top is as wanted.
-            if err.errno != errno.EPERM or not recursive:
-                raise
-            mounts.mount_setattr(fd, set=wanted)
-    if propagation:
-        mounts.mount_setattr(fd, propagation=propagation, recursive=recursive)
+    if not wanted and not propagation:
+        return
+    try:
+        mounts.mount_setattr(fd, set=wanted, propagation=propagation, recursive=recursive)
+    except OSError as err:
+        # A mount below it may be locked in a user namespace: then at least the top is as wanted.
+        if err.errno != errno.EPERM or not recursive or not wanted:
+            raise
+        mounts.mount_setattr(fd, set=wanted)
+        if propagation:
+            mounts.mount_setattr(fd, propagation=propagation, recursive=True)
 
 
 def tmpfs(*, mode: str = "755", size: str | None = None, attributes: int = 0, options: tuple[str, ...] = ()) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 
@@ -230,13 +230,14 @@ def process_from_dict(value: Mapping[str, Any]) -> Process:
 
 def to_plain(value: object) -> object:
     """Dataclasses become dictionaries, tuples lists, bytes base64 text; all else stays."""
-    if is_dataclass(value):
-        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+    if value is None or isinstance(value, (str, int)):
+        return value
     if isinstance(value, (tuple, list)):
-        return [to_plain(item) for item in value]
+        return [item if isinstance(item, str) else to_plain(item) for item in value]
     if isinstance(value, bytes):
         return b2a_base64(value, newline=False).decode("ascii")
-    return value
+    slots: tuple[str, ...] = getattr(value, "__slots__", ())
+    return {name: to_plain(getattr(value, name)) for name in slots} if is_dataclass(value) else value
 
 
 def _mount(value: Mapping[str, Any]) -> Mount:

@@ -434,7 +434,7 @@ def _told(sock: socket) -> tuple[str, dict[str, Any], int, Spare | None]:
             return directory, config, flags, spare
         if spare is None:
             try:
-                spare = init.prepare(sync.as_spec(message))
+                spare = init.prepare(message)
             except (ContainerError, OSError):
                 continue  # told when the container is started
 

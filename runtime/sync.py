@@ -13,7 +13,8 @@ launcher → command, on the channel            ("created", pid) + pidfd     nam
 command → launcher, on the channel            ("go",)                      the hook is done
 closing the channel                           kills the container; closing the main socket kills all
 launcher → init, on a socket pair             ("mapped",)   the ids of its user namespace
-                                              ("start", spec, filter, hook) + stdio (3)   to one that waits
+                                              ("start", spec, filter, hook) + stdio (3)   to one that waits; spec: only what
+                                              differs from the one that it was prepared for
                                               ("go",)
 init → launcher                               ("made", [(path, device, inode, is directory)])  mount points it made
                                               ("console",) + master
@@ -88,6 +89,13 @@ def as_spec(value: Mapping[str, Any]) -> Spec:
     """
     spec: Spec = _object(value)
     return spec
+
+
+def adapted(like: Spec, changed: Mapping[str, Any]) -> Spec:
+    """*like* with other values, in plain form, for some of its fields."""
+    values = {**vars(like), **{name: _object(item) for name, item in changed.items()}}
+    spec: Any = _Namespace(**values)
+    return spec  # type: ignore[no-any-return]
 
 
 def as_process(value: Mapping[str, Any]) -> Process:

@@ -6,6 +6,10 @@ import errno
 import fcntl
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 # (kind, major, minor, access): moby's default rules. -1 is any number.
 DEVICES = (
     ("c", -1, -1, "m"),
@@ -49,9 +53,15 @@ def read_int(path: str) -> int | None:
 
 def write(path: str, value: str) -> None:
     """Write *value* in one call, as control files want it. Raises OSError."""
+    write_each(path, (value,))
+
+
+def write_each(path: str, values: Iterable[str]) -> None:
+    """Write *values* one by one, each in one call. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, value.encode())
+        for value in values:
+            os.write(fd, value.encode())
     finally:
         os.close(fd)
 

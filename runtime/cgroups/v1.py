@@ -207,9 +207,7 @@ class Group:
         rules = [*common.DEVICES, *((item.kind, item.major, item.minor, item.access) for item in devices)]
         try:
             write(f"{directory}/devices.deny", "a")
-            for kind, major, minor, access in rules:
-                numbers = ":".join("*" if number < 0 else str(number) for number in (major, minor))
-                write(f"{directory}/devices.allow", f"{kind} {numbers} {access}")
+            common.write_each(f"{directory}/devices.allow", [_rule(*rule) for rule in rules])
         except OSError as err:
             # Inside a container our own group may have less than docker's table: more than that cannot be given.
             if err.errno != errno.EPERM:
@@ -292,6 +290,11 @@ class Group:
     def views(self) -> tuple[tuple[str, str], ...]:
         """See Cgroup."""
         return tuple(sorted(self.directories.items()))
+
+
+def _rule(kind: str, major: int, minor: int, access: str) -> str:
+    numbers = ":".join("*" if number < 0 else str(number) for number in (major, minor))
+    return f"{kind} {numbers} {access}"
 
 
 def _remove_parent(path: str) -> None:

@@ -6,9 +6,10 @@ Paths may be ``str`` (surrogateescape, as in ``os``) or ``bytes``. Every descrip
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
-from runtime.linux.libc import BLOCKING, LIBC, OPENAT2, check, number, syscall
+from runtime.linux.libc import BLOCKING, LIBC, OPENAT2, check, declared, failed, number, syscall
 
 # linux/openat2.h
 RESOLVE_NO_XDEV = 0x01
@@ -40,6 +41,9 @@ _GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602  # linux/fs.h FS_IOC_GETFLAGS, FS_
 _TOPDIR = 0x00020000  # linux/fs.h FS_TOPDIR_FL
 
 
+_openat2_call = declared(ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
+
+
 class _OpenHow(ctypes.Structure):
     _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
 
@@ -60,21 +64,14 @@ def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: i
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     # With RESOLVE_CACHED the same error means something else: it would have to block.
     tries = _RACE_TRIES if resolve & (RESOLVE_IN_ROOT | RESOLVE_BENEATH) and not resolve & RESOLVE_CACHED else 1
+    name = os.fsencode(path)
     while True:
         tries -= 1
-        try:
-            return syscall(
-                "openat2",
-                OPENAT2,
-                dirfd,
-                ctypes.c_char_p(os.fsencode(path)),
-                ctypes.byref(how),
-                ctypes.sizeof(how),
-                path=os.fsdecode(path),
-            )
-        except BlockingIOError:
-            if not tries:
-                raise
+        fd = _openat2_call(OPENAT2, dirfd, name, ctypes.byref(how), ctypes.sizeof(how))
+        if fd >= 0:
+            return fd
+        if not tries or ctypes.get_errno() != errno.EAGAIN:
+            raise failed("openat2", os.fsdecode(path))
 
 
 def renameat2(src_dirfd: int, src: str | bytes, dst_dirfd: int, dst: str | bytes, flags: int = 0) -> None:

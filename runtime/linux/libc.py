@@ -9,6 +9,11 @@ from __future__ import annotations
 import ctypes
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 LIBC = ctypes.PyDLL(None, use_errno=True)
 BLOCKING = ctypes.CDLL(None, use_errno=True)
 
@@ -86,6 +91,17 @@ def failed(call: str, path: str | None = None) -> OSError:
     if path is None:
         return OSError(err, f"{call}: {os.strerror(err)}")
     return OSError(err, f"{call}: {os.strerror(err)}", path)
+
+
+def declared(*types: Any) -> Callable[..., int]:
+    """libc's ``syscall`` for calls with arguments of these types: the number comes first, the caller checks for < 0.
+
+    Types that are declared once make a call twice as fast: for those that a container's start makes by the hundred.
+    """
+    function = LIBC["syscall"]
+    function.restype = ctypes.c_long
+    function.argtypes = (ctypes.c_long, *types)
+    return function
 
 
 def syscall(call: str, nr: int, *arguments: object, path: str | None = None) -> int:

@@ -9,7 +9,7 @@ import ctypes
 import os
 
 from runtime.linux import libc
-from runtime.linux.libc import LIBC, check, failed, number, syscall
+from runtime.linux.libc import LIBC, check, declared, failed, number, syscall
 
 # linux/mount.h
 MS_RDONLY = 1
@@ -54,6 +54,12 @@ _FSCONFIG_SET_FD = 5
 _FSCONFIG_CMD_CREATE = 6
 
 
+_fsconfig_call = declared(ctypes.c_int, ctypes.c_uint, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int)
+_open_tree_call = declared(ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_move_mount_call = declared(ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_mount_setattr_call = declared(ctypes.c_int, ctypes.c_char_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_size_t)
+
+
 class _MountAttr(ctypes.Structure):
     _fields_ = [
         ("attr_set", ctypes.c_uint64),
@@ -70,7 +76,7 @@ def fsopen(filesystem: str) -> int:
 
 def fsconfig_string(context: int, key: str, value: str | bytes) -> None:
     """Set a parameter with a value of at most 255 bytes."""
-    _fsconfig(context, _FSCONFIG_SET_STRING, key, ctypes.c_char_p(os.fsencode(value)), 0)
+    _fsconfig(context, _FSCONFIG_SET_STRING, key, os.fsencode(value), 0)
 
 
 def fsconfig_flag(context: int, key: str) -> None:
@@ -88,15 +94,12 @@ def fsconfig_create(context: int) -> None:
     _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, 0)
 
 
-def _fsconfig(context: int, command: int, key: str | None, value: ctypes.c_char_p | None, aux: int) -> None:
-    name = ctypes.c_char_p(None if key is None else key.encode())
-    try:
-        syscall("fsconfig", libc.FSCONFIG, context, command, name, value or ctypes.c_char_p(None), aux, path=key)
-    except OSError as err:
+def _fsconfig(context: int, command: int, key: str | None, value: bytes | None, aux: int) -> None:
+    name = None if key is None else key.encode()
+    if _fsconfig_call(libc.FSCONFIG, context, command, name, value, aux) < 0:
+        err = failed("fsconfig", key)
         said = fs_messages(context)
-        if said:
-            raise OSError(err.errno, f"{err.strerror} ({said})", key) from None
-        raise
+        raise OSError(err.errno, f"{err.strerror} ({said})", key) if said else err
 
 
 def fs_messages(context: int) -> str:
@@ -116,26 +119,16 @@ def fsmount(context: int, attributes: int = 0) -> int:
 
 def open_tree(dirfd: int, path: str | bytes, flags: int) -> int:
     """With OPEN_TREE_CLONE a detached bind mount of *path* (with AT_RECURSIVE also of what is mounted below)."""
-    return syscall(
-        "open_tree",
-        libc.OPEN_TREE,
-        dirfd,
-        ctypes.c_char_p(os.fsencode(path)),
-        flags | os.O_CLOEXEC,
-        path=os.fsdecode(path),
+    return check(
+        _open_tree_call(libc.OPEN_TREE, dirfd, os.fsencode(path), flags | os.O_CLOEXEC), "open_tree", os.fsdecode(path)
     )
 
 
 def move_mount(mount: int, target: int) -> None:
     """Attach the detached *mount* on the directory or file that the descriptor *target* (O_PATH) is."""
-    syscall(
+    check(
+        _move_mount_call(libc.MOVE_MOUNT, mount, b"", target, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH),
         "move_mount",
-        libc.MOVE_MOUNT,
-        mount,
-        ctypes.c_char_p(b""),
-        target,
-        ctypes.c_char_p(b""),
-        MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH,
     )
 
 
@@ -152,15 +145,10 @@ def mount_setattr(
     """Change MOUNT_ATTR_* or the propagation (MS_PRIVATE, MS_SLAVE, MS_SHARED) of a mount."""
     attr = _MountAttr(set, clear, propagation, userns_fd)
     flags = (AT_EMPTY_PATH if not path else 0) | (AT_RECURSIVE if recursive else 0)
-    syscall(
+    check(
+        _mount_setattr_call(libc.MOUNT_SETATTR, fd, os.fsencode(path), flags, ctypes.byref(attr), ctypes.sizeof(attr)),
         "mount_setattr",
-        libc.MOUNT_SETATTR,
-        fd,
-        ctypes.c_char_p(os.fsencode(path)),
-        flags,
-        ctypes.byref(attr),
-        ctypes.sizeof(attr),
-        path=path or None,
+        path or None,
     )
 
 

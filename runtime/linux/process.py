@@ -40,6 +40,10 @@ _SIGCHLD = 17
 _CLOSE_RANGE_CLOEXEC = 4
 
 
+_prctl_call = LIBC["prctl"]
+_prctl_call.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+
+
 class _CloneArgs(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_uint64)
@@ -107,8 +111,7 @@ def close_range(first: int, last: int = 0xFFFFFFFF, *, cloexec: bool = False) ->
 
 def prctl(option: int, *arguments: int) -> int:
     """prctl(2) with up to four integer arguments."""
-    padded = [ctypes.c_ulong(arg) for arg in (*arguments, 0, 0, 0, 0)[:4]]
-    return check(LIBC.prctl(ctypes.c_int(option), *padded), "prctl")
+    return check(_prctl_call(option, *(*arguments, 0, 0, 0, 0)[:4]), "prctl")
 
 
 def set_parent_death_signal(signal: int) -> None:
