@@ -104,6 +104,7 @@ class Launcher:
         self._lock = _thread.allocate_lock()
         self._main: _socket.socket | None = None
         self._pid = -1
+        self._idle = True
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +120,7 @@ class Launcher:
         with self._lock:
             main = self._start()
             if like is not None:
+                self._idle = False
                 try:
                     sync.send(main, ("prepare", like.to_dict()))
                 except OSError:
@@ -175,6 +177,8 @@ class Launcher:
                 return
             self._main.close()
             self._main = None
+            if self._idle:
+                os.kill(self._pid, signal.SIGKILL)  # it has nothing that it would have to clean up
             os.waitpid(self._pid, 0)
 
     def _begin(
@@ -191,6 +195,7 @@ class Launcher:
         try:
             with self._lock:
                 main = self._start()
+                self._idle = False
                 sync.send(main, message, (*stdio, theirs.fileno()))
         except OSError as err:
             ours.close()
@@ -239,7 +244,7 @@ class Launcher:
             ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
             self._pid = spawn_helper("runtime.launcher", (str(theirs.fileno()),), {theirs.fileno(): theirs.fileno()})
             theirs.close()
-            self._main = ours
+            self._main, self._idle = ours, True
         return self._main
 
 

@@ -50,8 +50,8 @@ def build(
     *fetch* brings an image that is not in the store (or all that are named, when the request says so) and gives its id;
     without it a missing image is an error.
 
-    *launcher* is called at most at the first step that must run, so that a cached build starts no process. The caller
-    owns the launcher and closes it. *clock* gives unix seconds.
+    *launcher* is called when it is not known that all steps are cached, so that a cached build starts no process. The
+    caller owns the launcher and closes it. *clock* gives unix seconds.
 
     Raises DockerfileError (text, words, unknown stage), StepFailed (a step, with its exit code), ImageNotFound, other
     EngineErrors, and KeyboardInterrupt after everything has been stopped and recorded. With *cancel*, which several
@@ -64,6 +64,8 @@ def build(
         known = replay.recall(request, store, sources)
         if known is not None:
             return _again(known, request, references, store, clock=clock, emit=emit)
+        if b"run" in request.dockerfile.lower():
+            launcher().warm()  # it loads what it needs while we plan
         return _build(request, references, store, launcher, sources, clock=clock, emit=emit, fetch=fetch, cancel=cancel)
 
 

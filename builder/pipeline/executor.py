@@ -134,6 +134,10 @@ class Executor:
             self._cancel = Cancel()
         self._behind = Behind(os.cpu_count() or 1)
         self._runs = sum(isinstance(step.work, RunStep) for step in missing)
+        if self._runs:
+            from builder.pipeline.run_step import likely
+
+            self.launcher().warm(likely(self.request))
         needs = {step.number: (*step.inputs, *((step.parent,) if step.parent else ())) for step in missing}
         run_all(
             needs,

@@ -118,6 +118,15 @@ def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[
     return ended
 
 
+def likely(request: BuildRequest) -> Spec:
+    """What most steps of the build are like, for `Launcher.warm`; of no use to a step that turns out different."""
+    from runtime import defaults
+
+    namespaces = Namespaces(network=HOST if request.network == HOST else NONE)
+    spec = defaults.build_spec("likely", Rootfs(), Process(argv=("sh",)), namespaces=namespaces)
+    return replace(spec, shm_size=request.shm_size or spec.shm_size, cgroup_parent=request.cgroup_parent)
+
+
 @contextmanager
 def _ending(running: Running) -> Iterator[None]:
     """Kill the container when the block is left by an exception, and wait until nothing of it is left."""

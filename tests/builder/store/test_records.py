@@ -69,15 +69,13 @@ def test_output_is_read_as_it_was_written_before_and_after_its_end(store: Store,
     log = store.records.open_log(build, 1)
     for chunk in chunks:
         log.write(chunk.stream, chunk.data, chunk.offset_us)
-    log.flush()
-    assert list(store.records.read_log(build, 1)) == chunks
-    log.close()
-    log.close()
-    if chunks:
-        assert list(store.records.read_log(build, 1)) == chunks
-    else:
-        with pytest.raises(LogNotFound):
-            store.records.read_log(build, 1)
+    for end in (log.flush, log.close, log.close):
+        end()
+        if chunks:
+            assert list(store.records.read_log(build, 1)) == chunks
+        else:
+            with pytest.raises(LogNotFound):
+                store.records.read_log(build, 1)
     store.records.remove(build)
     assert store.records.list() == ()
 
