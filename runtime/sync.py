@@ -13,8 +13,8 @@ launcher → command, on the channel            ("created", pid) + pidfd     nam
 command → launcher, on the channel            ("go",)                      the hook is done
 closing the channel                           kills the container; closing the main socket kills all
 launcher → init, on a socket pair             ("mapped",)   the ids of its user namespace
-                                              ("start", changed, filter, hook) + stdio (3)   to one that waits; what of its
-                                              spec differs from that which it was prepared for
+                                              ("start", changed, filter, hook) + stdio (3)
+                                              to one that waits: what its spec has other than the one it was made for
                                               ("go",)
 init → launcher                               ("made", [(path, device, inode, is directory)])  mount points it made
                                               ("console",) + master

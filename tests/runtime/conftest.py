@@ -63,6 +63,7 @@ class Box:
     lowers: tuple[str, ...]
     upper: Path
     work: Path
+    another: bool = False
 
     def spec(self, *argv: str, **fields: object) -> Spec:
         rootfs = Rootfs(self.lowers, str(self.upper), str(self.work), volatile=True)
@@ -71,7 +72,8 @@ class Box:
 
     def run(self, spec: Spec) -> tuple[Exit, str]:
         with tempfile.TemporaryFile() as out:
-            result = self.launcher.start(spec, stdout=out.fileno(), stderr=out.fileno()).wait(60)
+            running = self.launcher.start(spec, stdout=out.fileno(), stderr=out.fileno(), another=self.another)
+            result = running.wait(60)
             out.seek(0)
             return result, out.read().decode(errors="replace")
 

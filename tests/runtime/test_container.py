@@ -245,7 +245,7 @@ def test_a_user_namespace_of_its_own(box, busybox, reachable):
 def test_a_prepared_process_is_taken_only_for_its_own_kind(box):
     """One launcher: containers of one kind, then of others; each is what it was asked to be."""
     with Launcher() as launcher:
-        box = replace(box, launcher=launcher)
+        box = replace(box, launcher=launcher, another=True)
         launcher.warm(box.spec("true"))
         for number in range(3):
             assert box.shell(f"hostname; echo {number}", lambda spec: replace(spec, hostname=f"h{spec.id[-4:]}"))

@@ -27,8 +27,13 @@ def test_jobs_start_in_order_and_may_wait_for_those_before_them() -> None:
 
 def test_close_waits_for_all_and_nothing_is_busy_then() -> None:
     behind, go, done = Behind(2), threading.Event(), []
+
+    def job() -> None:
+        go.wait()
+        done.append(1)
+
     for number in range(4):
-        behind.add(str(number), lambda: (go.wait(), done.append(1)) and None)
+        behind.add(str(number), job)
     assert behind.busy()
     go.set()
     behind.close()

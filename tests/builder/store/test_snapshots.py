@@ -87,6 +87,33 @@ def test_failed_steps_are_kept_and_dropped(store: Store, make: Any) -> None:
     assert os.listdir(store.root / "active") == os.listdir(store.root / "failed") == []
 
 
+def test_a_sealed_layer_can_be_built_on_before_it_has_its_row(store: Store) -> None:
+    below = store.snapshots.prepare(())
+    (below.upper / "below").write_text("1")
+    path = store.snapshots.seal(below)
+    above = store.snapshots.prepare((LayerID(below.key),))
+    assert above.lowers == (path,)
+    with pytest.raises(LayerNotFound):
+        store.snapshots.get(LayerID(below.key))
+    with Store.open(store.root) as other:
+        with pytest.raises(LayerNotFound):
+            other.snapshots.prepare((LayerID(below.key),))
+        other.collect(cache_budget=0)
+        assert path.is_dir()
+    assert store.snapshots.record(below).path == path
+    assert store.snapshots.get(store.snapshots.commit(above).id).path.is_dir()
+    assert store.fsck(full=True) == ()
+
+
+def test_a_sealed_layer_without_a_row_goes_with_its_process(store: Store) -> None:
+    active = store.snapshots.prepare(())
+    path = store.snapshots.seal(active)
+    store.close()
+    assert not path.exists()
+    with Store.open(store.root) as again:
+        assert again.fsck(full=True) == ()
+
+
 def test_what_a_step_did_not_finish_goes_with_the_process(store: Store) -> None:
     active = store.snapshots.prepare([])
     os.mkdir(active.work / "work", 0o000)
