@@ -45,7 +45,7 @@ def read(root: int, path: str, most: int) -> str:
         status = os.fstat(fd)
         if not S_ISREG(status.st_mode) or status.st_size > most:
             raise OSError(errno.EINVAL, f"not a plain file of at most {most} bytes", path)
-        return os.read(fd, most).decode("utf-8", "surrogateescape")
+        return os.read(fd, status.st_size).decode("utf-8", "surrogateescape")
     finally:
         os.close(fd)
 
