@@ -11,7 +11,6 @@ down (the rows of layer, cache and history) come behind (`behind`), and the key'
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 from builder.errors import EngineError
 from builder.pipeline import cachekeys, directories, lookup, progress
 from builder.pipeline.steps import AddStep, BaseStep, CopyStep, RunStep, StepSpec, WorkdirStep
-from builder.store.buildcache import CacheRecord
+from builder.pipeline.written import cache_record, hash_layer
 from builder.store.records import StepRecord
 from builder.store.snapshots import LayerID
 from runtime.errors import ContainerError
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from builder.pipeline.sources import Sources
     from builder.pipeline.wiring import Wiring
     from builder.store import Store
+    from builder.store.buildcache import CacheRecord
     from builder.store.snapshots import Active
     from runtime.container import Exit, Launcher
 
@@ -51,7 +51,6 @@ class _Made:
     step: StepSpec
     active: Active
     path: Path
-    below: tuple[LayerID, ...]
     why: str
     started: float
     finished: float
@@ -181,7 +180,7 @@ class Executor:
                     content_key = self._content_key(step)
                     same = self.store.buildcache.lookup_content(content_key)
                     if same is not None and same.layer is not None:
-                        self._put(step, same.layer, below, content_key, same.duration_us)
+                        self._put(step, same.layer, content_key, same.duration_us)
                         self._take(step, same, below, by_content=True)
                         return
             self._make(step, below, lookup.reason(step, state, self.store), held)
@@ -220,7 +219,7 @@ class Executor:
             self._failed(step, active, err, started, why)
             raise
         path = self.store.snapshots.seal(active)
-        made = _Made(step, active, path, below, why, started, self.clock())
+        made = _Made(step, active, path, why, started, self.clock())
         state.layers = (*below, LayerID(active.key))
         with self._guard:
             self.ran += 1
@@ -238,12 +237,12 @@ class Executor:
                 self.store.snapshots.record(made.active)
                 if state.selection is not None:
                     self.store.buildcache.put_manifest(layer, state.selection.manifest())
-                self._put(step, layer, made.below, content_key, int((made.finished - made.started) * 1e6))
+                self._put(step, layer, content_key, int((made.finished - made.started) * 1e6))
                 facts = {"why": made.why, **state.facts}
                 self.store.records.add_step(
                     self._record(step, "done", started=made.started, finished=made.finished, exit_code=0, facts=facts)
                 )
-        self._hash(layer, made.path)
+        hash_layer(self.store, layer, made.path)
 
     def _failed(self, step: StepSpec, active: Active, err: BaseException, started: float, why: str) -> None:
         """Keep the directory of a step that failed by itself; say what happened, and where in the Dockerfile."""
@@ -280,7 +279,7 @@ class Executor:
             self._behind.wait(layer)
         found = self.store.snapshots.get(layer)
         if found.content_digest is None or found.diff_id is None:
-            self._hash(layer, found.path)
+            hash_layer(self.store, layer, found.path)
             found = self.store.snapshots.get(layer)
         assert found.content_digest is not None
         return found.content_digest
@@ -329,19 +328,6 @@ class Executor:
         else:
             tree = self.sources.stage(self._layers(number), f"stage {self.plan.steps[number - 1].stage}")
         state.selection = lookup.select(work, self.sources, tree)
-
-    def _hash(self, layer: LayerID, path: Path) -> None:
-        from builder.store import changesets
-
-        made = changesets.write(path)
-        self.store.snapshots.set_digests(
-            layer,
-            diff_id=made.diff_id,
-            content_digest=made.content_digest,
-            size=made.content_size,
-            tar_size=made.size,
-            files=made.files,
-        )
 
     # making
 
@@ -463,26 +449,11 @@ class Executor:
 
     # records
 
-    def _put(
-        self, step: StepSpec, layer: LayerID, below: tuple[LayerID, ...], content_key: str, duration_us: int
-    ) -> None:
-        state = self._state(step)
-        tops = [lookup.top(self._layers(number)) for number in step.inputs]
-        self.store.buildcache.put(
-            CacheRecord(
-                key=state.key,
-                step=state.step,
-                text=step.text,
-                leaves=state.leaves,
-                parent=lookup.parent_key(step, self._states),
-                layer=layer,
-                content_key=content_key,
-                result=json.dumps({"below": lookup.top(below), "sources": tops}),
-                build=self.build,
-                duration_us=duration_us,
-                place=state.place,
-            )
+    def _put(self, step: StepSpec, layer: LayerID, content_key: str, duration_us: int) -> None:
+        record = cache_record(
+            step, self._states, layer, content_key=content_key, build=self.build, duration_us=duration_us
         )
+        self.store.buildcache.put(record)
 
     def _record(
         self,
