@@ -117,6 +117,7 @@ _REGISTRIES = _entries(
 _OWN = (
     _entries("bootstrap", "bootstrap Make a base image (busybox, debian) without any registry")
     | _entries("plan", "plan Show what a build would run: hit or miss, and why")
+    | _entries("pin", "pin Pin the images that a Dockerfile names to digests")
     | _entries("verify", "verify Build twice and compare: is the image the same, file by file?")
     | _entries("check", "check Check Dockerfiles without building, and repair them")
 )
