@@ -40,7 +40,10 @@ def collect(engine: Engine, *, max_used: int, dry_run: bool = False, explain: bo
 
 
 def after_build(engine: Engine, max_used: int) -> Collected | None:
-    """Keep to the limit when a build that ran steps has gone over it; looks closely only when it may have."""
+    """Keep to the limit when a build that ran steps has gone over it; looks closely only when it may have. Builds that
+    need not be remembered any longer are forgotten in any case."""
+    for build in engine.store.records.outdated():
+        engine.store.records.remove(build)
     (layers,) = engine.store.database.row("SELECT COALESCE(SUM(size), 0) FROM layers") or (0,)
     mounts = sum(each.size() for each in engine.store.cache_mounts.list())
     if layers + mounts <= max_used:

@@ -1,7 +1,8 @@
 """Collection: what nothing needs is removed. Mark from what is needed, sweep the rest, one write transaction for both.
 
 Needed are the layers of images, of containers, of what living processes lease and work on, of kept failed steps, and of
-cache records within the budget; the blobs and flat directories that these need; and what belongs to the former. Whoever
+cache records within the budget; the blobs and flat directories that these need; and what belongs to the former. Of the
+history of builds the newest are kept. Whoever
 wants to use something leases it in a write transaction, so it comes before ours (and we see the lease) or after (and it
 sees that the thing has gone).
 
@@ -21,6 +22,7 @@ from builder.errors import DiskFull
 from builder.store import flats, trees
 from builder.store.crash import crashpoint
 from builder.store.leases import BLOB, FLAT, IMAGE, LAYER
+from builder.store.records import HISTORY
 from builder.store.sweep import (
     LOCK,
     Garbage,
@@ -56,7 +58,7 @@ class Item:
     size: int = 0
 
 
-KINDS = ("image", "cache record", "layer", "flat", "blob", "failed step", "cache mount", "garbage")
+KINDS = ("image", "cache record", "layer", "flat", "blob", "failed step", "cache mount", "build", "garbage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ class _Collection:
         held.update(row[0] for row in self._database.rows("SELECT layer FROM cache_records WHERE layer IS NOT NULL"))
         self._layers(held)
         self._memory()
+        self._history()
         self._flats(stacks)
         self._blobs()
         self._forget_cache_mounts()
@@ -160,6 +163,17 @@ class _Collection:
         for garbage in find_garbage(self._store):
             if garbage.path not in known:
                 self._take("garbage", f"{garbage.area}/{garbage.path.name}", garbage.reason, garbage)
+
+    def _history(self) -> None:
+        """Builds of long ago, with what their steps printed."""
+        directory = self._store.layout.directory("logs")
+        for build in self._store.records.outdated():
+            self._database.run("DELETE FROM builds WHERE id = ?", (build,))
+            reason = f"{HISTORY} newer builds are remembered, and no cached layer is of it"
+            if (directory / build).is_dir():
+                self._take("build", build, reason, _garbage(directory, build))
+            else:
+                self.items.append(Item("build", build, reason))
 
     def _take(self, kind: str, name: str, reason: str, garbage: Garbage, size: int | None = None) -> None:
         self.items.append(Item(kind, name, reason, trees.size(garbage.path) if size is None else size))

@@ -29,6 +29,11 @@ INTERRUPTED = "interrupted"
 LOG_LIMIT = 32 << 20
 """Bytes of output kept of one step; what comes after is counted and dropped (`yes` in a RUN must not fill the disk)."""
 
+HISTORY = 50
+HISTORY_AGE = 48 * 3600 * 1_000_000_000
+"""The newest builds are kept, and all of the last two days (in ns), as BuildKit keeps them; longer those that a cached
+layer or a kept failed step came from, which are still asked about."""
+
 _FRAME = struct.Struct(">QBI")
 _PACKED = b"Z"
 _PLAIN = b"P"
@@ -241,6 +246,17 @@ class Records:
         """The steps of a build by number."""
         rows = self._database.rows(f"SELECT {_STEP} FROM steps WHERE build = ? ORDER BY number", (build,))
         return tuple(_step(row) for row in rows)
+
+    def outdated(self) -> tuple[str, ...]:
+        """The builds that need not be kept any longer, oldest first."""
+        rows = self._database.rows(
+            "SELECT id FROM builds WHERE started < ? AND status <> ?"
+            " AND id NOT IN (SELECT id FROM builds ORDER BY started DESC, id DESC LIMIT ?)"
+            " AND id NOT IN (SELECT build FROM cache_records WHERE build IS NOT NULL)"
+            " AND id NOT IN (SELECT build FROM failed) ORDER BY started, id",
+            (self._clock() - HISTORY_AGE, RUNNING, HISTORY),
+        )
+        return tuple(row[0] for row in rows)
 
     def remove(self, build: str) -> None:
         """Forget a build, its steps and logs. Idempotent."""

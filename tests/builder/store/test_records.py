@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from builder.errors import BuildNotFound, LogNotFound
 from builder.store import Store
-from builder.store.records import LogChunk, StepRecord
+from builder.store.buildcache import CacheRecord
+from builder.store.records import HISTORY, HISTORY_AGE, LogChunk, StepRecord
 
 
 def test_a_build_is_recorded_from_start_to_end(store: Store) -> None:
@@ -44,6 +47,33 @@ def test_a_build_whose_process_died_was_interrupted(store: Store, run: object) -
     assert callable(run)
     run("store = Store.open(root); store.records.start_build(); os._exit(0)\n")
     assert [one.status for one in store.records.list()] == ["interrupted"]
+
+
+def test_old_builds_are_forgotten_beyond_the_newest(tmp_path: Path) -> None:
+    now = 10**18
+    with Store.open(tmp_path / "s", clock=lambda: now) as store:
+        builds = []
+        for _ in range(HISTORY + 4):
+            now += 1
+            builds.append(store.records.start_build())
+            log = store.records.open_log(builds[-1], 1)
+            log.write(1, b"said", 0)
+            log.close()
+            store.records.finish_build(builds[-1], "done")
+        running = store.records.start_build()
+        record = CacheRecord("key", "step", "RUN a", (), result="{}", build=builds[1])
+        store.buildcache.put(record)
+        store.snapshots.keep_failed(store.snapshots.prepare([]), builds[2], 1, ttl=2 * HISTORY_AGE)
+        assert store.records.outdated() == ()  # all of them are of the last two days
+        now += HISTORY_AGE + 1
+        assert store.collect(dry_run=True).of("build") != ()
+        gone = store.collect().of("build")
+        assert [item.name for item in gone] == [builds[0], builds[3], builds[4]]
+        assert all(item.size > 0 for item in gone)
+        assert {one.id for one in store.records.list(limit=1000)} == {running, *builds} - {item.name for item in gone}
+        assert set(os.listdir(tmp_path / "s" / "logs")) == set(builds) - {item.name for item in gone}
+        store.records.remove(running)
+        assert store.collect().items == ()
 
 
 def test_what_is_not_there_is_said_to_be_missing(store: Store) -> None:
