@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, NoReturn
 
 from builder.cli import flags as f
 from builder.cli.context import Cli
 from builder.cli.registry import COMMANDS, GROUPS, Entry, Group
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
     from builder.cli.mirror import Program
 
 GLOBAL = (
@@ -118,7 +119,7 @@ def find(words: Sequence[str]) -> tuple[list[str], Entry | Group, list[str]]:
 
 def load(entry: Entry) -> f.Command:
     """The command of a registry entry; imports its module."""
-    commands: dict[str, f.Command] = import_module(f"builder.cli.commands.{entry.module}").COMMANDS
+    commands: dict[str, f.Command] = __import__(f"builder.cli.commands.{entry.module}", fromlist=["COMMANDS"]).COMMANDS
     return commands[entry.key]
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+    from pathlib import Path
+    from typing import IO, BinaryIO
+
     from builder.engine.session import Engine
 
 
@@ -25,13 +26,13 @@ class Cli:
         self.debug = debug
         self._root = root
         self._engine: Engine | None = None
-        self._undo = ExitStack()
 
     def __enter__(self) -> Cli:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._undo.close()
+        if self._engine is not None:
+            self._engine.close()
 
     def choose_root(self, root: str) -> None:
         """Take --root, when it was given."""
@@ -43,15 +44,22 @@ class Cli:
             self.env = {**self.env, "DOCKER_CONFIG": os.path.abspath(directory)}
 
     @property
-    def root(self) -> Path:
+    def store(self) -> str:
         """The store's directory: --root, LAMINA_ROOT, or the user's default place."""
         chosen = self._root or self.env.get("LAMINA_ROOT", "")
         if chosen:
-            return Path(os.path.abspath(chosen))
+            return os.path.abspath(chosen)
         if os.geteuid() == 0:
-            return Path("/var/lib/lamina")
+            return "/var/lib/lamina"
         data = self.env.get("XDG_DATA_HOME") or os.path.join(self.env.get("HOME", "/"), ".local/share")
-        return Path(data) / "lamina"
+        return os.path.join(data, "lamina")
+
+    @property
+    def root(self) -> Path:
+        """`store`, as a path."""
+        from pathlib import Path
+
+        return Path(self.store)
 
     @property
     def engine(self) -> Engine:
@@ -65,7 +73,7 @@ class Cli:
 
                 place = self.env.get("XDG_RUNTIME_DIR")
                 userns.enter(f"{place}/lamina" if place else f"/tmp/lamina-{os.getuid()}")
-            self._engine = self._undo.enter_context(Engine.open(root, clock=self.now))
+            self._engine = Engine.open(root, clock=self.now)
             self._sweep(self._engine)
         return self._engine
 
@@ -82,10 +90,19 @@ class Cli:
     @property
     def cwd(self) -> Path:
         """The working directory."""
+        from pathlib import Path
+
         return Path.cwd()
+
+    @property
+    def directory(self) -> str:
+        """The working directory, as text."""
+        return os.getcwd()
 
     def now(self) -> datetime:
         """The time, in UTC."""
+        from datetime import UTC, datetime
+
         return datetime.now(UTC)
 
     def out(self, text: str) -> None:

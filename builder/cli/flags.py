@@ -11,7 +11,9 @@ Errors are `UsageError`; the edge in `builder.cli.app` adds the usage line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 BOOL, TEXT, INT, LIST, CSV, OPTIONAL = "bool", "text", "int", "list", "csv", "optional"
 
@@ -88,6 +90,10 @@ class Values:
     def given(self, name: str) -> bool:
         """Whether the flag was on the command line at all."""
         return name in self._given
+
+    def everything(self) -> Mapping[str, str | int | bool | list[str]]:
+        """All that was given, by flag."""
+        return self._given
 
     def on(self, name: str) -> bool:
         """The value of a BOOL flag."""

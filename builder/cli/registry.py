@@ -5,7 +5,9 @@ A command module has a `COMMANDS` mapping from a key to a `flags.Command`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Entry:

@@ -59,6 +59,8 @@ class BuildWish:
     outputs: tuple[Output, ...] = ()
     squash: bool = False
     max_layers: int = 0
+    asked: str = ""
+    """See BuildRequest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,7 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         squash=wish.squash,
         max_layers=wish.max_layers,
         single_id=single_id(),
+        asked=wish.asked,
     )
     assert request.epoch is None or request.epoch >= 0  # one that is no number must not be found out after the build
     return request

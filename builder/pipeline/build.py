@@ -1,7 +1,8 @@
 """One build from request to image: parse, plan, execute, put the image and its tags. The only door for callers.
 
 Nothing is visible before the end: a failed, interrupted or killed build leaves the old tags where they were. A build
-that was made before from the same input is not even planned (`replay`).
+that was made before from the same input is not even planned (`replay`), and one that the command line finds unchanged
+by itself does not come here (`unchanged`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import ChecksFailed
-from builder.pipeline import progress, replay
+from builder.pipeline import progress, replay, unchanged
 from builder.pipeline.progress import Emit, silent
 from builder.pipeline.request import BuildRequest, BuildResult, Forecast
 from builder.pipeline.sources import Sources
@@ -107,8 +108,9 @@ def _build(
             emit(warning)
         config, layers = _finished(made, request, store, layers)
         image = ended.image = store.images.put(config, layers)
-        replay.remember(request, store, made, executor.states(), image)
+        known = replay.remember(request, store, made, executor.states(), image)
         store.images.tag_all(references, image)
+    unchanged.remember(request, store, known, references)
     tags = tuple(reference.familiar() for reference in references)
     emit(progress.BuildDone(clock(), image, tags))
     warnings = tuple(warning.short for warning in (*made.warnings, *found))
@@ -127,14 +129,11 @@ def _again(
     """Tell and record a build all of whose steps are known to be cached."""
     with _recorded(request, known.target, store) as ended:
         now = clock()
-        emit(progress.BuildStarted(ended.build, now, known.target, known.numbered()))
-        for warning in known.warnings:
-            emit(warning)
-        for number, name in known.numbered():
-            emit(progress.StepCached(number, name, now))
+        progress.all_cached(ended.build, known.target, known.numbered(), known.warnings, now, emit)
         store.records.add_steps(known.records(ended.build, now))
         store.images.tag_all(references, known.image)
         ended.image = known.image
+    unchanged.remember(request, store, known, references)
     tags = tuple(reference.familiar() for reference in references)
     emit(progress.BuildDone(clock(), known.image, tags))
     warnings = tuple(warning.short for warning in known.warnings)
@@ -152,7 +151,7 @@ class _Ended:
 @contextmanager
 def _recorded(request: BuildRequest, target: str, store: Store) -> Iterator[_Ended]:
     """Write down that a build begins, and how it ends."""
-    facts = {"target": target, "context": request.description, "dockerfile": request.dockerfile_name}
+    facts = replay.facts(request, target)
     ended = _Ended(store.records.start_build(dockerfile=request.dockerfile, facts=facts))
     try:
         yield ended

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import ContextError, DockerfileNotFound
+from builder.pipeline.looks import Looks
 from builder.pipeline.trees import Tree, open_directory
 from runtime.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
@@ -34,6 +36,7 @@ __all__ = [
     "rootfs_tree",
 ]
 
+IGNOREFILE = ".dockerignore"
 LARGEST_DOCKERFILE = 64 << 20
 LARGEST_IGNOREFILE = 4 << 20
 _HEAD = 1 << 20
@@ -188,13 +191,19 @@ def _local(source: str, dockerfile: str | None, stdin: BinaryIO | None, cwd: Pat
         raise ContextError(f"unable to prepare context: context must be a directory: {source}") from err
     except OSError as err:
         raise ContextError(f"unable to prepare context: {source}: {err.strerror}") from err
+    looks = Looks(time.time_ns())
     try:
         text, name, beside = _local_dockerfile(fd, dockerfile, stdin, cwd)
+        if beside is not None:
+            # the Dockerfile's own stands beside it; without -f that is in the context
+            _note(looks, fd, str(_own_ignore(Path(name) if dockerfile is None else beside)))
+        _note(looks, fd, IGNOREFILE)
         matcher, ignore_name = _ignore(fd, beside)
     except BaseException:
         os.close(fd)
         raise
-    return Context(Tree(fd, "context", keeps_owner=False, matcher=matcher, path=directory), text, name, ignore_name)
+    tree = Tree(fd, "context", keeps_owner=False, matcher=matcher, path=directory, looks=looks)
+    return Context(tree, text, name, ignore_name)
 
 
 def _local_dockerfile(
@@ -306,12 +315,32 @@ def _git_tree(
 # reading
 
 
+def _note(looks: Looks, fd: int, path: str) -> None:
+    """Note whether there is such an ignore file, and which."""
+    try:
+        status = os.stat(path, dir_fd=fd, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        looks.taken(path, None)
+        return
+    except OSError:
+        looks.give_up()
+        return
+    if stat.S_ISREG(status.st_mode):
+        looks.taken(path, status)
+    else:
+        looks.give_up()
+
+
+def _own_ignore(dockerfile: Path) -> Path:
+    return dockerfile.with_name(dockerfile.name + ".dockerignore")
+
+
 def _ignore(fd: int, beside: Path | None, inside: str | None = None) -> tuple[Matcher | None, str | None]:
     """(rules, name) of the ignore file that holds: the Dockerfile's own, else the context's."""
     found: bytes | None = None
-    name = ".dockerignore"
+    name = IGNOREFILE
     if beside is not None:
-        own = beside.with_name(beside.name + ".dockerignore")
+        own = _own_ignore(beside)
         try:
             found = _read_path(own, own.name, LARGEST_IGNOREFILE)
             name = own.name
@@ -322,7 +351,7 @@ def _ignore(fd: int, beside: Path | None, inside: str | None = None) -> tuple[Ma
         if found is not None:
             name = f"{inside}.dockerignore"
     if found is None:
-        found = _read_inside(fd, ".dockerignore", LARGEST_IGNOREFILE)
+        found = _read_inside(fd, IGNOREFILE, LARGEST_IGNOREFILE)
     if found is None:
         return None, None
     from parser.errors import DockerfileError

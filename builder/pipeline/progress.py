@@ -7,7 +7,7 @@ live in the command line and need nothing but these.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -131,3 +131,19 @@ Emit = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """Tell nobody."""
+
+
+def all_cached(
+    build: str,
+    target: str,
+    steps: Sequence[tuple[int, str]],
+    warnings: Iterable[BuildWarning],
+    now: float,
+    emit: Emit,
+) -> None:
+    """Tell of a build that ran nothing, but for its end; *steps* are (number, name), *now* unix seconds."""
+    emit(BuildStarted(build, now, target, tuple(steps)))
+    for warning in warnings:
+        emit(warning)
+    for number, name in steps:
+        emit(StepCached(number, name, now))

@@ -34,19 +34,32 @@ FORMAT = 2
 
 
 class Replay:
-    """A remembered outcome. `steps` are [number, name, line, key, identity, layer] of those that the target needs."""
+    """A remembered outcome. `steps` are [number, name, line, key, identity, layer] of those that the target needs,
+    `bases` what FROM and --from named, and which image that was."""
 
-    __slots__ = ("image", "steps", "target", "warnings")
+    __slots__ = ("bases", "image", "steps", "target", "warnings")
 
-    def __init__(self, image: Digest, target: str, steps: Sequence[list[object]], warnings: Sequence[object]) -> None:
-        self.image = image
-        self.target = target
-        self.steps = steps
-        self.warnings = tuple(BuildWarning(*one) for one in warnings)  # type: ignore[misc]
+    def __init__(self, known: dict[str, Any]) -> None:
+        self.image: Digest = known["image"]
+        self.target: str = known["target"]
+        self.bases: list[tuple[str, str]] = known["bases"]
+        self.steps: Sequence[list[object]] = known["steps"]
+        self.warnings = tuple(BuildWarning(*one) for one in known["warnings"])
 
     def numbered(self) -> tuple[tuple[int, str], ...]:
         """(number, name) of each step."""
         return tuple((number, name) for number, name, *_ in self.steps)  # type: ignore[misc]
+
+    def facts(self, request: BuildRequest) -> str:
+        """What the build's record says besides, as JSON."""
+        return json.dumps(facts(request, self.target))
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The steps as `store.outcomes` keeps them."""
+        return [
+            (number, name, key, identity, layer, json.dumps({"line": line}))
+            for number, name, line, key, identity, layer in self.steps
+        ]
 
     def records(self, build: str, now: float) -> list[StepRecord]:
         """The steps as records of *build*; *now* in unix seconds."""
@@ -71,10 +84,12 @@ class Replay:
         ]
 
 
-def remember(request: BuildRequest, store: Store, plan: Plan, states: Sequence[StepState], image: Digest) -> None:
-    """Keep what *request* came to, if `recall` could tell whether it still holds."""
+def remember(
+    request: BuildRequest, store: Store, plan: Plan, states: Sequence[StepState], image: Digest
+) -> Replay | None:
+    """Keep what *request* came to, if `recall` could tell whether it still holds; None when it could not."""
     if not _suits(request):
-        return
+        return None
     from builder.pipeline import lookup
     from builder.pipeline.steps import BaseStep, CopyStep, RunStep, WorkdirStep
 
@@ -87,17 +102,17 @@ def remember(request: BuildRequest, store: Store, plan: Plan, states: Sequence[S
         elif isinstance(work, CopyStep):
             if work.source.step is None:
                 if work.source.context != "" or state.selection is None:
-                    return
+                    return None
                 selections.append((_plain(work), state.selection.digest))
         elif isinstance(work, RunStep):
             if any(source is not None and source.step is None for source in work.sources):
-                return
+                return None
         elif not isinstance(work, WorkdirStep):
-            return
+            return None
     steps = [_listed(step, states) for step in lookup.needed(plan, states) if not isinstance(step.work, BaseStep)]
     if any(step[-1] is None for step in steps):
-        return
-    data = {
+        return None
+    data: dict[str, Any] = {
         "bases": bases,
         "selections": selections,
         "image": image,
@@ -106,6 +121,7 @@ def remember(request: BuildRequest, store: Store, plan: Plan, states: Sequence[S
         "warnings": [[one.message, one.line, one.detail, one.url, one.last] for one in plan.warnings],
     }
     store.files.put_parsed(_key(request), json.dumps(data).encode())
+    return Replay(data)
 
 
 def recall(request: BuildRequest, store: Store, sources: Sources) -> Replay | None:
@@ -138,7 +154,12 @@ def recall(request: BuildRequest, store: Store, sources: Sources) -> Replay | No
             files = tuple(InlineFile(name, content.encode("utf-8", "surrogateescape")) for name, content in inline)
             if sources.copy(CopySpec(**named, **flags, inline=files), tree).digest != digest:
                 return None
-    return Replay(image, known["target"], known["steps"], known["warnings"])
+    return Replay(known)
+
+
+def facts(request: BuildRequest, target: str) -> dict[str, str]:
+    """What the record of every build says besides of how it went."""
+    return {"target": target, "context": request.description, "dockerfile": request.dockerfile_name}
 
 
 def _suits(request: BuildRequest) -> bool:

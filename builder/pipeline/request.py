@@ -84,6 +84,8 @@ class BuildRequest:
     proxies: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     """The user's: what git is started with and where proxies for downloads are named. Never seen by a RUN or a key."""
+    asked: str = ""
+    """All that the user said of the outcome, as one text; "" when that does not tell it, or nobody will ask again."""
     jobs: int = 4
     rewrite_timestamps: bool = True
     """Whether SOURCE_DATE_EPOCH bounds the times of files in new layers too, not only those of the config."""

@@ -20,7 +20,8 @@ from builder.errors import BuildError, ContextError, SourceNotFound
 from builder.pipeline import globs
 from builder.pipeline.filecopy import Xattrs, kept_xattrs
 from builder.pipeline.ignore import Filter, Place
-from builder.pipeline.trees import Tree, clean, open_directory, resolve
+from builder.pipeline.looks import row
+from builder.pipeline.trees import Resolved, Tree, clean, open_directory, resolve
 
 _DIR, _REG, _LNK, _SOCK = stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK, stat.S_IFSOCK
 
@@ -126,10 +127,25 @@ def fingerprint(parts: list[Part]) -> tuple[bytes, int]:
     return hasher.digest(), newest
 
 
+def _resolve(tree: Tree, path: str) -> Resolved:
+    """`resolve` in *tree*, noted in its looks."""
+    real = resolve(tree.fd, path)
+    if tree.looks is not None:
+        if real.status is None or clean(path) != "/" + "/".join(real.parts):
+            tree.looks.give_up()
+            return real
+        for count in range(1, len(real.parts)):
+            way = "/".join(real.parts[:count])
+            tree.looks.passed(way, os.stat(way, dir_fd=tree.fd, follow_symlinks=False))
+        if not stat.S_ISDIR(real.status.st_mode):
+            tree.looks.taken(real.path, real.status)
+    return real
+
+
 def _matches(tree: Tree, fixed: str, pattern: str, filters: Filter) -> Iterator[str]:
     """The paths below *fixed* that *pattern* matches as a whole. A directory that matches is not looked into."""
     try:
-        start = resolve(tree.fd, fixed)
+        start = _resolve(tree, fixed)
         compiled = globs.compiled(pattern)
     except globs.BadPattern as err:
         raise BuildError(str(err), hint="see the wildcards of COPY: * ? [a-z] [^a-z] and \\ to quote") from err
@@ -170,7 +186,7 @@ def _one(tree: Tree, path: str, source: str, filters: Filter, *, named: bool) ->
     """The part that is at *path*, symlinks followed. *named*: it must not be hidden by .dockerignore."""
     shown = path if path.startswith("/") else "/" + path
     try:
-        real = resolve(tree.fd, path)
+        real = _resolve(tree, path)
     except NotADirectoryError:
         raise SourceNotFound(shown, where=tree.label) from None
     except OSError as err:
@@ -212,7 +228,7 @@ def _scan_parents(tree: Tree, source: str, filters: Filter) -> Iterator[Part]:
         yield _below(tree, top, pattern, filters, named=not globs.has_wildcards(pattern))
         return
     for match in _matches(tree, fixed, wild, filters):
-        status = resolve(tree.fd, match).status
+        status = _resolve(tree, match).status
         if status is not None and stat.S_ISDIR(status.st_mode):
             yield _below(tree, match, pattern, filters, named=False)
 
@@ -222,7 +238,7 @@ def _below(tree: Tree, top: str, pattern: str, filters: Filter, *, named: bool) 
     from parser.ignorefile import Matcher
 
     try:
-        real = resolve(tree.fd, top)
+        real = _resolve(tree, top)
     except OSError as err:
         raise _unreadable(tree, top, err) from err
     if real.status is None or not stat.S_ISDIR(real.status.st_mode):
@@ -263,6 +279,7 @@ def _read_block(
     entries: list[Entry] = []
     below: list[_Below] = []
     many: set[str] = set()
+    left_out: list[str] = []
     reset, overlay = not tree.keeps_owner, tree.overlay
     prefix = f"{rel}/" if rel else ""
     above = "" if path == "." else f"{path}/"
@@ -271,6 +288,7 @@ def _read_block(
     except OSError as err:
         raise _unreadable(tree, path, err) from err
     try:
+        own = os.fstat(fd)
         xattrs = kept_xattrs(fd)
         with os.scandir(fd) as found:
             for one in found:
@@ -286,6 +304,7 @@ def _read_block(
                 if filters is not None:
                     wanted, descend, inside = filters.look(above + name, prefix + name, place)
                     if not wanted and (kind != _DIR or not descend):
+                        left_out.append(name)
                         continue
                 detail = ""
                 if kind == _REG:
@@ -294,6 +313,7 @@ def _read_block(
                 elif kind == _LNK:
                     detail = os.readlink(name, dir_fd=fd)
                 elif kind == _SOCK:
+                    left_out.append(name)
                     continue
                 elif kind != _DIR and kind != stat.S_IFIFO:
                     detail = _device(status)
@@ -317,6 +337,10 @@ def _read_block(
         raise _unreadable(tree, path, err) from err
     finally:
         os.close(fd)
+    if tree.looks is not None:
+        seen = [*entries, *(entry for _, _, entry, _, _ in below if entry is not None)]
+        tree.looks.listed(path, own, left_out, [row(e[0], e[1], *e[4:9]) for e in seen])
+        tree.looks.aged(max([e[6] for e in entries], default=0))
     entries.sort()
     below.sort(key=lambda one: one[0], reverse=True)
     return Block(path, rel, meta, xattrs, entries), below, many
@@ -345,6 +369,10 @@ def _list(tree: Tree, path: str) -> list[os.DirEntry[str]]:
     try:
         fd = open_directory(tree.fd, path)
         try:
+            if tree.looks is not None:
+                own = os.fstat(fd)
+                # only names count here: what of them is taken is noted by itself
+                tree.looks.listed(path, own, os.listdir(fd), [])
             with os.scandir(fd) as found:
                 entries = list(found)
                 for entry in entries:

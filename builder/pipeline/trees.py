@@ -20,6 +20,7 @@ from runtime.linux.files import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from builder.pipeline.looks import Looks
     from parser.ignorefile import Matcher
 
 MAX_LINKS = 255
@@ -43,6 +44,8 @@ class Tree:
     """The directory's path on the host, for messages and ``context ls``; None for stages and images."""
     overlay: bool = False
     """A detached overlay: its device number means nothing beyond this process, so digests are remembered without it."""
+    looks: Looks | None = None
+    """Where scans note what they looked at; None where nobody asks."""
 
     def close(self) -> None:
         """Close the descriptor. Once only."""

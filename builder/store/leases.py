@@ -4,6 +4,8 @@ A lease is a row with the things it protects and a file that its process keeps l
 so a lease whose file is free is over, whatever the row says. Boot id, process id and start time in the row tell a human
 who it was, and decide only where the file system has no locks. Protecting and collecting are both write transactions,
 so one of them comes first: what `protect` found is kept until the lease ends.
+
+Imports little: a command that finds nothing to do asks whether somebody died here, and no more.
 """
 
 from __future__ import annotations
@@ -11,11 +13,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from typing import TYPE_CHECKING
 
-from builder.errors import DiskFull, disk_errors
-from builder.store.locks import is_held
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
@@ -63,6 +62,8 @@ class Lease:
         """End the lease. Idempotent."""
         if self._descriptor < 0:
             return
+        from builder.errors import DiskFull
+
         try:
             with self._database.write():
                 self._database.run("DELETE FROM leases WHERE id = ?", (self.id,))
@@ -79,7 +80,7 @@ class Lease:
 class Leases:
     """All leases of one store, of every process."""
 
-    def __init__(self, database: Database, directory: Path, clock: Callable[[], int]) -> None:
+    def __init__(self, database: Database, directory: Path | str, clock: Callable[[], int]) -> None:
         self._database = database
         self._directory = directory
         self._clock = clock
@@ -134,8 +135,32 @@ class Leases:
         return boot == boot_id() and start_time(pid) == started
 
 
+def is_held(path: str) -> bool | None:
+    """Whether some process holds an exclusive flock on `path`; a missing file is not held.
+
+    None: this file system has no locks, so nobody can say.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as err:
+        if err.errno in {errno.ENOLCK, errno.ENOTSUP}:
+            return None
+        raise
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _locked_file(path: str) -> int:
     """A new file with a lock on it; where the file system has no locks, the file alone must do."""
+    from builder.errors import disk_errors
+
     with disk_errors("take a lease"):
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

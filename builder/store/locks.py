@@ -7,7 +7,6 @@ has just been unlinked notices and starts again.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from contextlib import contextmanager
@@ -54,28 +53,6 @@ class Locks:
     def _path(self, name: str) -> str:
         # A name may come from a user (a cache mount's id): only its digest becomes a file name.
         return f"{self._directory}/{digests.short(digests.of(name.encode()))}{len(name)}"
-
-
-def is_held(path: str) -> bool | None:
-    """Whether some process holds an exclusive flock on `path`; a missing file is not held.
-
-    None: this file system has no locks, so nobody can say.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError as err:
-        if err.errno in {errno.ENOLCK, errno.ENOTSUP}:
-            return None
-        raise
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def acquire(path: str, operation: int) -> int:

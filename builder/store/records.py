@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import BuildNotFound, DiskFull, LogNotFound, disk_errors
 from builder.store import trees
+from builder.store.outcomes import INSERT_BUILD, INSERT_STEP, new_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -172,11 +173,10 @@ class Records:
     def start_build(self, *, dockerfile: bytes = b"", facts: Mapping[str, object] | None = None) -> str:
         """A new build, now running; returns its id (24 hex digits that sort by time)."""
         now, lease = self._clock(), self._lease()
-        build = f"{now // 1_000_000:012x}{os.urandom(6).hex()}"
+        build = new_build(now)
         with self._database.write():
             self._database.run(
-                "INSERT INTO builds (id, started, status, lease, facts, dockerfile) VALUES (?, ?, ?, ?, ?, ?)",
-                (build, now, RUNNING, lease.id, json.dumps(facts or {}), dockerfile),
+                INSERT_BUILD, (build, now, None, RUNNING, None, lease.id, json.dumps(facts or {}), dockerfile)
             )
         return build
 
@@ -193,7 +193,7 @@ class Records:
                 if self._database.row("SELECT 1 FROM builds WHERE id = ?", (build,)) is None:
                     raise BuildNotFound(build)
             self._database.run_many(
-                f"INSERT OR REPLACE INTO steps ({_STEP}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                INSERT_STEP,
                 [
                     (
                         step.build,

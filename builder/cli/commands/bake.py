@@ -285,7 +285,7 @@ class _Bake:
         with _Closing(self.cli, view, None, tell=mode not in ("quiet", "rawjson")) as closing:
             try:
                 emit = Many(closing, targets=len(builds))
-                pulling = _pulling(self.cli, mode, quiet=False)
+                pulling = _pulling(self.cli, mode)
                 results = build_all(self.cli.engine, builds, emit, stdout=self.cli.raw_out().write, pulling=pulling)
             except KeyboardInterrupt:
                 closing.close()

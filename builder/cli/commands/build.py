@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from builder.cli import repeats
 from builder.cli.flags import CSV, INT, OPTIONAL, Command, Flag, UsageError, Values, many, switch
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from typing import Any
 
     from builder.cli.context import Cli
     from builder.cli.progress import View
@@ -88,8 +89,8 @@ FLAGS = (
 _ENTITLEMENTS = ("network.host", "security.insecure")
 
 
-def wish(cli: Cli, values: Values, arguments: list[str]) -> BuildWish:
-    """What the options ask for.  Raises UsageError, InvalidInput."""
+def wish(cli: Cli, values: Values, arguments: list[str], asked: str = "") -> BuildWish:
+    """What the options ask for; `asked`: see BuildRequest.  Raises UsageError, InvalidInput."""
     from builder.engine.builds import BuildWish
 
     _check(cli, values)
@@ -124,6 +125,7 @@ def wish(cli: Cli, values: Values, arguments: list[str]) -> BuildWish:
         outputs=_outputs(cli, values),
         squash=values.on("squash"),
         max_layers=max(values.number("max-layers") or 0, 0),
+        asked=asked,
     )
 
 
@@ -281,24 +283,42 @@ def _ssh(cli: Cli, text: str) -> tuple[str, Path]:
 
 def build(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Build, show the progress on stderr, print the id with -q."""
+    mode = progress_mode(cli, values)
+    if values.on("quiet"):
+        mode = "quiet"
+    elif mode == "auto":
+        mode = "tty" if cli.terminal_err() else "plain"
+    cli.debug = cli.debug or values.on("debug")
+    question = repeats.asked(cli, values, arguments[0])
+    known = repeats.find(cli, values, arguments[0], question)
+    if known is None:
+        return _build(cli, values, wish(cli, values, arguments, question), mode)
+    if known.warnings or mode not in ("plain", "quiet", "none"):
+        view, asked = progress_view(cli, mode), wish(cli, values, arguments)
+        with _Closing(cli, view, asked, tell=mode != "rawjson") as closing:
+            repeats.tell(known, cli.now().timestamp(), closing)
+    elif mode == "plain":
+        repeats.show(known, sys.stderr)
+    _write_id(cli, values, known.image)
+    if values.on("quiet"):
+        cli.out(known.image)
+    return 0
+
+
+def _build(cli: Cli, values: Values, asked: BuildWish, mode: str) -> int:
     from builder.engine import builds
 
-    mode = progress_mode(cli, values)
     quiet = values.on("quiet")
-    cli.debug = cli.debug or values.on("debug")
-    asked = wish(cli, values, arguments)
     if values.on("check") or values.given("call"):
         from builder.cli import calls
 
         call = calls.parse("check" if values.on("check") else values.text("call"))
         if call.method != "build":
             return calls.run(cli, asked, call)
-    view = progress_view(cli, "quiet" if quiet else mode)
     stdin = cli.raw_in() if asked.source == "-" or asked.dockerfile == "-" else None
-    with ExitStack() as undo:
-        closing = undo.enter_context(_Closing(cli, view, asked, tell=mode not in ("quiet", "rawjson") and not quiet))
+    with _Closing(cli, progress_view(cli, mode), asked, tell=mode not in ("quiet", "rawjson")) as closing:
         try:
-            pulling = _pulling(cli, mode, quiet=quiet)
+            pulling = _pulling(cli, mode)
             stdout = cli.raw_out().write
             built = builds.build(cli.engine, asked, stdin=stdin, emit=closing, stdout=stdout, pulling=pulling)
         except KeyboardInterrupt:
@@ -319,9 +339,9 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
     return 0
 
 
-def _pulling(cli: Cli, mode: str, *, quiet: bool) -> Callable[[Message], object]:
+def _pulling(cli: Cli, mode: str) -> Callable[[Message], object]:
     """How images look that must be pulled before there is a plan: as with `pull`, on stderr."""
-    if quiet or mode in ("quiet", "none", "rawjson"):
+    if mode in ("quiet", "none", "rawjson"):
         return lambda message: None
     view: TransferView | None = None
 
@@ -428,9 +448,13 @@ def _explain(cli: Cli, error: Exception, closing: _Closing, *, what: str = "fail
         cli.say(f"hint: {hint}")
 
 
-def _write_files(cli: Cli, values: Values, built: Built, warnings: Sequence[BuildWarning]) -> None:
+def _write_id(cli: Cli, values: Values, image: str) -> None:
     if values.text("iidfile"):
-        (cli.cwd / values.text("iidfile")).write_text(built.result.image_id, encoding="ascii")
+        (cli.cwd / values.text("iidfile")).write_text(image, encoding="ascii")
+
+
+def _write_files(cli: Cli, values: Values, built: Built, warnings: Sequence[BuildWarning]) -> None:
+    _write_id(cli, values, built.result.image_id)
     if values.text("metadata-file"):
         from builder.cli.build_outputs import write_metadata
 

@@ -2,29 +2,32 @@
 
 `open_view` chooses: `plain` (BuildKit's numbered lines), `live` (redrawn in place), `rawjson` (a SolveStatus
 a line), `quiet` and `none` (nothing).  A view is called from the thread that executes the build, closed by the caller.
+An unchanged build has no events: `numbered` writes its lines.
 """
 
 from __future__ import annotations
 
-from typing import IO, Protocol
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Protocol
 
-from builder.pipeline.progress import Event
+    from builder.pipeline.progress import Event
+
+    class View(Protocol):
+        """A renderer."""
+
+        def __call__(self, event: Event) -> None:
+            """Take one event."""
+
+        def close(self) -> None:
+            """The build is over: leave the terminal as text that can be scrolled."""
+
+        def tail(self, number: int) -> list[str]:
+            """The last lines that step `number` wrote, each with its time, for the report of a failure."""
+            ...
+
 
 MODES = ("auto", "plain", "tty", "quiet", "rawjson", "none")
-
-
-class View(Protocol):
-    """A renderer."""
-
-    def __call__(self, event: Event) -> None:
-        """Take one event."""
-
-    def close(self) -> None:
-        """The build is over: leave the terminal as text that can be scrolled."""
-
-    def tail(self, number: int) -> list[str]:
-        """The last lines that step `number` wrote, each with its time, for the report of a failure."""
-        ...
 
 
 def open_view(mode: str, stream: IO[str], *, terminal: bool, color: bool, lines: int = 6) -> View:

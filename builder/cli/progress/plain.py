@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import IO
 
+from builder.cli.progress.numbered import Numbered
 from builder.cli.progress.output import Lines
 from builder.cli.units import size
 from builder.pipeline import progress as p
 
 
 class PlainView:
-    """`#7 [2/5] RUN make`, `#7 0.142 text`, `#7 DONE 1.2s`, `#8 CACHED`."""
+    """See `Numbered`."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
+        self._numbered = Numbered(stream)
         self._lines: dict[int, Lines] = {}
         self._names: dict[int, str] = {}
-        self._current = 0
-        self._begun: set[int] = set()
 
     def __call__(self, event: p.Event) -> None:
         """Write the event's lines."""
@@ -37,8 +37,7 @@ class PlainView:
                     self._line(event.number, f"{event.what} {amount} done")
             case p.StepCached():
                 self._names[event.number] = event.name
-                self._line(event.number, "CACHED")
-                self._over()
+                self._numbered.cached(event.number, event.name)
             case p.StepDone():
                 self._finish(event.number, event.time, "DONE {:.1f}s")
             case p.StepFailed():
@@ -48,10 +47,7 @@ class PlainView:
                 )
             case p.BuildDone(stored=True):
                 number = max(self._names, default=0) + 1
-                self._names[number] = "exporting to image"
-                named = [f"naming to {tag} done" for tag in event.tags]
-                self._line(number, f"writing image {event.image_id} done", *named, "DONE 0.0s")
-                self._over()
+                self._numbered.exported(number, event.image_id, event.tags)
         self._stream.flush()
 
     def close(self) -> None:
@@ -65,20 +61,10 @@ class PlainView:
     def _finish(self, number: int, time: float, text: str) -> None:
         lines = self._lines.setdefault(number, Lines(time))
         self._line(number, *lines.finish(time), text.replace("{:.1f}", f"{time - lines.started:.1f}"))
-        self._over()
+        self._numbered.over()
 
     def _line(self, number: int, *texts: str) -> None:
-        if number != self._current:
-            if self._current:
-                self._stream.write(f"#{self._current} ...\n\n")
-            self._current = number
-            self._stream.write(f"#{number} {self._names.get(number, '')}\n")
-        for text in texts:
-            self._stream.write(f"#{number} {text}\n")
-
-    def _over(self) -> None:
-        self._stream.write("\n")
-        self._current = 0
+        self._numbered.lines(number, self._names.get(number, ""), *texts)
 
 
 class SilentView:

@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 from builder.store import Store
-from builder.store.leases import boot_id, start_time
-from builder.store.locks import Locks, is_held
+from builder.store.leases import boot_id, is_held, start_time
+from builder.store.locks import Locks
 
 
 def test_one_at_a_time_also_among_threads(tmp_path: Path) -> None:
