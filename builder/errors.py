@@ -28,7 +28,7 @@
     ├── TransferError             what comes in or goes out
     │   ├── ArchiveInvalid        ├── LimitExceeded
     │   ├── DigestMismatch        ├── DownloadFailed
-    │   ├── OutputInTheWay
+    │   ├── OutputInTheWay        ├── OutputFailed
     │   ├── CredentialsFailed     a helper or a file of credentials
     │   └── RegistryError         a registry: which one, which repository
     │       ├── RegistryUnreachable   ├── RegistryBlocked
@@ -371,6 +371,14 @@ class DigestMismatch(TransferError):
 
 class DownloadFailed(TransferError):
     """Something could not be fetched."""
+
+
+class OutputFailed(TransferError):
+    """A file or directory outside of the store, where somebody wanted a result, could not be written."""
+
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__(f"failed to write {path}: {error.strerror or error}")
+        self.path = path
 
 
 class OutputInTheWay(TransferError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.engine.options.outputs import Output, OutputType
+from builder.errors import OutputFailed
 from builder.oci import digests
 from builder.pipeline import progress
 
@@ -58,7 +59,7 @@ def export(
 ) -> Descriptor | None:
     """Write all `outputs` that are not the store; the descriptor of the last manifest that was written.
 
-    `where` is the working directory and stdout. Raises OutputInTheWay, StoreError, OSError.
+    `where` is the working directory and stdout. Raises OutputInTheWay, OutputFailed, StoreError, BrokenPipeError.
     """
     image = engine.store.images.get(digests.Digest(image_id))
     described: Descriptor | None = None
@@ -66,7 +67,12 @@ def export(
         at, name = listener.last + number, _NAMES[output.type]
         listener(progress.StepStarted(at, name, engine.clock().timestamp()))
         try:
-            described = _write(engine, output, image, where) or described
+            try:
+                described = _write(engine, output, image, where) or described
+            except BrokenPipeError:
+                raise  # whoever read our stdout has had enough
+            except OSError as err:
+                raise OutputFailed(output.dest, err) from err
         except BaseException as err:
             listener(progress.StepFailed(at, name, engine.clock().timestamp(), str(err) or type(err).__name__))
             raise

@@ -150,7 +150,7 @@ def _check(cli: Cli, values: Values) -> None:
         if policy.replace(" ", "") != "disabled=true":
             raise UsageError("--policy: source policies are not supported, so nothing would be checked")
     for option in values.all("security-opt"):
-        raise UsageError(f"--security-opt {option}: not for builds; use RUN --security=insecure with --allow")
+        cli.say(f"WARNING: --security-opt {option}: ignored, as docker does; RUN --security=insecure needs --allow")
     for cache in values.all("cache-to"):
         if cache != "type=inline":
             raise UsageError("--cache-to: external caches are not there yet; the store keeps every step by itself")
@@ -278,7 +278,10 @@ def _ssh(cli: Cli, text: str) -> tuple[str, Path]:
     socket = socket or cli.env.get("SSH_AUTH_SOCK", "")
     if not socket:
         raise UsageError(f"invalid empty ssh agent socket for {name}: make sure SSH_AUTH_SOCK is set")
-    return name, cli.cwd / socket
+    path = cli.cwd / socket
+    if path.is_file():
+        raise UsageError(f"--ssh {text}: {socket} is no agent's socket; load the key into one: ssh-add {socket}")
+    return name, path
 
 
 def build(cli: Cli, values: Values, arguments: list[str]) -> int:
