@@ -187,6 +187,25 @@ def test_what_is_stored_survives_the_namespace(busybox: Plain) -> None:
     busybox("fsck")
 
 
+def test_what_a_build_writes_belongs_to_the_user(busybox: Plain) -> None:
+    context = busybox.context(
+        "FROM busybox AS made\n"
+        "RUN mkdir -p /out/d && echo x > /out/d/f && chown 5:6 /out/d/f && rm -rf /home && mkdir /home\n"
+        "FROM made\nRUN rm /out/d/f; echo y > /out/d/g; rm -rf /home; mkdir /home\n"
+    )
+    build = ("build", "-q", "--network", "none")
+    busybox(*build, "--target", "made", "-o", "out", context)
+    assert (busybox.home / "out/out/d/f").read_text() == "x\n"
+    owners = {path.lstat().st_uid for path in (busybox.home / "out").rglob("*")}
+    assert owners == {busybox.uid} and (busybox.home / "out").stat().st_uid == busybox.uid
+    busybox(*build, "--squash", "-t", "one", "-o", "type=docker", "-o", "type=oci,dest=one.tar", context)
+    seen = busybox.text("run", "--rm", "--network", "none", "one", "sh", "-c", "ls /out/d /home")
+    assert seen.split() == ["/home:", "/out/d:", "g"]
+    assert (busybox.home / "one.tar").stat().st_uid == busybox.uid
+    assert b"reproducible: both" in busybox("verify", "--network", "none", "-q", context).stdout
+    busybox("fsck")
+
+
 def test_nothing_belongs_to_anybody_else(busybox: Plain) -> None:
     allowed = {busybox.uid, *(range(FIRST_ID, FIRST_ID + IDS) if busybox.many else ())}
     owners = {path.lstat().st_uid for path in busybox.home.rglob("*")}
