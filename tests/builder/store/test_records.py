@@ -61,8 +61,8 @@ def test_old_builds_are_forgotten_beyond_the_newest(tmp_path: Path) -> None:
             log.close()
             store.records.finish_build(builds[-1], "done")
         running = store.records.start_build()
-        record = CacheRecord("key", "step", "RUN a", (), result="{}", build=builds[1])
-        store.buildcache.put(record)
+        layer = store.snapshots.commit(store.snapshots.prepare([])).id
+        store.buildcache.put(CacheRecord("key", "step", "RUN a", (), layer=layer, result="{}", build=builds[1]))
         store.snapshots.keep_failed(store.snapshots.prepare([]), builds[2], 1, ttl=2 * HISTORY_AGE)
         assert store.records.outdated() == ()  # all of them are of the last two days
         now += HISTORY_AGE + 1
