@@ -14,7 +14,7 @@ from parser import instructions as ast
 from parser.characters import BLANKS, SPACES
 from parser.checks import rules
 from parser.checks.commands import argv_of
-from parser.checks.positions import Edit, Layout, Line
+from parser.checks.positions import Edit, Line
 from parser.checks.rules import Finding
 from parser.errors import DockerfileError
 from parser.words import process
@@ -28,11 +28,10 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+-]*")
 Edits = tuple[Edit, ...]
 
 
-def fix(finding: Finding, layout: Layout) -> Edits:
-    """What to change so that `finding` is gone; nothing where that is not certain."""
+def fix(finding: Finding, line: Line) -> Edits:
+    """What to change in the lines of an instruction so that `finding` is gone; nothing where that is not certain."""
     repair = _FIXES.get(finding.rule.name)
-    line = layout.at(finding.line)
-    return repair(line, finding) if repair is not None and line is not None else ()
+    return repair(line, finding) if repair is not None else ()
 
 
 def same_value(one: str, other: str, *, escape: str) -> bool:

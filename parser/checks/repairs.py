@@ -6,14 +6,15 @@ anything else is not made.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from parser import instructions as ast
 from parser.checks.commands import argv_of
-from parser.checks.file import Report, check_text
+from parser.checks.file import Report, check, check_text
 from parser.checks.fixes import AUTHORS, fix, same_value
-from parser.checks.positions import Edit, Layout, applied
+from parser.checks.positions import Edit, Layout, Line, applied
 from parser.checks.rules import Finding
 from parser.checks.surroundings import Surroundings
 from parser.errors import DockerfileError
@@ -38,13 +39,16 @@ class Repaired:
 
 def certain(source: Source, report: Report) -> dict[Finding, tuple[Edit, ...]]:
     """The findings of `report` on `source` that have a repair, each with its edits. Empty for what is no Dockerfile."""
-    if not report.parsed or not report.findings:
-        return {}
-    layout = Layout(parse(source))
+    return _certain(parse(source), report) if report.parsed and report.findings else {}
+
+
+def _certain(dockerfile: ast.Dockerfile, report: Report) -> dict[Finding, tuple[Edit, ...]]:
+    layout = Layout(dockerfile)
     found: dict[Finding, tuple[Edit, ...]] = {}
     for finding in report.findings:
-        edits = fix(finding, layout)
-        if edits and _stays(layout.dockerfile, edits):
+        line = layout.at(finding.line)
+        edits = fix(finding, line) if line is not None else ()
+        if line is not None and edits and _stays_alone(line, edits):
             found[finding] = edits
     return found
 
@@ -52,42 +56,66 @@ def certain(source: Source, report: Report) -> dict[Finding, tuple[Edit, ...]]:
 def repair(source: Source, around: Surroundings) -> Repaired:
     """Do what is certain. Raises DockerfileError as `check` does."""
     report = first = check_text(source, around)
+    if not report.parsed or not report.findings:
+        return Repaired(source, report, 0)
+    dockerfile = parse(source)
     for _ in range(_MOST_ROUNDS):
-        edits = _together(certain(source, report).values())
-        if not edits or not _stays(parse(source), edits):
+        after = _edited(dockerfile, _together(_certain(dockerfile, report).values()))
+        if after is None or after.source == dockerfile.source:
             break
-        source = replace(source, text=applied(source.text, edits))
-        report = check_text(source, around)
-    return Repaired(source, report, len(first.findings) - len(report.findings))
+        dockerfile = after
+        report = check(dockerfile, around)
+    return Repaired(dockerfile.source, report, len(first.findings) - len(report.findings))
 
 
 def _together(groups: Iterable[tuple[Edit, ...]]) -> tuple[Edit, ...]:
     """The edits of all groups, but for a group that would touch what an earlier one edits: the next round has it."""
-    taken: set[Edit] = set()
+    taken: list[Edit] = []
     for group in groups:
-        new = set(group) - taken
-        if not any(_overlap(edit, other) for edit in new for other in taken):
-            taken |= new
-    return tuple(sorted(taken))
+        new = sorted(set(group).difference(taken[_from(taken, group[0]) :]))
+        if not any(_touches(taken, edit) for edit in new):
+            for edit in new:
+                insort(taken, edit)
+    return tuple(taken)
 
 
-def _overlap(one: Edit, other: Edit) -> bool:
-    return max(one.start, other.start) <= min(one.end, other.end)
+def _from(taken: list[Edit], edit: Edit) -> int:
+    return max(bisect_left(taken, edit) - 1, 0)
 
 
-def _stays(before: ast.Dockerfile, edits: tuple[Edit, ...]) -> bool:
-    """Whether the edits leave a Dockerfile of the same instructions, but for what repairs may change."""
+def _touches(taken: list[Edit], edit: Edit) -> bool:
+    at = bisect_left(taken, edit)
+    return any(max(edit.start, other.start) <= min(edit.end, other.end) for other in taken[max(at - 1, 0) : at + 1])
+
+
+def _stays_alone(line: Line, edits: tuple[Edit, ...]) -> bool:
+    """Whether `_edited` would take the edits of one instruction, found out from its own lines.
+
+    A file with many findings is not parsed for each."""
+    layout = line.layout
+    span = line.instruction.span
+    begin = layout.text.rfind("\n", 0, min(layout.offset(span.start), edits[0].start)) + 1
+    end = layout.whole(span.end.line).end
+    top = "# escape=`\n\n" if layout.dockerfile.directives.escape == "`" else "\n"
+    text = top + layout.text[begin:end]
+    moved = tuple(Edit(edit.start - begin + len(top), edit.end - begin + len(top), edit.text) for edit in edits)
+    return _edited(parse(replace(layout.dockerfile.source, text=text)), moved) is not None
+
+
+def _edited(before: ast.Dockerfile, edits: tuple[Edit, ...]) -> ast.Dockerfile | None:
+    """The file with the edits made; None unless it has the same instructions, but for what repairs may change."""
     text = applied(before.source.text, edits)
     try:
         after = parse(replace(before.source, text=text))
     except DockerfileError:
-        return False
+        return None
     escape = before.directives.escape
-    return (
+    same = (
         before.directives == after.directives
         and len(before.instructions) == len(after.instructions)
         and all(_alike(*pair, escape) for pair in zip(before.instructions, after.instructions, strict=True))
     )
+    return after if same else None
 
 
 def _alike(before: ast.Instruction, after: ast.Instruction, escape: str) -> bool:
