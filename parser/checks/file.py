@@ -41,7 +41,8 @@ class Report:
             return self.violation if self.fails else ""
         span = self.error.span
         place = f"dockerfile parse error on line {span.start.line}: " if span and not self.parsed else ""
-        return place + self.error.message
+        hint = self.error.hint or ""
+        return place + self.error.message + (f" ({hint})" if hint.startswith("did you mean") else "")
 
     @property
     def violation(self) -> str:

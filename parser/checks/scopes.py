@@ -67,6 +67,12 @@ class GlobalScope:
             findings += self._constant(stage, found.text)
         return found.text, findings
 
+    def nearest_to(self, word: str) -> str | None:
+        """The hint for an expression that came to nothing: a declared name that is near to one in it."""
+        unset = words.process(word, self.values, escape=self._escape).unmatched
+        near = next((found for name in sorted(unset) if (found := suggestion(name, self.values))), "")
+        return f"did you mean {near}?" if near else None
+
     def _constant(self, stage: Stage, text: str) -> Iterator[Finding]:
         platform = self._around.platform(text)
         # A stage that is called after its platform means it.

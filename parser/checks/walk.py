@@ -15,7 +15,7 @@ from parser.checks.rules import Finding
 from parser.checks.scopes import GlobalScope
 from parser.checks.stages import StageState, StageWalk
 from parser.checks.surroundings import SCRATCH, ImageFacts, Surroundings
-from parser.errors import DockerfileError
+from parser.errors import DockerfileError, did_you_mean
 from parser.graph import Stage, StageGraph
 from parser.syntax import Statement, quote
 
@@ -55,7 +55,10 @@ class Walk:
                 self._from(stage, scope)
             target = self._graph.find(around.target) if around.target else stages[-1]
             if target is None:
-                raise DockerfileError(f'target stage "{around.target}" could not be found')
+                names = [stage.name for stage in stages if stage.name]
+                raise DockerfileError(
+                    f'target stage "{around.target}" could not be found', hint=did_you_mean(around.target, names)
+                )
             wanted = self._needed(target) if around.only_target else {stage.index for stage in stages}
             for stage in stages:
                 self._check_name(stage)
@@ -77,7 +80,8 @@ class Walk:
             for finding in findings:
                 self._add(finding, from_.statement)
             if self._platforms[stage.index] == "":
-                raise DockerfileError(f"empty platform value from expression {from_.platform}")
+                hint = scope.nearest_to(from_.platform or "")
+                raise DockerfileError(f"empty platform value from expression {from_.platform}", hint=hint)
         except DockerfileError as err:
             raise err.at(from_.span) from None
 

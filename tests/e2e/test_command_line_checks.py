@@ -80,7 +80,8 @@ def test_check_instead_of_a_build(busybox_store: Lamina, context: Path) -> None:
     (context / "Dockerfile").write_text("FROM busybox AS B\nUSR x\n")
     done = busybox_store("build", "--check", context, code=1)
     assert b"StageNameCasing" in done.stdout
-    assert done.stderr.endswith(b"ERROR: failed to build: dockerfile parse error on line 2: unknown instruction: USR\n")
+    message = b"dockerfile parse error on line 2: unknown instruction: USR (did you mean USER?)\n"
+    assert done.stderr.endswith(b"ERROR: failed to build: " + message)
 
 
 def test_what_the_base_image_has_counts(busybox_store: Lamina, context: Path) -> None:

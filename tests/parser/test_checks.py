@@ -215,6 +215,10 @@ def test_what_stands_before_an_error_is_found() -> None:
         ("FROM a\nCOPY --from=1 b /\nFROM c", 'Dockerfile:2:1: cannot copy from stage "stage-1", it needs'),
         ("FROM a AS b\nCOPY --from=b c /", "Dockerfile:2:1: circular dependency detected on stage: b"),
         ("FROM a\nUSER ${b", "Dockerfile:2:1: failed to process"),
+        (
+            "FROM --platform=$TRAGETPLATFORM a",
+            "Dockerfile:1:1: empty platform value from expression $TRAGETPLATFORM (did you mean TARGETPLATFORM?)",
+        ),
         ("FROM a\nRUN <<E", "Dockerfile:2:1: unterminated heredoc"),
     ],
 )

@@ -57,7 +57,7 @@ def test_why_a_build_would_fail_is_part_of_the_document() -> None:
     source = Source.of("FROM a AS B\nRUNN\n")
     document = calls.check_document(check_text(source, Surroundings()), source)
     assert document["buildError"] == {
-        "message": "dockerfile parse error on line 2: unknown instruction: RUNN",
+        "message": "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",
         "location": {"ranges": [{"start": {"line": 2}, "end": {"line": 2}}]},
     }
 
