@@ -12,7 +12,9 @@ from parser.checks import rules
 from parser.checks.names import is_secret, split_port, suggestion
 from parser.checks.rules import Finding
 from parser.checks.surroundings import ImageFacts, Surroundings
+from parser.errors import DockerfileError
 from parser.mounts import RunMount, parse_mount
+from parser.ports import parse_port
 from parser.source import Span
 from parser.syntax import quote
 
@@ -80,6 +82,8 @@ class StageWalk:
             case ast.Volume():
                 for path in instruction.paths:
                     yield from self._undefined(path, span)
+                    if not self._expand(path):
+                        raise DockerfileError("VOLUME specified can not be an empty string")
             case ast.Expose():
                 yield from self._expose(instruction, span)
             case ast.Cmd() | ast.Entrypoint():
@@ -158,15 +162,17 @@ class StageWalk:
         # The whole context is there as long as anything could be in it.
         return all(map(matcher.matches, _ANY_NAMES)) if path == "." else matcher.matches(path)
 
-    def _mount(self, raw: str, span: Span) -> list[Finding]:
+    def _mount(self, raw: str, span: Span) -> Iterator[Finding]:
         found: list[Finding] = []
 
         def expand(value: str) -> str:
             found.extend(self._undefined(value, span))
             return self._expand(value)
 
-        self.mounts.append((parse_mount(raw, expand), span))
-        return found
+        try:
+            self.mounts.append((parse_mount(raw, expand), span))
+        finally:
+            yield from found  # also those of a mount that is then refused
 
     def _workdir(self, line: ast.Workdir, span: Span) -> Iterator[Finding]:
         yield from self._undefined(line.path, span)
@@ -188,6 +194,7 @@ class StageWalk:
                 if before:
                     detail = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
                     yield Finding(rules.EXPOSE_INVALID_FORMAT, detail, span, port)
+                parse_port(port)
 
     def _once(self, line: ast.Cmd | ast.Entrypoint | ast.Healthcheck, span: Span) -> Iterator[Finding]:
         earlier = self._earlier.get(type(line))

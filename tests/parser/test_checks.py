@@ -205,6 +205,11 @@ def test_what_stands_before_an_error_is_found() -> None:
     assert found.error is not None and str(found.error).startswith("Dockerfile:3:1: unknown instruction: BAD")
 
 
+def test_what_stands_in_a_refused_mount_is_found() -> None:
+    found = report("FROM a\nRUN --mount=type=cache,target=$a,uid=$b x")
+    assert [one.word for one in found.findings] == ["a", "b"] and "uid" in str(found.error)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -219,6 +224,8 @@ def test_what_stands_before_an_error_is_found() -> None:
             "FROM --platform=$TRAGETPLATFORM a",
             "Dockerfile:1:1: empty platform value from expression $TRAGETPLATFORM (did you mean TARGETPLATFORM?)",
         ),
+        ("FROM a\nVOLUME $b", "Dockerfile:2:1: VOLUME specified can not be an empty string"),
+        ("FROM a\nEXPOSE x", "Dockerfile:2:1: invalid containerPort: x"),
         ("FROM a\nRUN <<E", "Dockerfile:2:1: unterminated heredoc"),
     ],
 )
