@@ -28,9 +28,9 @@ USED_BY = ("output", "load", "push", "annotation")
 
 def outputs(cli: Cli, values: Values) -> tuple[Output, ...]:
     """What is asked for, checked against what is there.  Raises UsageError, InvalidInput."""
-    if values.on("push"):
-        raise UsageError("--push: pushing to a registry is not there yet; build with -o type=oci,dest=FILE, copy that")
     asked = [notation.parse_output(text) for text in values.all("output") if text]
+    if values.on("push") and not any(output.type is OutputType.REGISTRY for output in asked):
+        asked.append(Output(OutputType.REGISTRY))
     if values.on("load") and not any(output.stored for output in asked):
         asked.append(STORE)
     if not asked:
@@ -39,7 +39,10 @@ def outputs(cli: Cli, values: Values) -> tuple[Output, ...]:
     if manifest or descriptor:
         asked = [_annotated(output, manifest, descriptor) for output in asked]
     for output in asked:
-        if output.stored and (output.manifest or output.descriptor):
+        pushed = output.type is OutputType.REGISTRY
+        if pushed and not output.names and not values.all("tag"):
+            raise UsageError("tag is needed when pushing to registry")
+        if output.stored and not pushed and (output.manifest or output.descriptor):
             raise UsageError(
                 "annotations belong to a manifest, which the store has none of: "
                 "use -o type=oci,dest=FILE or -o type=docker,dest=FILE, or --label"
@@ -48,7 +51,11 @@ def outputs(cli: Cli, values: Values) -> tuple[Output, ...]:
             cli.say("WARNING: rewrite-timestamp is set, but there is no SOURCE_DATE_EPOCH to rewrite to")
     notation.check_destinations(asked, cli.cwd, terminal=cli.terminal_out())
     tags = values.all("tag")
-    return tuple(output if output.names or output.stored else replace(output, names=tags) for output in asked)
+    kept = (OutputType.IMAGE, OutputType.DOCKER)
+    return tuple(
+        output if output.names or (output.stored and output.type in kept) else replace(output, names=tags)
+        for output in asked
+    )
 
 
 def _has_epoch(values: Values) -> bool:

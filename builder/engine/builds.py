@@ -119,7 +119,8 @@ def build(
         result = pipeline.build(
             request, engine.store, engine.launcher, clock=clock, emit=listener, fetch=fetch, cancel=cancel
         )
-        descriptor = outputs.export(engine, wish.outputs, result.image_id, listener, (wish.cwd, stdout))
+        where = (wish.cwd, stdout)
+        descriptor = outputs.export(engine, wish.outputs, result.image_id, listener, where, wish.environment)
         stored = any(output.stored for output in wish.outputs)
         image = Digest(result.image_id)
         if not stored and not keep and engine.store.images.get(image).created >= started:

@@ -6,7 +6,7 @@ the next try finds everything in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ _NAMES = {
     OutputType.TAR: "exporting to client tarball",
     OutputType.OCI: "exporting to oci image format",
     OutputType.DOCKER: "exporting to docker image format",
+    OutputType.REGISTRY: "pushing to registry",
 }
 
 
@@ -55,20 +56,30 @@ class Listener:
 
 
 def export(
-    engine: Engine, outputs: Sequence[Output], image_id: str, listener: Listener, where: tuple[Path, Sink | None]
+    engine: Engine,
+    outputs: Sequence[Output],
+    image_id: str,
+    listener: Listener,
+    where: tuple[Path, Sink | None],
+    environment: Mapping[str, str],
 ) -> Descriptor | None:
     """Write all `outputs` that are not the store; the descriptor of the last manifest that was written.
 
-    `where` is the working directory and stdout. Raises OutputInTheWay, OutputFailed, StoreError, BrokenPipeError.
+    `where` is the working directory and stdout, `environment` the user's. Raises OutputInTheWay, OutputFailed,
+    StoreError, RegistryErrors, BrokenPipeError.
     """
     image = engine.store.images.get(digests.Digest(image_id))
     described: Descriptor | None = None
-    for number, output in enumerate((one for one in outputs if one.type in _NAMES and not one.stored), 1):
+    written = (one for one in outputs if one.type is OutputType.REGISTRY or (one.type in _NAMES and not one.stored))
+    for number, output in enumerate(written, 1):
         at, name = listener.last + number, _NAMES[output.type]
         listener(progress.StepStarted(at, name, engine.clock().timestamp()))
         try:
             try:
-                described = _write(engine, output, image, where) or described
+                if output.type is OutputType.REGISTRY:
+                    described = _push(engine, output, image, listener, at, environment)
+                else:
+                    described = _write(engine, output, image, where) or described
             except BrokenPipeError:
                 raise  # whoever read our stdout has had enough
             except OSError as err:
@@ -77,6 +88,36 @@ def export(
             listener(progress.StepFailed(at, name, engine.clock().timestamp(), str(err) or type(err).__name__))
             raise
         listener(progress.StepDone(at, name, engine.clock().timestamp()))
+    return described
+
+
+def _push(
+    engine: Engine, output: Output, image: Image, listener: Listener, at: int, environment: Mapping[str, str]
+) -> Descriptor | None:
+    from builder.oci.references import Reference
+    from builder.transfer.registry.progress import Message
+    from builder.transfer.registry.push import push
+    from builder.transfer.registry.session import Registries
+
+    def told(message: Message) -> None:
+        if message.total:
+            what, now = f"pushing {message.id}", engine.clock().timestamp()
+            listener(progress.StepProgress(at, what, message.current, message.total, "B", now))
+
+    described: Descriptor | None = None
+    references = [Reference.parse(name).tagged() for name in output.names]
+    engine.store.images.tag_all(references, image.id)
+    with Registries(environment) as registries:
+        for reference in references:
+            pushed = push(
+                engine.store,
+                registries,
+                reference,
+                emit=told,
+                packing=output.packing,
+                annotations=dict(output.manifest),
+            )
+            described = pushed.manifest
     return described
 
 

@@ -19,13 +19,14 @@ GZIP = Packing(Compression.GZIP)
 
 
 class OutputType(StrEnum):
-    """What is made of the result. IMAGE, and DOCKER without a destination, is our own store."""
+    """What is made of the result. IMAGE, and DOCKER without a destination, is our store; REGISTRY is IMAGE pushed."""
 
     LOCAL = "local"
     TAR = "tar"
     OCI = "oci"
     DOCKER = "docker"
     IMAGE = "image"
+    REGISTRY = "registry"
     CACHE_ONLY = "cacheonly"
 
 
@@ -56,7 +57,9 @@ class Output:
     @property
     def stored(self) -> bool:
         """Whether the image goes into the store."""
-        return self.type is OutputType.IMAGE or (self.type is OutputType.DOCKER and not self.dest)
+        return self.type in (OutputType.IMAGE, OutputType.REGISTRY) or (
+            self.type is OutputType.DOCKER and not self.dest
+        )
 
 
 STORE = Output(OutputType.DOCKER)
@@ -140,15 +143,13 @@ def _checked(values: Mapping[str, str]) -> Output:
     name = values.get("type", "")
     if not name:
         raise InvalidInput("type is required for output")
-    if name == "registry" or _boolean(values, "push"):
-        raise InvalidInput(
-            "pushing to a registry is not there yet", hint="build with -o type=oci,dest=FILE and copy that"
-        )
     try:
         kind = OutputType(name)
     except ValueError:
         known = ", ".join(OutputType)
         raise InvalidInput(f'exporter "{name}" could not be found', hint=f"there are {known}") from None
+    if kind is OutputType.IMAGE and _boolean(values, "push"):
+        kind = OutputType.REGISTRY
     annotations, rest = _annotations(values)
     files = kind in (OutputType.LOCAL, OutputType.TAR)
     known_keys = _ANY | (_FILES if files else _IMAGES)

@@ -66,7 +66,8 @@ class Answer:
     def chunks(self) -> Iterator[bytes]:
         """The body in pieces. Raises Cut."""
         with _translated():
-            while data := self._response.read(_CHUNK):
+            # What there is, so that a process that is killed loses nothing that it had received.
+            while data := self._response.read1(_CHUNK):
                 yield data
 
     def read(self, limit: int, what: str) -> bytes:

@@ -16,11 +16,14 @@ from builder.oci import descriptors as d
 from builder.oci import digests
 from builder.oci.manifests import Manifest
 from builder.store.packed import PackedLayer
+from builder.transfer.compression import Compression, Packing
 from builder.transfer.registry import packing, upload, workers
 from builder.transfer.registry.download import fetch
+from builder.transfer.registry.packing import USUAL
 from builder.transfer.registry.progress import Emit, Teller, silent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from builder.oci.descriptors import Descriptor
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 JOBS = 5
 """Layers at a time, docker's default."""
 _OCI_TYPES = {d.DOCKER_LAYER_GZIP: d.OCI_LAYER_GZIP, d.DOCKER_LAYER: d.OCI_LAYER}
+_DOCKER_TYPES = {oci: docker for docker, oci in _OCI_TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,18 @@ class Pushed:
 
 
 def push(
-    store: Store, registries: Registries, reference: Reference, *, emit: Emit = silent, jobs: int = JOBS
+    store: Store,
+    registries: Registries,
+    reference: Reference,
+    *,
+    emit: Emit = silent,
+    jobs: int = JOBS,
+    packing: Packing = USUAL,
+    annotations: Mapping[str, str] | None = None,
 ) -> Pushed:
     """Push the image that `reference` (":latest" is added if need be) names to where the reference says.
+
+    With another `packing` than the usual, or `annotations` for the manifest, it gets a manifest of its own.
 
     Raises ImageNotFound, RegistryErrors, StoreErrors, CredentialsFailed.
     """
@@ -62,7 +75,7 @@ def push(
     store.images.use(image_id)
     image = store.images.get(image_id)
     target = registries.target(reference)
-    work = _Push(store, registries, target, image, Teller(emit), jobs)
+    work = _Push(store, registries, target, image, Teller(emit), jobs, packing, annotations or {})
     document, media_type = work.image()
     name = str(reference.tag or reference.digest)
     digest = target.put_manifest(name, document, media_type)
@@ -83,6 +96,8 @@ class _Push:
         image: Image,
         teller: Teller,
         jobs: int,
+        packing: Packing,
+        annotations: Mapping[str, str],
     ) -> None:
         self._store = store
         self._registries = registries
@@ -91,12 +106,15 @@ class _Push:
         self._layers = store.snapshots.get_all(image.layers)
         self.teller = teller
         self._jobs = jobs
+        self._packing = packing
+        self._annotations = annotations
 
     def image(self) -> tuple[bytes, str]:
         """Bring all blobs there; returns the manifest and its media type."""
         for layer in self._distinct():
             self.teller.line("Preparing", _short(layer))
-        for _, media_type, document in self._store.images.manifests(self._image.id):
+        own = self._packing != USUAL or self._annotations
+        for _, media_type, document in () if own else self._store.images.manifests(self._image.id):
             manifest = Manifest.from_json(document, media_type=media_type)
             if len(manifest.layers) == len(self._layers) and self._can(manifest):
                 wanted = {layer.id: described for layer, described in zip(self._layers, manifest.layers, strict=True)}
@@ -104,9 +122,12 @@ class _Push:
                 return document, media_type
         described = self._blobs({})
         self._config()
+        docker = self._packing.docker
         manifest = Manifest(
-            config=d.Descriptor(d.OCI_CONFIG, self._image.id, len(self._image.raw)),
+            config=d.Descriptor(d.DOCKER_CONFIG if docker else d.OCI_CONFIG, self._image.id, len(self._image.raw)),
             layers=tuple(described[layer.id] for layer in self._layers),
+            media_type=d.DOCKER_MANIFEST if docker else d.OCI_MANIFEST,
+            annotations=self._annotations,
         )
         return manifest.to_json(), manifest.media_type
 
@@ -114,7 +135,7 @@ class _Push:
         """Whether the blobs of a manifest that the image came with can be had, so that it goes out unchanged."""
         for layer, described in zip(self._layers, manifest.layers, strict=True):
             form = self._store.packed.get(described.digest)
-            mine = described.digest == layer.diff_id or (form is not None and form.method == packing.METHOD)
+            mine = described.digest == layer.diff_id or (form is not None and packing.can_again(form))
             if not mine and not self._store.content.use(described.digest) and not self._there(described):
                 return False
         return True
@@ -161,30 +182,36 @@ class _Push:
     def _blob(self, layer: Layer, wanted: Descriptor | None) -> Descriptor:
         """One layer: look, mount, or send."""
         assert layer.diff_id is not None
-        form = self._store.packed.get(wanted.digest) if wanted is not None else packing.known(self._store, layer)
+        form = (
+            self._store.packed.get(wanted.digest)
+            if wanted is not None
+            else packing.known(self._store, layer, self._packing)
+        )
         if form is None and wanted is not None:
             form = PackedLayer(wanted.digest, layer.diff_id, wanted.size, wanted.media_type)
         begun: Upload | None = None
         if form is not None:
             begun = self._offered(layer, form)
             if begun is None:
-                return _descriptor(form)
+                return self._descriptor(form)
             if self._store.content.use(form.digest):
                 self._send(layer, form, self._store.content.path(form.digest), begun)
-                return _descriptor(form)
+                return self._descriptor(form)
             if form.digest == layer.diff_id:
                 self._send_plain(layer, form, begun)
-                return _descriptor(form)
-        with packing.packed(self._store, layer) as (made, path):
+                return self._descriptor(form)
+        zstd = wanted is not None and wanted.media_type == d.OCI_LAYER_ZSTD
+        how = Packing(Compression.ZSTD) if zstd else self._packing
+        with packing.packed(self._store, layer, how) as (made, path):
             if wanted is not None and made.digest != wanted.digest:
                 raise EngineError(
                     f"layer {_short(layer)} cannot be packed again as {wanted.digest}",
                     hint="give the image another name by building it again, then push that",
                 )
             if form is None and (begun := self._offered(layer, made)) is None:
-                return _descriptor(made)
+                return self._descriptor(made)
             self._send(layer, made, path, begun)
-        return _descriptor(made)
+        return self._descriptor(made)
 
     def _offered(self, layer: Layer, form: PackedLayer) -> Upload | None:
         """None when the target has the blob now; else an upload that it goes to."""
@@ -215,12 +242,14 @@ class _Push:
                 layers.write_out(self._store, layer, file.write)
             self._send(layer, form, path, begun)
 
+    def _descriptor(self, form: PackedLayer) -> Descriptor:
+        media_type = _OCI_TYPES.get(form.media_type, form.media_type)
+        if self._packing.docker:
+            media_type = _DOCKER_TYPES.get(media_type, media_type)
+        return d.Descriptor(media_type, form.digest, form.size)
+
     def _seen(self, form: PackedLayer) -> None:
         self._store.packed.add_origin(form.digest, self._target.endpoint.name)
-
-
-def _descriptor(form: PackedLayer) -> Descriptor:
-    return d.Descriptor(_OCI_TYPES.get(form.media_type, form.media_type), form.digest, form.size)
 
 
 def _short(layer: Layer) -> str:

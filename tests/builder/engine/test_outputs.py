@@ -73,8 +73,6 @@ def test_what_is_asked_for(text: str, output: Output) -> None:
         ("type=oci,annotation-layer.a=1", 'unknown annotation type "layer"'),
         ("type=local,dest=x,annotation.a=1", "output local writes none"),
         ("type=local,dest=x,mode=delete", 'mode "delete"'),
-        ("type=registry,name=x", "pushing to a registry is not there yet"),
-        ("type=image,push=true", "pushing to a registry is not there yet"),
         ("type=image,dest=x", "output x is not supported by image exporter"),
         ('type=tar,"dest=x', "invalid output"),
         ("", "type is required"),
