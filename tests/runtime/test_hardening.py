@@ -6,6 +6,8 @@ import hashlib
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from runtime import defaults
 from runtime.errors import CommandNotFound, CommandNotInvocable, ContainerError, MountFailed, UserNotFound
 from runtime.linux.files import RENAME_EXCHANGE, renameat2
-from runtime.spec import Device, Mount, Rlimit, Spec
+from runtime.spec import Device, Mount, Rlimit, Rootfs, Spec
 
 pytestmark = pytest.mark.root
 
@@ -198,31 +200,61 @@ def test_row_5_nothing_is_mounted_over_proc(box, tmp_path):
             box.shell("true", lambda spec, at=destination: replace(spec, mounts=(Mount("bind", str(tmp_path), at),)))
 
 
-def test_row_7_a_link_that_flips_in_a_shared_volume(box, canary, tmp_path):
-    volume = tmp_path / "volume"
-    (volume / "a").mkdir(parents=True)
-    (volume / "b").symlink_to(f"../../../../../..{canary}")
-    before, stop = state(canary), threading.Event()
-    fd = os.open(volume, os.O_RDONLY)
+@contextmanager
+def flipping(directory: Path, one: str, other: str) -> Iterator[None]:
+    """The two names of *directory* change places all the time."""
+    stop = threading.Event()
+    fd = os.open(directory, os.O_RDONLY)
 
     def flip() -> None:
         while not stop.is_set():
-            renameat2(fd, "a", fd, "b", RENAME_EXCHANGE)
+            renameat2(fd, one, fd, other, RENAME_EXCHANGE)
 
     thread = threading.Thread(target=flip)
     thread.start()
     try:
-        for _ in range(15):
-            mounts = (Mount("bind", str(volume), "/v"), Mount("tmpfs", "", "/v/a/x"))
-            try:
-                box.shell("true", lambda spec, m=mounts: replace(spec, mounts=m))
-            except MountFailed:
-                continue
+        yield
     finally:
         stop.set()
         thread.join()
         os.close(fd)
+
+
+def test_row_7_a_link_that_flips_in_a_shared_volume(box, canary, tmp_path):
+    volume = tmp_path / "volume"
+    (volume / "a").mkdir(parents=True)
+    (volume / "b").symlink_to(f"../../../../../..{canary}")
+    before = state(canary)
+    mounts = (Mount("bind", str(volume), "/v"), Mount("tmpfs", "", "/v/a/x"))
+    with flipping(volume, "a", "b"):
+        for _ in range(15):
+            with suppress(MountFailed):
+                box.shell("true", lambda spec: replace(spec, mounts=mounts))
     assert state(canary) == before
+
+
+@pytest.mark.parametrize("kind", ["overlay", "bind"])
+def test_row_17_a_source_that_flips_while_it_is_mounted(box, canary, tmp_path, kind):
+    """As a stage's files are mounted, and a context's: at a path in them, which leads out every other moment."""
+    stage = tmp_path / "stage"
+    (stage / "src").mkdir(parents=True)
+    (stage / "src/inside").touch()
+    (stage / "out").symlink_to(f"../../../../../..{canary}")
+    (tmp_path / "mount-upper").mkdir()
+    (tmp_path / "mount-work").mkdir()
+    if kind == "overlay":
+        files = Rootfs((str(stage),), str(tmp_path / "mount-upper"), str(tmp_path / "mount-work"), volatile=True)
+        mount = Mount("overlay", "", "/m", subpath="src", rootfs=files)
+    else:
+        mount = Mount("bind", str(stage), "/m", ("rbind",), subpath="src")
+    before, seen = state(canary), set()
+    with flipping(stage, "src", "out"):
+        for _ in range(40):
+            with suppress(MountFailed):
+                listing = box.shell("ls /m; touch /m/BREAKOUT", lambda spec: replace(spec, mounts=(mount,)))
+                seen.add(listing.split()[0])
+    assert state(canary) == before
+    assert seen and seen <= {"inside", "BREAKOUT"}
 
 
 def test_row_9_stubs_go_and_follow_no_link(box, canary):
