@@ -15,6 +15,7 @@ The map, in reading order:
     ports         EXPOSE's port specifications
     graph         stages and what they depend on
     ignorefile    .dockerignore patterns
+    checks        docker's build checks and their repairs
     printer, serialize
                   back to text; to bytes that load without lark
 

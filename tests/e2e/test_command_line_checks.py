@@ -90,6 +90,12 @@ def test_what_the_base_image_has_counts(busybox_store: Lamina, context: Path) ->
     (context / "Dockerfile").write_text("FROM checked-base\nWORKDIR $HERE\nCMD x\n")
     done = busybox_store("build", "--check", context, code=1)
     assert b"WARNING: UndefinedVar" in done.stdout and b"$THERE" in done.stdout and b"JSONArgs" not in done.stdout
+    assert "UndefinedVar" in told(busybox_store, context)
+    (context / "Dockerfile").write_text("FROM busybox\nENV HERE=/x THERE=/y\nONBUILD WORKDIR $THERE\n")
+    busybox_store("build", "-t", "checked-base", context)
+    (context / "Dockerfile").write_text("FROM checked-base\nWORKDIR $HERE\nCMD x\n")
+    text = told(busybox_store, context)  # the base has changed, and with it what was remembered
+    assert "UndefinedVar" not in text and "JSONArgsRecommended" in text
 
 
 def test_outline_and_targets(busybox_store: Lamina, context: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from builder.errors import EngineError
 from builder.oci import platforms
@@ -15,6 +17,7 @@ from builder.oci.references import Reference
 from builder.pipeline.scope import platform_args
 from parser import DockerfileError
 from parser.checks import RULES, ImageFacts, Report, Surroundings, check_text
+from parser.checks.repairs import repair
 from parser.ignorefile import Matcher, read
 from parser.source import Source
 
@@ -231,6 +234,42 @@ def test_what_stands_in_a_refused_mount_is_found() -> None:
 )
 def test_why_a_build_would_fail(text: str, message: str) -> None:
     assert str(report(text).error).startswith(message)
+
+
+WORDS = st.sampled_from(
+    [
+        *(
+            "FROM",
+            "RUN",
+            "Copy",
+            "ADD",
+            "ENV",
+            "ARG",
+            "LABEL",
+            "ONBUILD",
+            "CMD",
+            "EXPOSE",
+            "VOLUME",
+            "SHELL",
+            "WORKDIR",
+        ),
+        *("a", "A=b", "$x", "${x", "AS", "as", '"', "'", "\\", "\\\n\n", "\n", "#", "# check=skip=all\n", "<<E", "E"),
+        *("--from=a", "--platform=$x", "--mount=type=cache,target=$y", "1:2/TCP", "[]", "\t", "\r\n", "é", "\x00"),
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.text(max_size=100), st.lists(WORDS, max_size=40).map(lambda words: "FROM a\n" + " ".join(words))))
+def test_any_text_can_be_checked_and_repaired(text: str) -> None:
+    try:
+        found = report(text, around(ignored="a\n*.b\n"))
+    except DockerfileError as err:
+        assert "check options" in err.message
+        return
+    assert all(1 <= one.line <= text.count("\n") + 1 for one in found.findings)
+    again = repair(Source.of(text), around(ignored="a\n*.b\n"))
+    assert again.report.parsed == found.parsed and again.fixed >= 0
 
 
 def linter_cases() -> Iterator[tuple[dict[str, Any], Surroundings, list[tuple[str, int, str]]]]:
