@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from builder.pipeline.context import Context, LayoutSource
     from builder.pipeline.progress import Emit
     from builder.pipeline.request import BuildRequest, BuildResult, Forecast
-    from builder.pipeline.schedule import Cancel
+    from builder.pipeline.schedule import Together
     from builder.pipeline.trees import Tree
     from builder.transfer.registry.progress import Emit as PullEmit
     from runtime.spec import Resources
@@ -89,13 +89,13 @@ def build(
     emit: Emit,
     stdout: Callable[[bytes], object] | None,
     pulling: PullEmit = str,
-    cancel: Cancel | None = None,
+    together: Together | None = None,
     keep: bool = False,
 ) -> Built:
     """Build, tag, and write the outputs; images that are missing are pulled, which `pulling` hears of.
 
-    `cancel` stops it. `keep` an image that no output wants in the store: its caller forgets it. Raises what `problems`
-    names, KeyboardInterrupt, OSError.
+    `together` are the builds that it belongs to. `keep` an image that no output wants in the store: its caller forgets
+    it. Raises what `problems` names, KeyboardInterrupt, OSError.
     """
     from builder.engine.registries import puller
     from builder.pipeline import build as pipeline
@@ -109,7 +109,7 @@ def build(
         fetch = puller(engine, wish.environment, pulling)
         if not wish.outputs:
             result = pipeline.build(
-                request, engine.store, engine.launcher, clock=clock, emit=emit, fetch=fetch, cancel=cancel
+                request, engine.store, engine.launcher, clock=clock, emit=emit, fetch=fetch, together=together
             )
             return Built(result, names=result.tags)
         from builder.engine import outputs
@@ -117,7 +117,7 @@ def build(
 
         listener, started = outputs.Listener(emit), engine.store.clock()
         result = pipeline.build(
-            request, engine.store, engine.launcher, clock=clock, emit=listener, fetch=fetch, cancel=cancel
+            request, engine.store, engine.launcher, clock=clock, emit=listener, fetch=fetch, together=together
         )
         where = (wish.cwd, stdout)
         descriptor = outputs.export(engine, wish.outputs, result.image_id, listener, where, wish.environment)

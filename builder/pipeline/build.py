@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from builder.pipeline.plan import Plan
     from builder.pipeline.progress import BuildWarning
     from builder.pipeline.replay import Replay
-    from builder.pipeline.schedule import Cancel
+    from builder.pipeline.schedule import Together
     from builder.pipeline.steps import StepSpec
     from builder.store import Store
     from builder.store.snapshots import LayerID
@@ -44,7 +44,7 @@ def build(
     clock: Callable[[], float],
     emit: Emit = silent,
     fetch: Fetch | None = None,
-    cancel: Cancel | None = None,
+    together: Together | None = None,
 ) -> BuildResult:
     """Build *request* into *store* and return what was made.
 
@@ -55,8 +55,8 @@ def build(
     caller owns the launcher and closes it. *clock* gives unix seconds.
 
     Raises DockerfileError (text, words, unknown stage), StepFailed (a step, with its exit code), ImageNotFound, other
-    EngineErrors, and KeyboardInterrupt after everything has been stopped and recorded. With *cancel*, which several
-    builds may share, StepCancelled when it is set.
+    EngineErrors, and KeyboardInterrupt after everything has been stopped and recorded. *together* are the builds that
+    this one belongs to: when they are cancelled, StepCancelled.
     """
     from builder.oci.references import Reference
 
@@ -67,7 +67,9 @@ def build(
             return _again(known, request, references, store, clock=clock, emit=emit)
         if b"run" in request.dockerfile.lower():
             launcher().warm()  # it loads what it needs while we plan
-        return _build(request, references, store, launcher, sources, clock=clock, emit=emit, fetch=fetch, cancel=cancel)
+        return _build(
+            request, references, store, launcher, sources, clock=clock, emit=emit, fetch=fetch, together=together
+        )
 
 
 def _build(
@@ -80,7 +82,7 @@ def _build(
     clock: Callable[[], float],
     emit: Emit,
     fetch: Fetch | None,
-    cancel: Cancel | None,
+    together: Together | None,
 ) -> BuildResult:
     from builder.pipeline.assemble import planned
     from builder.pipeline.executor import Executor
@@ -93,16 +95,26 @@ def _build(
         raise
     started = store.clock()
     with _recorded(request, made.target, store) as ended:
+        if together is not None:
+            together.builds.add(ended.build)
         steps = tuple((step.number, step.name) for step in made.steps)
         emit(progress.BuildStarted(ended.build, clock(), made.target, steps))
         for warning in made.warnings:
             emit(warning)
         with Executor(
-            made, request, store, launcher, sources=sources, build=ended.build, clock=clock, emit=emit, cancel=cancel
+            made,
+            request,
+            store,
+            launcher,
+            sources=sources,
+            build=ended.build,
+            clock=clock,
+            emit=emit,
+            together=together,
         ) as executor:
             layers = executor.run()
-        if cancel is not None:
-            cancel.check()
+        if together is not None:
+            together.cancel.check()
         found = _findings(made, executor, store, since=started)
         for warning in found:
             emit(warning)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from builder.pipeline.plan import Plan
     from builder.pipeline.progress import Emit, Event
     from builder.pipeline.request import BuildRequest
-    from builder.pipeline.schedule import Cancel
+    from builder.pipeline.schedule import Together
     from builder.pipeline.sources import Sources
     from builder.pipeline.wiring import Wiring
     from builder.store import Store
@@ -70,9 +70,9 @@ class Executor:
         build: str,
         clock: Callable[[], float],
         emit: Emit,
-        cancel: Cancel | None = None,
+        together: Together | None = None,
     ) -> None:
-        """*cancel*: what stops this plan together with others; the caller's."""
+        """*together*: the builds that this one belongs to; the caller's."""
         self.plan = plan
         self.request = request
         self.store = store
@@ -88,8 +88,8 @@ class Executor:
         self._behind: Behind | None = None
         self._runs = 0
         self._grounded: set[LayerID] = set()
-        self._cancel = cancel
-        self._own_cancel = cancel is None
+        self._together = together
+        self._cancel = together.cancel if together is not None else None
         self._wiring: Wiring | None = None
 
     def __enter__(self) -> Executor:
@@ -98,7 +98,7 @@ class Executor:
     def __exit__(self, *exc: object) -> None:
         if self._behind is not None:
             self._behind.close()
-        if self._cancel is not None and self._own_cancel:
+        if self._cancel is not None and self._together is None:
             self._cancel.close()
 
     def run(self) -> tuple[LayerID, ...]:
@@ -171,19 +171,22 @@ class Executor:
         self._cancel.check()
         with ExitStack() as held:
             held.enter_context(exclusive(self.store, f"step {state.key}", self._cancel))
-            if not step.forced:
-                record = self.store.buildcache.lookup(state.key)
-                if record is not None and lookup.stands(record, step, below, self._states):
-                    self._take(step, record, below)
+            record = self.store.buildcache.lookup(state.key) if not step.forced or self._together is not None else None
+            if record is not None and self._may_take(step, record) and lookup.stands(record, step, below, self._states):
+                self._take(step, record, below)
+                return
+            if not step.forced and self.store.buildcache.nearest(state.step) is not None:
+                content_key = self._content_key(step)
+                same = self.store.buildcache.lookup_content(content_key)
+                if same is not None and same.layer is not None:
+                    self._put(step, same.layer, content_key, same.duration_us)
+                    self._take(step, same, below, by_content=True)
                     return
-                if self.store.buildcache.nearest(state.step) is not None:
-                    content_key = self._content_key(step)
-                    same = self.store.buildcache.lookup_content(content_key)
-                    if same is not None and same.layer is not None:
-                        self._put(step, same.layer, content_key, same.duration_us)
-                        self._take(step, same, below, by_content=True)
-                        return
             self._make(step, below, lookup.reason(step, state, self.store), held)
+
+    def _may_take(self, step: StepSpec, record: CacheRecord) -> bool:
+        """A step that must be seen to run counts as seen when a build that belongs to this one has run it."""
+        return not step.forced or (self._together is not None and record.build in self._together.builds)
 
     def _take(
         self, step: StepSpec, record: CacheRecord, below: tuple[LayerID, ...], *, by_content: bool = False

@@ -61,6 +61,15 @@ class Cancel:
         os.close(self._fd)
 
 
+class Together:
+    """Builds that are one: they stop together, and what one has run the others do not run again, cache or not."""
+
+    def __init__(self) -> None:
+        self.cancel = Cancel()
+        self.builds: set[str] = set()
+        """The ids of those that have begun."""
+
+
 @contextmanager
 def exclusive(store: Store, name: str, cancel: Cancel) -> Iterator[None]:
     """Hold the lock *name* of the store, waiting for whoever has it. Raises StepCancelled when stopped meanwhile."""

@@ -85,6 +85,10 @@ def test_targets_are_built_as_one_graph(busybox: Lamina, project: Path) -> None:
     assert "never-tagged" not in busybox.text("images") and "<none>" not in busybox.text("images", "-a")
     again = busybox("buildx", "bake", "--progress", "plain", cwd=project)
     assert b"DONE" in again.stderr and b"cache miss" not in again.stderr
+    # without the cache, too
+    busybox("bake", "--no-cache", "app", "db", cwd=project)
+    assert run(busybox, "bake-app:1", "cat", "/id") == run(busybox, "bake-db", "cat", "/id")
+    assert busybox.text("images", "-q", "--no-trunc", "bake-db") != meta["db"]["containerimage.config.digest"]
     busybox("fsck", "--full")
 
 
@@ -212,7 +216,7 @@ def test_a_wrong_file_is_shown(busybox_store: Lamina, project: Path) -> None:
     (project / "docker-bake.hcl").write_text('target "default" {\n  tags = [TAGG]\n}\nvariable "TAG" {}\n')
     done = busybox_store("bake", cwd=project, code=1)
     assert done.stderr.decode() == (
-        "docker-bake.hcl:2:11\n"
+        "docker-bake.hcl:2\n"
         "--------------------\n"
         '   1 |     target "default" {\n'
         "   2 | >>>   tags = [TAGG]\n"

@@ -56,7 +56,7 @@ def build_all(
 
     Raises TargetFailed for the first that failed, after the others have ended; KeyboardInterrupt, OSError.
     """
-    from builder.pipeline.schedule import Cancel, StepCancelled, run_all
+    from builder.pipeline.schedule import StepCancelled, Together, run_all
 
     names = list(wanted)
     results: dict[str, Built] = {}
@@ -81,7 +81,7 @@ def build_all(
                 pulling(message)
 
         try:
-            cancel.check()
+            together.cancel.check()
             stdin = None if build.inline is None else BytesIO(build.inline.encode("utf-8", "surrogateescape"))
             results[name] = builds.build(
                 engine,
@@ -90,7 +90,7 @@ def build_all(
                 emit=tell,
                 stdout=stdout,
                 pulling=hear,
-                cancel=cancel,
+                together=together,
                 keep=name in linked,
             )
         except StepCancelled:
@@ -98,12 +98,12 @@ def build_all(
         except builds.problems() as err:
             raise TargetFailed(name, err) from err
 
-    cancel = Cancel()
+    together = Together()
     try:
         needs = {number: [names.index(of) for of in wanted[name].links.values()] for number, name in enumerate(names)}
-        run_all(needs, work, jobs=_TARGETS_AT_ONCE, cancel=cancel)
+        run_all(needs, work, jobs=_TARGETS_AT_ONCE, cancel=together.cancel)
     finally:
-        cancel.close()
+        together.cancel.close()
         for name in linked & results.keys():
             if wanted[name].wish.outputs and not any(output.stored for output in wanted[name].wish.outputs):
                 _forget(engine, results[name].result.image_id, started)
