@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from builder.store.layerdiff import Difference, differences
+from builder.store.layerwalk import walk
 
 pytestmark = pytest.mark.root
 
@@ -77,3 +81,49 @@ def test_another_type_is_told_alone(tmp_path: Path) -> None:
     (two / "l").unlink()
     written(two / "l", "f")
     assert [each[:2] for each in differences(one, two)] == [("/l", "type")]
+
+
+NAMES = st.sampled_from(["a", "b", "a-", "b.c"])
+ENTRIES = st.lists(
+    st.tuples(st.lists(NAMES, min_size=1, max_size=3), st.sampled_from(["f", "d", "w", "o"])), max_size=8
+)
+
+
+def made(root: Path, entries: list[tuple[list[str], str]]) -> Path:
+    root.mkdir()
+    for parts, kind in entries:
+        path = root.joinpath(*parts)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(path):
+                continue
+            if kind == "f":
+                path.write_text("x")
+            elif kind == "w":
+                os.mknod(path, stat.S_IFCHR, 0)
+            else:
+                path.mkdir()
+                if kind == "o":
+                    os.setxattr(path, "trusted.overlay.opaque", b"y")
+        except (FileExistsError, NotADirectoryError):
+            continue
+    for top, directories, files in os.walk(root):
+        for name in (*directories, *files):
+            os.utime(os.path.join(top, name), (1, 1), follow_symlinks=False)
+    return root
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(ENTRIES, ENTRIES)
+def test_what_only_one_has_is_found_whatever_the_names(
+    tmp_path: Path, left: list[tuple[list[str], str]], right: list[tuple[list[str], str]]
+) -> None:
+    try:
+        one, two = made(tmp_path / "one", left), made(tmp_path / "two", right)
+        assert list(differences(one, one)) == []
+        found = {each.path: bool(each.first) for each in differences(one, two) if each.attribute == "existence"}
+        mine, theirs = ({"/" + os.fsdecode(each.path.rstrip(b"/")) for each in walk(root)} for root in (one, two))
+        assert found == {**dict.fromkeys(mine - theirs, True), **dict.fromkeys(theirs - mine, False)}
+    finally:
+        for name in ("one", "two"):
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
