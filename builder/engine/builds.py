@@ -157,6 +157,7 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         contexts=named,
         description=str(main.tree.path or wish.source),
         build_args=_build_args(wish, main.epoch),
+        context_epoch=main.epoch,
         target=wish.target,
         tags=_tags(wish),
         labels=wish.labels,
@@ -180,7 +181,6 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         single_id=single_id(),
         asked=wish.asked,
     )
-    assert request.epoch is None or request.epoch >= 0  # one that is no number must not be found out after the build
     return request
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from builder.store.images import Image
 
 DEFAULT_EPOCH = 315_532_800
-"""1980-01-01, the earliest time that a zip file can say: what is used when the user names none."""
+"""1980-01-01, the earliest time that a zip file can say: used when neither the user nor the Dockerfile names one."""
 MOST = 10_000
 """Differences that are kept of one layer."""
 _APART = 1.1
@@ -74,7 +74,7 @@ def verify(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, views: Ca
     `views` gives what each build tells its events to. Raises as `builds.build`.
     """
     typed = b"" if stdin is None else stdin.read()
-    asked = _steady(wish)
+    asked = replace(wish, tags=(), outputs=())
     with ExitStack() as undo:
         scratch = undo.enter_context(engine.store.scratch())
         started = engine.store.clock()
@@ -96,14 +96,6 @@ def verify(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, views: Ca
     return Verification((one.id, two.id), epoch, found)
 
 
-def _steady(wish: BuildWish) -> BuildWish:
-    """The wish with a time to cut others at, and without names and outputs."""
-    epoch = wish.build_args.get("SOURCE_DATE_EPOCH", "")
-    if not epoch or (epoch == "context" and (wish.source == "-" or _local(wish) is not None)):
-        epoch = str(DEFAULT_EPOCH)
-    return replace(wish, build_args={**wish.build_args, "SOURCE_DATE_EPOCH": epoch}, tags=(), outputs=())
-
-
 def _build(
     engine: Engine, wish: BuildWish, typed: bytes, emit: Emit
 ) -> tuple[BuildResult, tuple[tuple[str, Digest], ...], int]:
@@ -113,10 +105,14 @@ def _build(
     with ExitStack() as undo:
         request = builds._request(engine, wish, io.BytesIO(typed), undo)
         fetch = puller(engine, wish.environment, str)
+        epoch = pipeline.epoch(request, engine.store, fetch)
+        if epoch is None:
+            epoch = DEFAULT_EPOCH
+            request = replace(request, build_args={**request.build_args, "SOURCE_DATE_EPOCH": str(epoch)})
         result = pipeline.build(
             request, engine.store, engine.launcher, clock=lambda: engine.clock().timestamp(), emit=emit, fetch=fetch
         )
-        return result, pipeline.bases(request, engine.store), request.epoch or 0
+        return result, pipeline.bases(request, engine.store), epoch
 
 
 def _moved(wish: BuildWish, scratch: Path) -> BuildWish:

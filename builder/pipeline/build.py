@@ -189,6 +189,13 @@ def _findings(made: Plan, executor: Executor, store: Store, *, since: int) -> tu
     return tuple(repeated(made, executor.states(), store, since=since))
 
 
+def epoch(request: BuildRequest, store: Store, fetch: Fetch | None) -> int | None:
+    """SOURCE_DATE_EPOCH as the build of *request* takes it: the user's, or the Dockerfile's. Raises as `build`."""
+    from builder.pipeline.assemble import planned
+
+    return planned(request, store, fetch).epoch
+
+
 def bases(request: BuildRequest, store: Store) -> tuple[tuple[str, Digest], ...]:
     """(name in the Dockerfile, id) of the images that the build of *request* reads. Raises as `build`."""
     from builder.oci.digests import Digest
@@ -204,14 +211,8 @@ def _origins(made: Plan) -> tuple[tuple[int, str], ...]:
     """Line and instruction of each new layer of the target, bottom first."""
     from builder.pipeline.steps import BaseStep
 
-    found = []
-    number = made.last
-    while number is not None:
-        step = made.steps[number - 1]
-        if not isinstance(step.work, BaseStep):
-            found.append((step.span.start.line if step.span is not None else 0, step.text))
-        number = step.parent
-    return tuple(reversed(found))
+    steps = (step for step in made.chain(made.last) if not isinstance(step.work, BaseStep))
+    return tuple((step.span.start.line if step.span is not None else 0, step.text) for step in steps)
 
 
 def _finished(
@@ -224,12 +225,12 @@ def _finished(
     from builder.pipeline import assemble
 
     base = len(made.base.layers) if made.base else 0
-    if request.epoch is not None and request.rewrite_timestamps:
+    if made.epoch is not None and request.rewrite_timestamps:
         from builder.store import derived
 
-        rewritten = [derived.clamped(store, layer, request.epoch) for layer in layers[base:]]
+        rewritten = [derived.clamped(store, layer, made.epoch) for layer in layers[base:]]
         layers = (*layers[:base], *rewritten)
-    config = assemble.image_config(made, store, layers, epoch=request.epoch)
+    config = assemble.image_config(made, store, layers, epoch=made.epoch)
     if request.squash:
         config, layers = assemble.squashed(made, store, config, layers)
     if request.max_layers:

@@ -45,7 +45,7 @@ class Repetition:
 
 def repeated(plan: Plan, states: Sequence[StepState], store: Store, *, since: int) -> Iterator[BuildWarning]:
     """The warnings about layers of the target that were made after `since` (ns). Raises LayerNotFound, OSError."""
-    chain = _chain(plan)
+    chain = plan.chain(plan.last)
     for at, step in enumerate(chain):
         layers = states[step.number - 1].layers
         if isinstance(step.work, BaseStep) or not layers:
@@ -177,16 +177,6 @@ def _is_directory(root: Path, path: str) -> bool:
         return stat.S_ISDIR(os.lstat(f"{root}{path}").st_mode)
     except OSError:
         return False
-
-
-def _chain(plan: Plan) -> list[StepSpec]:
-    """The steps below the target and its own, bottom first."""
-    chain: list[StepSpec] = []
-    number = plan.last
-    while number is not None:
-        chain.append(plan.steps[number - 1])
-        number = chain[-1].parent
-    return chain[::-1]
 
 
 def _warning(step: StepSpec, writer: StepSpec | None, repetition: Repetition) -> BuildWarning:

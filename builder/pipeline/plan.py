@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from builder.errors import EngineError, InvalidInput, InvalidReference
 from builder.pipeline import scope
 from builder.pipeline.progress import BuildWarning
+from builder.pipeline.request import epoch_of
 from builder.pipeline.steps import Base, BaseStep, CopyStep, FilesOf, RunStep, StepSpec
 from parser import graph, words
 from parser import instructions as ast
@@ -54,6 +55,7 @@ class Plan:
     template   the image's config without layers, history and times
     history    bottom first
     warnings   what the user should see
+    epoch      SOURCE_DATE_EPOCH of the build arguments, or else of an ARG before the first FROM, in unix seconds
     source     the Dockerfile, for messages
     """
 
@@ -65,6 +67,7 @@ class Plan:
     history: tuple[HistoryLine, ...]
     warnings: tuple[BuildWarning, ...]
     source: Source
+    epoch: int | None = None
 
     def chain(self, number: int | None) -> tuple[StepSpec, ...]:
         """The steps that lie on top of each other up to *number*, bottom first."""
@@ -73,6 +76,9 @@ class Plan:
             found.append(self.steps[number - 1])
             number = found[-1].parent
         return tuple(reversed(found))
+
+
+_EPOCH = "SOURCE_DATE_EPOCH"
 
 
 def make_plan(dockerfile: ast.Dockerfile, request: BuildRequest, bases: Bases, *, host: Platform) -> Plan:
@@ -102,6 +108,8 @@ class Planner:
             with self.at(line.span):
                 pairs = [(arg.name, arg.default) for arg in line.args]
                 self.globals = scope.global_scope(pairs, request.build_args, self.globals, self.expand)
+                self._fix_epoch()
+        self.epoch = epoch_of(request.build_args.get(_EPOCH) or self.globals.get(_EPOCH, ""))
         self.steps: list[StepSpec] = []
         self.interned: dict[object, int] = {}
         self.walked: dict[int, Walked] = {}
@@ -127,7 +135,17 @@ class Planner:
             history=tuple(history),
             warnings=self._warnings(),
             source=self.dockerfile.source,
+            epoch=self.epoch,
         )
+
+    def _fix_epoch(self) -> None:
+        """A default of SOURCE_DATE_EPOCH must be a time; "context" stands for the context's, if it has one."""
+        if self.globals.get(_EPOCH) == "context":
+            if self.request.context_epoch is None:
+                del self.globals[_EPOCH]
+            else:
+                self.globals[_EPOCH] = str(self.request.context_epoch)
+        epoch_of(self.globals.get(_EPOCH, ""))
 
     @contextmanager
     def at(self, span: Span) -> Iterator[None]:

@@ -96,19 +96,21 @@ class BuildRequest:
     max_layers: int = 0
     """The image has at most so many layers, merged where they are small; 0 is any number."""
 
-    @property
-    def epoch(self) -> int | None:
-        """SOURCE_DATE_EPOCH in unix seconds, as the build arguments have it. Raises InvalidInput."""
-        text = self.build_args.get("SOURCE_DATE_EPOCH", "")
-        if not text:
-            return None
-        if not (text.isascii() and text.isdigit() and len(text) < 12):
-            from builder.errors import InvalidInput
+    context_epoch: int | None = None
+    """When the context was made, in unix seconds, if it says so: what SOURCE_DATE_EPOCH=context means."""
 
-            raise InvalidInput(
-                f"invalid SOURCE_DATE_EPOCH: {text}", hint="seconds since 1970: git log -1 --pretty=%ct gives them"
-            )
-        return int(text)
+
+def epoch_of(text: str) -> int | None:
+    """SOURCE_DATE_EPOCH in unix seconds; None for "". Raises InvalidInput."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        from builder.errors import InvalidInput
+
+        raise InvalidInput(
+            f"invalid SOURCE_DATE_EPOCH: {text}", hint="seconds since 1970: git log -1 --pretty=%ct gives them"
+        )
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,6 +254,22 @@ def test_the_same_source_gives_the_same_digest_at_another_time_place_and_store(
     second("fsck", "--full")
 
 
+def test_a_dockerfile_can_name_its_own_time(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(tmp_path / "p", "ARG SOURCE_DATE_EPOCH=1600000000\n" + TIMES, f="f")
+    built = busybox.text("build", "-q", "-t", "own", "--no-cache", directory)
+    assert busybox.text("build", "-q", "--no-cache", directory) == built
+    assert json.loads(busybox.text("inspect", "own"))[0]["Created"] == "2020-09-13T12:26:40Z"
+    document = json.loads(busybox.text("verify", "-q", "--format", "json", directory))
+    assert document["SourceDateEpoch"] == 1_600_000_000 and document["Images"] == [built, built]
+    other = busybox.text("build", "-q", "--build-arg", "SOURCE_DATE_EPOCH=5", directory)
+    assert json.loads(busybox.text("inspect", other))[0]["Created"] == "1970-01-01T00:00:05Z"
+    for value, where in (("context", None), ("soon", "Dockerfile:1")):
+        project(directory, f"ARG SOURCE_DATE_EPOCH={value}\n" + TIMES, f="f")
+        done = busybox("build", directory, code=None)
+        assert bool(done.returncode) == (where is not None)
+        assert where is None or (where in done.stderr.decode() and "invalid SOURCE_DATE_EPOCH" in done.stderr.decode())
+
+
 def test_verify_says_that_a_build_is_reproducible_and_leaves_nothing(busybox: Lamina, tmp_path: Path) -> None:
     directory = project(tmp_path / "p", TIMES, f="f")
     before = busybox.text("images", "-aq")
