@@ -61,6 +61,7 @@ def surroundings(
     """What the checks of *request* must know beside the Dockerfile. Images come from *store*; it is not changed."""
     from builder.oci import platforms
     from builder.pipeline import scope
+    from builder.pipeline.plan import context_key
     from parser import checks
 
     host = platforms.host(os.uname().machine)
@@ -71,7 +72,8 @@ def surroundings(
         return None if found is None else (found.os, found.architecture)
 
     def image(name: str, platform: str | None) -> checks.ImageFacts:
-        given = request.contexts.get(name)
+        key = context_key(request.contexts, name)
+        given = None if key is None else request.contexts[key]
         if store is None or not (given is None or isinstance(given, str)):
             return checks.ImageFacts()
         reference = name if given is None else given.removeprefix("docker-image://")

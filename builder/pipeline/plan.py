@@ -9,7 +9,7 @@ the end, before anything has run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -242,18 +242,7 @@ class Planner:
 
     def context_key(self, name: str) -> str | None:
         """The name of the --build-context that *name* (of a stage, an image, in --from) means; None for none."""
-        contexts = self.request.contexts
-        if not contexts or not name or name.lower() in ("scratch", "context"):
-            return None
-        if name in contexts:
-            return name
-        from builder.oci.references import Reference
-
-        try:
-            familiar = Reference.parse(name).familiar().removesuffix(":latest")
-        except InvalidReference:
-            return None
-        return familiar if familiar in contexts else None
+        return context_key(self.request.contexts, name)
 
     def named_context(self, name: str) -> object | None:
         """What --build-context gives under *name*: an open tree, or an image reference as text; None for nothing."""
@@ -370,6 +359,21 @@ class Planner:
             if name not in declared and not scope.is_proxy(name) and not name.startswith(("BUILDKIT_", "SOURCE_DATE_"))
         ]
         return (BuildWarning(f"One or more build-args [{' '.join(unused)}] were not consumed"),) if unused else ()
+
+
+def context_key(contexts: Container[str], name: str) -> str | None:
+    """The one of *contexts* that *name* (of a stage, an image, in --from) means; None for none."""
+    if not contexts or not name or name.lower() in ("scratch", "context"):
+        return None
+    if name in contexts:
+        return name
+    from builder.oci.references import Reference
+
+    try:
+        familiar = Reference.parse(name).familiar().removesuffix(":latest")
+    except InvalidReference:
+        return None
+    return familiar if familiar in contexts else None
 
 
 def _renumbered(step: StepSpec, numbers: dict[int, int]) -> StepSpec:

@@ -106,3 +106,12 @@ def test_outline_and_targets(busybox_store: Lamina, context: Path) -> None:
     done = busybox_store("build", "--call=outline,format=json", "--target=base", "--build-arg=A=2", context)
     assert json.loads(done.stdout)["args"][0]["value"] == "2"
     assert b"could not be found" in busybox_store("build", "--call=outline", "--target=x", context, code=1).stderr
+
+
+def test_named_contexts_count(busybox_store: Lamina, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nENV THERE=1\n")
+    busybox_store("build", "-t", "checked-context", context)
+    (context / "Dockerfile").write_text("FROM other:latest\nUSER $THERE\nFROM other AS replaced\nUSER $X\n")
+    assert b"2 warnings" in busybox_store("build", "--check", context, code=1).stdout
+    given = ("--build-context=other=docker-image://checked-context", f"--build-context=replaced={context}")
+    assert b"no warnings" in busybox_store("build", "--check", *given, context).stdout
