@@ -392,6 +392,11 @@ class Supervisor:
 
         with open(f"{self.directory}/config.json", "rb") as file:
             self.config = json.load(file)
+        if self.child is not None:
+            try:
+                self.wiring.refresh(self.config, self.child.pid)
+            except OSError as error:
+                raise ContainerError(f"cannot answer for names in the container: {error}") from error
 
     def _save(self, **facts: Any) -> None:
         self.state.update(facts)

@@ -9,7 +9,7 @@ from runtime import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from runtime.loop import Loop
@@ -30,6 +30,7 @@ class Wiring:
         self._networks: Networks | None = None
         self._endpoints: list[Endpoint] = []
         self._upstream: tuple[str, ...] = ()
+        self._resolv_conf = ""
         self._resolver: Resolver | None = None
 
     @property
@@ -50,7 +51,8 @@ class Wiring:
                 ports = tuple(PortMapping(**port) for port in wanted["ports"])
                 request = EndpointRequest(**{**wanted, "ports": ports, "aliases": tuple(wanted["aliases"])})
                 self._endpoints.append(self._networks.reserve(request))
-        return self._files(config)
+        hosts, self._resolv_conf = self._files(config)
+        return hosts, self._resolv_conf
 
     def attach(self, pid: int) -> None:
         """Connect the namespace of the process *pid*, and answer for names there."""
@@ -59,9 +61,31 @@ class Wiring:
         for endpoint in self._endpoints:
             self._networks.attach(endpoint, pid)
         if any(endpoint.network != "bridge" for endpoint in self._endpoints):
-            from runtime.resolver import Resolver
+            self._resolve(self._networks, pid)
 
-            self._resolver = Resolver(self._loop, self._networks, self._container, self._upstream, pid)
+    def refresh(self, config: Mapping[str, Any], pid: int) -> None:
+        """The container may have joined a network of a user's meanwhile: from then on names are answered there."""
+        if self._networks is None or self._resolver is not None:
+            return
+        mine = [each for each in self._networks.endpoints() if each.container == self._container]
+        if all(endpoint.network == "bridge" for endpoint in mine):
+            return
+        text = self._embedded(config, mine)
+        self._resolve(self._networks, pid)
+        _replace(pid, "etc/resolv.conf", self._resolv_conf, text)
+        self._resolv_conf = text
+
+    def _resolve(self, networks: Networks, pid: int) -> None:
+        from runtime.resolver import Resolver
+
+        self._resolver = Resolver(self._loop, networks, self._container, self._upstream, pid)
+
+    def _embedded(self, config: Mapping[str, Any], endpoints: Sequence[Endpoint]) -> str:
+        host = _read("/etc/resolv.conf")
+        # Who is on internal networks only is told nothing from outside.
+        open_ = any(not endpoint.internal for endpoint in endpoints)
+        self._upstream = names.upstream_servers(host, config["dns"]) if open_ else ()
+        return names.embedded_resolv_conf(host, search=config["dns_search"], options=config["dns_options"])
 
     def release(self) -> None:
         """Give everything back; the container has ended. Idempotent."""
@@ -93,10 +117,7 @@ class Wiring:
         hosts = names.hosts_file(extra, own)
         if all(endpoint.network == "bridge" for endpoint in self._endpoints):
             return hosts, names.resolv_conf(host, servers=servers, search=search, options=options)
-        # Who is on internal networks only is told nothing from outside.
-        open_ = any(not endpoint.internal for endpoint in self._endpoints)
-        self._upstream = names.upstream_servers(host, servers) if open_ else ()
-        return hosts, names.embedded_resolv_conf(host, search=search, options=options)
+        return hosts, self._embedded(config, self._endpoints)
 
 
 def _shared(pid: str) -> tuple[str, str]:
@@ -116,6 +137,27 @@ def _shared(pid: str) -> tuple[str, str]:
     finally:
         os.close(root)
     return texts[0], texts[1]
+
+
+def _replace(pid: int, path: str, before: str, after: str) -> None:
+    """Write a file of the container that the process *pid* is in, unless something else than *before* is there."""
+    import os
+
+    from runtime import targets
+
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
+    try:
+        if targets.read(root, path, _MOST) != before:
+            return  # as docker: who wrote it meanwhile knows better
+        fd = targets.find(root, path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            os.write(fd, after.encode("utf-8", "surrogateescape"))
+        finally:
+            os.close(fd)
+    except OSError:
+        return  # it has been removed, or is not ours to write
+    finally:
+        os.close(root)
 
 
 def _read(path: str) -> str:

@@ -270,6 +270,19 @@ def definition(container: Container) -> Definition:
     return codec.from_plain(Definition, json.loads(container.config))
 
 
+def check_connectable(network: str) -> None:
+    """Raises WrongState, in docker's words, when who was started with *network* can join no other."""
+    if network == "host" or network.startswith("container:"):
+        raise WrongState(
+            "container sharing network namespace with another container or host cannot be connected to any other"
+            " network"
+        )
+    if network == "none":
+        raise WrongState(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+        )
+
+
 def hostname(engine: Engine, container: Container) -> tuple[str, str]:
     """(hostname, domainname) of a container: those of the container whose network it shares, the host's if it has the
     host's network or names, the start of its id if nothing was asked for. Raises ContainerNotFound."""

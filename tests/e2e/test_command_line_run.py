@@ -212,6 +212,25 @@ def test_a_shared_networks_owner_leads_to_no_file_of_the_host(busybox_store: Lam
     busybox_store("rmi", "bare")
 
 
+def test_who_joins_a_users_network_later_finds_the_others_by_name(busybox_store: Lamina) -> None:
+    started = {"early": ("--network", "late-net"), "late": (), "elsewhere": ("--network", "host")}
+    busybox_store("network", "create", "late-net")
+    try:
+        for name, options in started.items():
+            busybox_store("run", "-d", "--name", name, *options, "busybox", "sleep", "1000")
+        busybox_store("network", "connect", "--alias", "other", "late-net", "late")
+        assert "nameserver 127.0.0.11" in busybox_store.text("exec", "late", "cat", "/etc/resolv.conf")
+        template = '{{(index .NetworkSettings.Networks "late-net").IPAddress}}'
+        addresses = {name: busybox_store.text("inspect", "-f", template, name) for name in ("early", "late")}
+        for asked, by, found in (("early", "late", "early"), ("late", "early", "late"), ("other", "early", "late")):
+            assert f"Address: {addresses[found]}\n" in busybox_store.text("exec", by, "nslookup", asked) + "\n"
+        refused = busybox_store("network", "connect", "late-net", "elsewhere", code=1)
+        assert b"container sharing network namespace with another container or host" in refused.stderr
+    finally:
+        busybox_store("rm", "-f", *started, code=None)
+        busybox_store("network", "rm", "late-net")
+
+
 def test_the_hosts_network_brings_the_hosts_name(busybox_store: Lamina) -> None:
     hosts = busybox_store.text("run", "--rm", "--network", "host", "busybox", "hostname")
     assert hosts == socket.gethostname()

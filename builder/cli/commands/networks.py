@@ -97,9 +97,12 @@ def connect(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Connect a running container."""
     from builder.engine import containers
     from builder.errors import WrongState
+    from runtime import supervisor_client
     from runtime.endpoints import EndpointRequest
 
     container = containers.find(cli.engine, arguments[1])
+    joined = containers.definition(container).request.network.attachments
+    containers.check_connectable(joined[0].network if joined else "bridge")
     state = containers.state(cli.engine, container)
     if not state.pid:
         raise WrongState(f"container {container.name} is not running", hint="give --network when it is created")
@@ -113,6 +116,7 @@ def connect(cli: Cli, values: Values, arguments: list[str]) -> int:
         interface=f"eth{len(taken)}",
     )
     cli.engine.networks.connect(request, state.pid, owner=state.supervisor_pid or None)
+    supervisor_client.update(containers.directory(cli.engine, container))  # names are answered from now on
     return 0
 
 
