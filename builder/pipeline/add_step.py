@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, DigestMismatch
 from builder.pipeline import remote
-from builder.pipeline.copy_step import CopySpec, Selection, check, local_parts
+from builder.pipeline.copy_step import CopySpec, Selection, check, excluding, local_parts
 from builder.pipeline.ignore import Filter
 from builder.pipeline.scanning import Part, scan
 from builder.pipeline.trees import Tree
@@ -106,7 +106,7 @@ class _Fetch:
             source = replace(source, keep_git_dir=spec.keep_git_dir)
         labels.append(remote.fetch_git(source, directory, secrets=self.secrets, environment=self.environment))
         tree = _owned_tree(directory, source.url, owned)
-        return list(scan(tree, source.subdir or "/", Filter()))
+        return list(scan(tree, source.subdir or "/", Filter(exclude=excluding(spec.copy))))
 
 
 def _owned_tree(directory: Path, label: str, owned: ExitStack) -> Tree:

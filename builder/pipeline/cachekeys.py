@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Leaf = tuple[str, str]
 """(name, value). Names are for people ("argument V", "files", "mount 1"), values are texts or short digests."""
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of every key: raise it when a leaf changes its meaning."""
 
 EMPTY = "scratch"

@@ -30,7 +30,7 @@ from builder.pipeline import bulkcopy
 from builder.pipeline.filecopy import Facts, is_racy
 from builder.pipeline.ignore import Filter
 from builder.pipeline.manifest import is_file, read_manifest, stat_key, write_manifest
-from builder.pipeline.permissions import chmod, numeric_owner, owner
+from builder.pipeline.permissions import chmod, new_directory_mode, numeric_owner, owner
 from builder.pipeline.scanning import Block, Entry, Part, Shape, fingerprint, scan
 from builder.store.layout import spread
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from builder.pipeline import placing
     from builder.pipeline.filehash import DigestCache, StatKey
     from builder.pipeline.trees import Tree
+    from parser.ignorefile import Matcher
 
 SPOOL_FILES = 200
 SPOOL_BYTES = 4 << 20
@@ -319,18 +320,22 @@ def check_local(sources: Sequence[str]) -> None:
             raise BuildError("source can't be a URL for COPY", hint="ADD takes it")
 
 
+def excluding(spec: CopySpec) -> Matcher | None:
+    """What ``--exclude`` leaves out."""
+    if not spec.exclude:
+        return None
+    from parser.ignorefile import Matcher
+
+    return Matcher(spec.exclude)
+
+
 def local_parts(spec: CopySpec, tree: Tree | None) -> Iterator[Part]:
     """The parts of all of ``spec.sources`` in *tree*."""
     if not spec.sources:
         return
     if tree is None:
         raise BuildError(f'no build context to copy "{spec.sources[0]}" from', hint="give a directory: lamina build .")
-    exclude = None
-    if spec.exclude:
-        from parser.ignorefile import Matcher
-
-        exclude = Matcher(spec.exclude)
-    filters = Filter(hide=tree.matcher, exclude=exclude)
+    filters = Filter(hide=tree.matcher, exclude=excluding(spec))
     for source in spec.sources:
         yield from scan(tree, source, filters, parents=spec.parents)
 
@@ -366,7 +371,7 @@ def materialise(
         merged = writable is not None and any(part.shape is Shape.ARCHIVE for part in selection.parts)
         write = writable() if merged and writable is not None else os.open(upper, _DIRECTORY)
         undo.callback(os.close, write)
-        target = placing.Target(write, None if merged else root, given, permissions)
+        target = placing.Target(write, None if merged else root, given, permissions, new_directory_mode(spec.chmod))
         if root is not None and not merged:
             destinations.copy_top(root, write)
         old = _open_earlier(earlier, undo) if not merged else None
@@ -375,6 +380,7 @@ def materialise(
             destinations.put(part, where, target, old)
         for one in spec.inline:
             destinations.put_inline(one.name, one.content, where, target)
+        target.finish()
         tally = target.tally
     return CopyFacts(tally.files, tally.size, tally.linked)
 

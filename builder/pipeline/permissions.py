@@ -77,6 +77,11 @@ def chmod(text: str) -> Chmod:
     return apply
 
 
+def new_directory_mode(text: str | None) -> int:
+    """What a directory gets that COPY makes on the way to its destination: an octal ``--chmod``, otherwise 0755."""
+    return int(text, 8) & 0o777 if text is not None and re.fullmatch("[0-7]+", text) else 0o755
+
+
 _SHIFT = {"u": 6, "g": 3, "o": 0}
 _UMASK = 0o022
 

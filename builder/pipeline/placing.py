@@ -56,7 +56,11 @@ class Target:
     owner: Owner | None
     """``--chown``; None keeps what the parts say."""
     chmod: Chmod | None
+    directory_mode: int = 0o755
+    """What directories get in the end that are made on the way to the destination."""
     tally: Tally = field(default_factory=Tally)
+    made: list[str] = field(default_factory=list)
+    """Those directories, outer ones first."""
 
     def lookup(self, path: str) -> os.stat_result | None:
         """What is at the real path *path* now."""
@@ -92,11 +96,18 @@ class Target:
                 if self.owner is not None:
                     set_owner(fd, *self.owner)
                 os.fchmod(fd, 0o755)
+                self.made.append(path)
             else:
                 self.copy_up(path, below, fd)
         finally:
             os.close(fd)
         return below is None
+
+    def finish(self) -> None:
+        """Give the new directories their mode, which may be one that nobody can write with."""
+        if self.directory_mode != 0o755:
+            for path in reversed(self.made):
+                os.chmod(path, self.directory_mode, dir_fd=self.write)
 
     def copy_up(self, path: str, below: os.stat_result, fd: int) -> None:
         """Give the new directory *fd* what the directory *path* of the image has."""
@@ -291,6 +302,8 @@ class _Placing:
         owner = self.target.owner_of(entry)
         if kind == stat.S_IFLNK:
             os.symlink(entry.detail, name, dir_fd=fd)
+        elif kind == stat.S_IFSOCK:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd))
         else:
             major, _, minor = entry.detail.partition(":")
             device = os.makedev(int(major), int(minor)) if entry.detail else 0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.records import StepRecord
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the same input comes to another outcome."""
 
 

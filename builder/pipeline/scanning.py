@@ -205,7 +205,7 @@ def _one(tree: Tree, path: str, source: str, filters: Filter, *, named: bool) ->
         return Part(tree, Shape.CONTENTS, name, blocks)
     if not top.wanted:
         raise SourceNotFound(shown, where=tree.label, hint=_hidden(tree, real.path))
-    if kind == _SOCK:
+    if kind == _SOCK and tree.overlay:
         raise ContextError(f'"{shown}" in {tree.label} is a socket, which cannot be copied')
     entry = _entry(tree, real.parts[-1], real.status, "")
     if kind in (stat.S_IFCHR, stat.S_IFBLK):
@@ -313,8 +313,9 @@ def _read_block(
                 elif kind == _LNK:
                     detail = os.readlink(name, dir_fd=fd)
                 elif kind == _SOCK:
-                    left_out.append(name)
-                    continue
+                    if overlay:
+                        left_out.append(name)
+                        continue  # no layer has it; that of a context becomes an empty file, as docker sends it
                 elif kind != _DIR and kind != stat.S_IFIFO:
                     detail = _device(status)
                 entry = Entry(

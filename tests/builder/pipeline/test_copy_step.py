@@ -279,15 +279,29 @@ def test_all_kinds_of_files(bench: Bench) -> None:
     assert (facts.files, facts.size) == (3, 4)
 
 
-def test_a_socket_is_left_out_or_refused(bench: Bench) -> None:
+def test_a_socket_becomes_an_empty_file(bench: Bench) -> None:
     import socket
 
     bench.file("d/x", "X")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(bench.context / "d/socket"))
-        assert list(bench.copy("d", to="/out")) == ["out", "out/x"]
-        with pytest.raises(ContextError, match="socket"):
-            bench.select("d/socket")
+        (bench.context / "d/socket").chmod(0o640)
+        assert bench.copy("d", to="/out")["out/socket"].startswith("640 0:0")
+        upper = bench.upper()
+        bench.write(bench.select("d/socket", to="/s"), upper)
+        assert (upper / "s").is_file()
+
+
+@pytest.mark.parametrize(("chmod", "new"), [("0600", "600"), ("4711", "711"), ("u=rw,go=", "755"), (None, "755")])
+def test_an_octal_chmod_holds_for_directories_on_the_way(bench: Bench, chmod: str | None, new: str) -> None:
+    bench.file("f", "F")
+    bench.file("d/sub/g", "G")
+    (bench.lower / "there").mkdir(0o750)
+    modes = bench.copy("f", to="/there/a/b/c", chmod=chmod)
+    assert [modes[path].split()[0] for path in ("there", "there/a", "there/a/b")] == ["750", new, new]
+    assert bench.copy("d", to="/new", chmod=chmod)["new"].split()[0] == new
+    inline = (InlineFile("one", b"1"),)
+    assert bench.copy(to="/p/", inline=inline, chmod=chmod)["p"].split()[0] == new
 
 
 def test_a_device_that_means_deleted_is_refused(bench: Bench) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from builder.errors import ContextError, DownloadFailed, InvalidInput, Unsupported
+from builder.pipeline.add_step import AddSpec, select
 from builder.pipeline.context import open_context
+from builder.pipeline.copy_step import CopySpec, read_manifest
 from builder.pipeline.remote import GitSource, authorization, download, fetch_git, filename, git_source
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
@@ -340,6 +342,12 @@ def test_the_beginning_of_a_commit(served: str, place: Path, repository: Path, t
 def test_a_ref_that_is_not_there(served: str, place: Path, ref: str) -> None:
     with pytest.raises(ContextError, match="failed to fetch"):
         fetch_git(GitSource(served, ref), place, environment=CLEAN)
+
+
+def test_add_of_a_repository_leaves_out_what_is_excluded(served: str, place: Path) -> None:
+    spec = AddSpec(CopySpec((served,), "/x/", exclude=("sub", "o*")))
+    with select(spec, None, scratch=lambda: place, environment=CLEAN) as selection:
+        assert list(read_manifest(selection.manifest())) == ["/file"]
 
 
 @pytest.mark.parametrize("scheme", ["file", "ext"])
