@@ -201,7 +201,7 @@ def _key(request: BuildRequest) -> str:
         request.shm_size,
         [(limit.name, limit.soft, limit.hard) for limit in request.ulimits],
         str(request.platform),
-        (request.rewrite_timestamps, request.squash, request.max_layers, request.single_id),
+        (request.rewrite_timestamps, request.squash, request.max_layers, request.single_id, request.context_epoch),
         sorted(request.allow),
     )
     text = repr(parts).encode("utf-8", "surrogateescape")
