@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -173,6 +173,19 @@ def busybox(lamina: Lamina, base_archives: BaseArchives) -> Lamina:
     """The command on a store that has busybox:latest."""
     lamina("load", "-i", base_archives.get("busybox"))
     return lamina
+
+
+@pytest.fixture
+def machines(tmp_path: Path, base_archives: BaseArchives) -> Iterator[Callable[[], Lamina]]:
+    """Each call gives the command on a new store that has a busybox base image and nothing else."""
+    with ExitStack() as undo:
+
+        def made() -> Lamina:
+            command = undo.enter_context(store(tmp_path / f"machine-{os.urandom(4).hex()}"))
+            command("load", "-q", "-i", base_archives.get("busybox"))
+            return command
+
+        yield made
 
 
 @pytest.fixture(scope="session")

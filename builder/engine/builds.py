@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from builder.errors import ContextError, InvalidReference
 
 if TYPE_CHECKING:
+    from builder.engine.caches import CacheSpec
     from builder.engine.options.limits import Ulimit
     from builder.engine.options.outputs import Output
     from builder.engine.session import Engine
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from builder.pipeline.progress import Emit
     from builder.pipeline.request import BuildRequest, BuildResult, Forecast
     from builder.pipeline.schedule import Together
+    from builder.pipeline.travel import Travel
     from builder.pipeline.trees import Tree
     from builder.transfer.registry.progress import Emit as PullEmit
     from runtime.spec import Resources
@@ -61,6 +63,8 @@ class BuildWish:
     max_layers: int = 0
     asked: str = ""
     """See BuildRequest."""
+    cache_from: tuple[CacheSpec, ...] = ()
+    cache_to: tuple[CacheSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ def build(
     from builder.pipeline import build as pipeline
 
     with ExitStack() as undo:
-        request = _request(engine, wish, stdin, undo)
+        request = _request(engine, wish, stdin, undo, emit)
 
         def clock() -> float:
             return engine.clock().timestamp()
@@ -111,6 +115,7 @@ def build(
             result = pipeline.build(
                 request, engine.store, engine.launcher, clock=clock, emit=emit, fetch=fetch, together=together
             )
+            _export_cache(engine, wish, result, emit)
             return Built(result, names=result.tags)
         from builder.engine import outputs
         from builder.oci.digests import Digest
@@ -119,6 +124,7 @@ def build(
         result = pipeline.build(
             request, engine.store, engine.launcher, clock=clock, emit=listener, fetch=fetch, together=together
         )
+        _export_cache(engine, wish, result, listener)
         where = (wish.cwd, stdout)
         descriptor = outputs.export(engine, wish.outputs, result.image_id, listener, where, wish.environment)
         stored = any(output.stored for output in wish.outputs)
@@ -129,6 +135,15 @@ def build(
         return Built(result, descriptor, _names(wish))
 
 
+def _export_cache(engine: Engine, wish: BuildWish, result: BuildResult, emit: Emit) -> None:
+    if wish.cache_to:
+        from builder.engine import caches
+        from builder.oci.digests import Digest
+
+        diff_ids = engine.store.images.get(Digest(result.image_id)).config.diff_ids
+        caches.export(engine, wish.cache_to, result.cache, diff_ids, wish.environment, wish.cwd, emit)
+
+
 def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[Forecast, ...]:
     """What `build` would do, without doing it. Raises as `build`."""
     from builder.pipeline import build as pipeline
@@ -137,7 +152,10 @@ def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[Fo
         return pipeline.plan(_request(engine, wish, stdin, undo), engine.store)
 
 
-def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: ExitStack) -> BuildRequest:
+def _request(
+    engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: ExitStack, emit: Emit | None = None
+) -> BuildRequest:
+    """The request; without `emit` (nothing will run) no cache of another machine is looked at."""
     from builder.oci import platforms
     from builder.oci.references import Reference
     from builder.pipeline import request as r
@@ -150,6 +168,11 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
             raise InvalidReference(tag, message=f'invalid tag "{tag}": {err.message}') from err
 
     main, named = open_contexts(engine, wish, stdin, undo)
+    travel: Travel | None = None
+    if emit is not None and (wish.cache_from or wish.cache_to):
+        from builder.engine import caches
+
+        travel = caches.travel(engine, wish.cache_from, wish.cache_to, wish.environment, wish.cwd, undo, emit)
     request = r.BuildRequest(
         dockerfile=main.dockerfile,
         dockerfile_name=main.dockerfile_name,
@@ -178,6 +201,7 @@ def _request(engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: Exit
         rewrite_timestamps=all(output.rewrite is not False for output in wish.outputs),
         squash=wish.squash,
         max_layers=wish.max_layers,
+        travel=travel,
         single_id=single_id(),
         asked=wish.asked,
     )

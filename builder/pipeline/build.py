@@ -20,6 +20,7 @@ from builder.pipeline.sources import Sources
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from builder.oci.cacheconfigs import CacheEntry
     from builder.oci.configs import ImageConfig
     from builder.oci.digests import Digest
     from builder.oci.references import Reference
@@ -119,6 +120,12 @@ def _build(
         for warning in found:
             emit(warning)
         config, layers = _finished(made, request, store, layers)
+        cache: tuple[CacheEntry, ...] = ()
+        if request.travel is not None and request.travel.export:
+            from builder.pipeline.travel import entries, with_inline
+
+            cache = entries(made, executor.states(), store)
+            config = with_inline(config, cache) if request.travel.inline else config
         image = ended.image = store.images.put(config, layers)
         known = replay.remember(request, store, made, executor.states(), image)
         store.images.tag_all(references, image)
@@ -126,7 +133,7 @@ def _build(
     tags = tuple(reference.familiar() for reference in references)
     emit(progress.BuildDone(clock(), image, tags))
     warnings = tuple(warning.short for warning in (*made.warnings, *found))
-    return BuildResult(image, ended.build, tags, executor.cached, executor.ran, warnings, _origins(made))
+    return BuildResult(image, ended.build, tags, executor.cached, executor.ran, warnings, _origins(made), cache)
 
 
 def _again(
@@ -250,7 +257,7 @@ def plan(request: BuildRequest, store: Store) -> tuple[Forecast, ...]:
     with Sources(request, store) as sources:
         states = lookup.describe(made, request, sources)
         lookup.find(made, states, store, change=False)
-        wanted = lookup.needed(made, states)
+        wanted = lookup.needed(made, lookup.found(states))
         return tuple(_forecast(step, states, store) for step in wanted if not isinstance(step.work, BaseStep))
 
 

@@ -106,8 +106,12 @@ class Executor:
 
         Raises StepFailed, BuildError, ContextError, StoreError, ContainerError."""
         self._states = lookup.describe(self.plan, self.request, self.sources)
+        if self.request.travel is not None:
+            from builder.pipeline import travel
+
+            travel.adopt(self.plan, self._states, self.store, self.request.travel.sources, self.emit)
         lookup.find(self.plan, self._states, self.store, change=True)
-        wanted = lookup.needed(self.plan, self._states)
+        wanted = lookup.needed(self.plan, lookup.found(self._states))
         self._tell_cached([step for step in wanted if self._state(step).taken is not None])
         missing = [step for step in wanted if self._state(step).layers is None]
         if missing:

@@ -141,13 +141,17 @@ def layers_below(step: StepSpec, states: Sequence[StepState]) -> tuple[LayerID, 
 
 
 def stands(record: CacheRecord, step: StepSpec, below: tuple[LayerID, ...], states: Sequence[StepState]) -> bool:
-    """Whether *record* was made on the layers and from the sources that hold now."""
+    """Whether *record* was made on the layers and from the sources that hold now.
+
+    The source of a record that came from elsewhere may not be known (None): its key is part of the record's.
+    """
     facts = json.loads(record.result or "{}")
     if not cachekeys.stands_alone(step) and facts.get("below") != top(below):
         return False
     sources = [states[number - 1].layers for number in step.inputs]
     return all(
-        layers is None or top(layers) == layer for layers, layer in zip(sources, facts.get("sources", ()), strict=False)
+        layer is None or layers is None or top(layers) == layer
+        for layers, layer in zip(sources, facts.get("sources", ()), strict=False)
     )
 
 
@@ -156,8 +160,13 @@ def top(layers: tuple[LayerID, ...]) -> LayerID | None:
     return layers[-1] if layers else None
 
 
-def needed(plan: Plan, states: Sequence[StepState]) -> list[StepSpec]:
-    """The steps that the target needs, in plan order: a step that was found needs nothing of its sources."""
+def found(states: Sequence[StepState]) -> list[bool]:
+    """Which steps have their layers."""
+    return [state.layers is not None for state in states]
+
+
+def needed(plan: Plan, there: Sequence[bool]) -> list[StepSpec]:
+    """The steps that the target needs, in plan order: one that is `there` (found) needs nothing of its sources."""
     found: set[int] = set()
     pending = [] if plan.last is None else [plan.last]
     while pending:
@@ -168,7 +177,7 @@ def needed(plan: Plan, states: Sequence[StepState]) -> list[StepSpec]:
         step = plan.steps[number - 1]
         if step.parent is not None:
             pending.append(step.parent)
-        if states[number - 1].layers is None:
+        if not there[number - 1]:
             pending.extend(step.inputs)
     return [step for step in plan.steps if step.number in found]
 

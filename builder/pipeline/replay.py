@@ -109,7 +109,11 @@ def remember(
                 return None
         elif not isinstance(work, WorkdirStep):
             return None
-    steps = [_listed(step, states) for step in lookup.needed(plan, states) if not isinstance(step.work, BaseStep)]
+    steps = [
+        _listed(step, states)
+        for step in lookup.needed(plan, lookup.found(states))
+        if not isinstance(step.work, BaseStep)
+    ]
     if any(step[-1] is None for step in steps):
         return None
     data: dict[str, Any] = {
@@ -163,7 +167,8 @@ def facts(request: BuildRequest, target: str) -> dict[str, str]:
 
 
 def _suits(request: BuildRequest) -> bool:
-    return not (request.pull or request.no_cache or request.no_cache_filter or request.contexts)
+    exports = request.travel is not None and request.travel.export
+    return not (request.pull or request.no_cache or request.no_cache_filter or request.contexts or exports)
 
 
 def _plain(work: object) -> list[object]:

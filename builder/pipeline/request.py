@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from builder.oci.cacheconfigs import CacheEntry
     from builder.oci.platforms import Platform
+    from builder.pipeline.travel import Travel
     from builder.pipeline.trees import Tree
     from runtime.spec import Resources
 
@@ -49,7 +51,7 @@ class Ulimit:
 class BuildRequest:
     """One build. `context` is None only for a Dockerfile without any (COPY then says so).
 
-    `dockerfile_name` is the name shown in errors ("Dockerfile"); `cache_from` and `cache_to` come with registries.
+    `dockerfile_name` is the name shown in errors ("Dockerfile");
     `allow` holds entitlements ("network.host", "security.insecure"). `jobs` bounds the steps that run at once.
     `proxies` are build arguments that the client's configuration adds; like the predefined proxy arguments they are
     outside of history and keys.
@@ -89,6 +91,8 @@ class BuildRequest:
     jobs: int = 4
     rewrite_timestamps: bool = True
     """Whether SOURCE_DATE_EPOCH bounds the times of files in new layers too, not only those of the config."""
+    travel: Travel | None = None
+    """What is taken from and given to the caches of other machines."""
     squash: bool = False
     """All layers above the base become one."""
     single_id: bool = False
@@ -126,6 +130,8 @@ class BuildResult:
     warnings: tuple[str, ...]
     origins: tuple[tuple[int, str], ...] = ()
     """(line of the Dockerfile, instruction) of each new layer, bottom first; () for a build that was not planned."""
+    cache: tuple[CacheEntry, ...] = ()
+    """What other machines can take over, when that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from builder.cli.progress import View
     from builder.cli.progress.transfers import TransferView
     from builder.engine.builds import BuildWish, Built
+    from builder.engine.caches import CacheSpec
     from builder.engine.options.outputs import Output
     from builder.pipeline.progress import BuildWarning
     from builder.transfer.registry.progress import Message
@@ -123,10 +124,20 @@ def wish(cli: Cli, values: Values, arguments: list[str], asked: str = "") -> Bui
         environment=cli.env,
         cwd=cli.cwd,
         outputs=_outputs(cli, values),
+        cache_from=_caches(values, "cache-from"),
+        cache_to=_caches(values, "cache-to"),
         squash=values.on("squash"),
         max_layers=max(values.number("max-layers") or 0, 0),
         asked=asked,
     )
+
+
+def _caches(values: Values, flag: str) -> tuple[CacheSpec, ...]:
+    if not values.given(flag):
+        return ()
+    from builder.engine.caches import parse_from, parse_to
+
+    return tuple(map(parse_from if flag == "cache-from" else parse_to, values.all(flag)))
 
 
 def _outputs(cli: Cli, values: Values) -> tuple[Output, ...]:
@@ -151,11 +162,6 @@ def _check(cli: Cli, values: Values) -> None:
             raise UsageError("--policy: source policies are not supported, so nothing would be checked")
     for option in values.all("security-opt"):
         cli.say(f"WARNING: --security-opt {option}: ignored, as docker does; RUN --security=insecure needs --allow")
-    for cache in values.all("cache-to"):
-        if cache != "type=inline":
-            raise UsageError("--cache-to: external caches are not there yet; the store keeps every step by itself")
-    if values.given("cache-from"):
-        cli.say("WARNING: --cache-from: external caches are not there yet; only the store's own is looked at")
     asked = [f"--{name}" for name in ("sbom", "provenance") if values.text(name) not in ("", "false", "disabled=true")]
     asked += [f"--attest {text}" for text in values.all("attest") if "disabled=true" not in text]
     for name in asked:

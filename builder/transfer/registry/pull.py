@@ -63,7 +63,7 @@ class Pulled:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class WantedLayer:
     """One layer of the image that is pulled, and where its blob may be."""
 
     descriptor: Descriptor
@@ -151,7 +151,7 @@ def _bring(
             f"{manifest.config.media_type[:100]!r}",
             hint="it is an artifact of another kind, which only the tool that made it can use",
         )
-    _check(manifest, places[0])
+    check_layers(manifest, places[0])
     raw = first(places, lambda each: each.blob(manifest.config, _CONFIG_MAX))[1]
     with _about("image", places[0]):
         config = validate.manifest(manifest, raw)
@@ -161,7 +161,7 @@ def _bring(
             hint=f"the image is for {config.platform}, not for {platform}: leave out --platform, or choose another tag",
         )
     wanted_layers = [
-        _Layer(layer, diff_id, places) for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
+        WantedLayer(layer, diff_id, places) for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
     ]
     kept = _layers(store, registries, wanted_layers, teller, jobs, limits)
     image_id = store.images.put(config, kept, raw=raw, origin="pull")
@@ -201,7 +201,7 @@ def choose(index: Fetched, platform: Platform, place: Repository) -> Descriptor:
     return min(fitting, key=lambda pair: pair[0])[1]
 
 
-def _check(manifest: Manifest, place: Repository) -> None:
+def check_layers(manifest: Manifest, place: Repository) -> None:
     """Refuse layers that cannot be what they should, before anything is fetched."""
     for layer in manifest.layers:
         if any(word in layer.media_type for word in _FOREIGN):
@@ -227,14 +227,14 @@ def _check(manifest: Manifest, place: Repository) -> None:
 def _layers(
     store: Store,
     registries: Registries,
-    wanted: list[_Layer],
+    wanted: list[WantedLayer],
     teller: Teller,
     jobs: int,
     limits: Limits | None,
 ) -> list[LayerID]:
     """All layers in the store, in their order."""
     found: dict[DiffID, LayerID] = {}
-    missing: dict[DiffID, _Layer] = {}
+    missing: dict[DiffID, WantedLayer] = {}
     for layer in wanted:
         if layer.diff_id in found or layer.diff_id in missing:
             continue
@@ -249,14 +249,15 @@ def _layers(
     for layer in list(missing.values())[jobs:]:
         teller.line("Waiting", layer.short)
 
-    def bring(layer: _Layer) -> None:
-        found[layer.diff_id] = _layer(store, layer, teller, limits)
+    def bring(layer: WantedLayer) -> None:
+        found[layer.diff_id] = bring_layer(store, layer, teller, limits)
 
     workers.each(registries.client, missing.values(), bring, threads=jobs)
     return [found[layer.diff_id] for layer in wanted]
 
 
-def _layer(store: Store, layer: _Layer, teller: Teller, limits: Limits | None) -> LayerID:
+def bring_layer(store: Store, layer: WantedLayer, teller: Teller, limits: Limits | None = None) -> LayerID:
+    """Fetch one blob and make it a layer. Raises as `pull`."""
     descriptor = layer.descriptor
     if fetch(store, layer.places, descriptor, teller.bar("Downloading", layer.short, descriptor.size)):
         teller.line("Verifying Checksum", layer.short)
@@ -273,7 +274,7 @@ def _layer(store: Store, layer: _Layer, teller: Teller, limits: Limits | None) -
     return committed.id
 
 
-def _note(store: Store, layer: _Layer) -> None:
+def _note(store: Store, layer: WantedLayer) -> None:
     """Remember the packed form, so that it goes out again as it came, and where it is."""
     if layer.descriptor.media_type not in _PACKED or layer.descriptor.digest == layer.diff_id:
         return

@@ -23,10 +23,11 @@ from builder.transfer.registry.packing import USUAL
 from builder.transfer.registry.progress import Emit, Teller, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from builder.oci.descriptors import Descriptor
+    from builder.oci.digests import Digest
     from builder.oci.references import Reference
     from builder.store import Store
     from builder.store.images import Image
@@ -85,80 +86,31 @@ def push(
     return Pushed(reference, d.Descriptor(media_type, digest, len(document)))
 
 
-class _Push:
-    """One image on its way to one repository."""
+class LayerPush:
+    """Layers on their way to one repository."""
 
     def __init__(
         self,
         store: Store,
         registries: Registries,
         target: Repository,
-        image: Image,
+        layers: Sequence[LayerID],
         teller: Teller,
-        jobs: int,
-        packing: Packing,
-        annotations: Mapping[str, str],
+        jobs: int = JOBS,
+        packing: Packing = USUAL,
     ) -> None:
         self._store = store
         self._registries = registries
         self._target = target
-        self._image = image
-        self._layers = store.snapshots.get_all(image.layers)
+        self._layers = store.snapshots.get_all(layers)
         self.teller = teller
         self._jobs = jobs
         self._packing = packing
-        self._annotations = annotations
-
-    def image(self) -> tuple[bytes, str]:
-        """Bring all blobs there; returns the manifest and its media type."""
-        for layer in self._distinct():
-            self.teller.line("Preparing", _short(layer))
-        own = self._packing != USUAL or self._annotations
-        for _, media_type, document in () if own else self._store.images.manifests(self._image.id):
-            manifest = Manifest.from_json(document, media_type=media_type)
-            if len(manifest.layers) == len(self._layers) and self._can(manifest):
-                wanted = {layer.id: described for layer, described in zip(self._layers, manifest.layers, strict=True)}
-                self._blobs(wanted)
-                return document, media_type
-        described = self._blobs({})
-        self._config()
-        docker = self._packing.docker
-        manifest = Manifest(
-            config=d.Descriptor(d.DOCKER_CONFIG if docker else d.OCI_CONFIG, self._image.id, len(self._image.raw)),
-            layers=tuple(described[layer.id] for layer in self._layers),
-            media_type=d.DOCKER_MANIFEST if docker else d.OCI_MANIFEST,
-            annotations=self._annotations,
-        )
-        return manifest.to_json(), manifest.media_type
-
-    def _can(self, manifest: Manifest) -> bool:
-        """Whether the blobs of a manifest that the image came with can be had, so that it goes out unchanged."""
-        for layer, described in zip(self._layers, manifest.layers, strict=True):
-            form = self._store.packed.get(described.digest)
-            mine = described.digest == layer.diff_id or (form is not None and packing.can_again(form))
-            if not mine and not self._store.content.use(described.digest) and not self._there(described):
-                return False
-        return True
-
-    def _there(self, described: Descriptor) -> bool:
-        """Whether the target has a blob that we do not have, or one of the registries that it was seen at."""
-        if self._target.has_blob(described.digest):
-            return True
-        from builder.oci.references import Reference
-
-        for origin in self._store.packed.origins(described.digest):
-            try:
-                places = self._registries.repositories(Reference.parse(origin))
-                fetch(self._store, places, described, lambda count: None)
-            except (RegistryError, EngineError):
-                continue
-            return True
-        return False
 
     def _distinct(self) -> list[Layer]:
         return list({layer.id: layer for layer in self._layers}.values())
 
-    def _blobs(self, wanted: dict[LayerID, Descriptor]) -> dict[LayerID, Descriptor]:
+    def blobs(self, wanted: dict[LayerID, Descriptor]) -> dict[LayerID, Descriptor]:
         """All layers to the target, several at a time; the descriptors that they have there."""
         done: dict[LayerID, Descriptor] = {}
         for layer in self._distinct()[self._jobs :]:
@@ -168,16 +120,17 @@ class _Push:
             done[layer.id] = self._blob(layer, wanted.get(layer.id))
 
         workers.each(self._registries.client, self._distinct(), bring, threads=self._jobs)
-        if wanted:
-            self._config()
         return done
 
-    def _config(self) -> None:
-        if not self._target.has_blob(self._image.id):
+    def small(self, data: bytes) -> Digest:
+        """A small blob, sent if the target has it not."""
+        digest = digests.of(data)
+        if not self._target.has_blob(digest):
             with self._store.scratch() as directory:
-                path = directory / "config"
-                path.write_bytes(self._image.raw)
-                upload.send(self._store, self._target, self._image.id, path, None, lambda count: None)
+                path = directory / "blob"
+                path.write_bytes(data)
+                upload.send(self._store, self._target, digest, path, None, lambda count: None)
+        return digest
 
     def _blob(self, layer: Layer, wanted: Descriptor | None) -> Descriptor:
         """One layer: look, mount, or send."""
@@ -250,6 +203,76 @@ class _Push:
 
     def _seen(self, form: PackedLayer) -> None:
         self._store.packed.add_origin(form.digest, self._target.endpoint.name)
+
+
+class _Push(LayerPush):
+    """One image on its way to one repository."""
+
+    def __init__(
+        self,
+        store: Store,
+        registries: Registries,
+        target: Repository,
+        image: Image,
+        teller: Teller,
+        jobs: int,
+        packing: Packing,
+        annotations: Mapping[str, str],
+    ) -> None:
+        super().__init__(store, registries, target, image.layers, teller, jobs, packing)
+        self._image = image
+        self._annotations = annotations
+
+    def image(self) -> tuple[bytes, str]:
+        """Bring all blobs there; returns the manifest and its media type."""
+        for layer in self._distinct():
+            self.teller.line("Preparing", _short(layer))
+        own = self._packing != USUAL or self._annotations
+        for _, media_type, document in () if own else self._store.images.manifests(self._image.id):
+            manifest = Manifest.from_json(document, media_type=media_type)
+            if len(manifest.layers) == len(self._layers) and self._can(manifest):
+                wanted = {layer.id: described for layer, described in zip(self._layers, manifest.layers, strict=True)}
+                self.blobs(wanted)
+                self.small(self._image.raw)
+                return document, media_type
+        described = self.blobs({})
+        self.small(self._image.raw)
+        docker = self._packing.docker
+        manifest = Manifest(
+            config=d.Descriptor(d.DOCKER_CONFIG if docker else d.OCI_CONFIG, self._image.id, len(self._image.raw)),
+            layers=tuple(described[layer.id] for layer in self._layers),
+            media_type=d.DOCKER_MANIFEST if docker else d.OCI_MANIFEST,
+            annotations=self._annotations,
+        )
+        return manifest.to_json(), manifest.media_type
+
+    def _can(self, manifest: Manifest) -> bool:
+        """Whether the blobs of a manifest that the image came with can be had, so that it goes out unchanged."""
+        for layer, described in zip(self._layers, manifest.layers, strict=True):
+            form = self._store.packed.get(described.digest)
+            mine = described.digest == layer.diff_id or (form is not None and packing.can_again(form))
+            if not mine and not self._store.content.use(described.digest) and not self._there(described):
+                return False
+        return True
+
+    def _there(self, described: Descriptor) -> bool:
+        """Whether the target has a blob that we do not have, or one of the registries that it was seen at."""
+        if self._target.has_blob(described.digest):
+            return True
+        from builder.oci.references import Reference
+
+        for origin in self._store.packed.origins(described.digest):
+            try:
+                places = self._registries.repositories(Reference.parse(origin))
+                fetch(self._store, places, described, lambda count: None)
+            except (RegistryError, EngineError):
+                continue
+            return True
+        return False
+
+
+def _descriptor(form: PackedLayer) -> Descriptor:
+    return d.Descriptor(_OCI_TYPES.get(form.media_type, form.media_type), form.digest, form.size)
 
 
 def _short(layer: Layer) -> str:

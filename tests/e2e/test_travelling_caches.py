@@ -1,0 +1,158 @@
+"""--cache-to and --cache-from: a second machine (another store) takes over what the first one ran."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from registryserver import RegistryServer
+
+pytestmark = pytest.mark.root
+
+Lamina = Any
+STEPS = 20
+DOCKERFILE = "\n".join(
+    [
+        "FROM busybox AS tools",
+        "RUN echo tool > /made",
+        "FROM busybox",
+        "COPY src /src",
+        "COPY --from=tools /made /tool",
+        *(f"RUN echo {number} > /f{number}" for number in range(STEPS - 3)),
+        "ENV A=1",
+    ]
+)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    made = tmp_path / "context"
+    (made / "src").mkdir(parents=True)
+    (made / "src" / "file").write_text("content")
+    (made / "Dockerfile").write_text(DOCKERFILE)
+    return made
+
+
+@pytest.fixture
+def registry() -> Iterator[RegistryServer]:
+    with RegistryServer() as server:
+        yield server
+
+
+def build(machine: Lamina, context: Path, *flags: str) -> tuple[list[str], list[str], str]:
+    """(diff_ids, names of the steps that ran, the warnings)."""
+    done = machine("build", "--progress", "rawjson", "-t", "app", *flags, context)
+    machine("fsck")
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith(b"{")]
+    vertexes = {each["digest"]: each for line in lines for each in line.get("vertexes") or ()}
+    ran = [
+        each["name"]
+        for each in vertexes.values()
+        if each.get("started") and not each.get("cached") and each["name"].startswith("[")
+    ]
+    (image,) = json.loads(machine.text("inspect", "app"))
+    warnings = [base64.b64decode(each["short"]).decode() for line in lines for each in line.get("warnings") or ()]
+    return image["RootFS"]["Layers"], ran, "\n".join(warnings)
+
+
+def test_a_directory_takes_a_cache_to_another_machine_that_runs_no_step(
+    machines: Callable[[], Lamina], context: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    first, ran, _ = build(machines(), context, f"--cache-to=type=local,dest={cache},mode=max")
+    assert len(ran) == STEPS
+    second = machines()
+    assert build(second, context, f"--cache-from=type=local,src={cache}")[:2] == (first, [])
+    # The stage that only gave a file was not needed: its layer was not fetched.
+    layers = [each["Size"] for each in map(json.loads, second.text("builder", "du", "--format", "json").splitlines())]
+    assert len(layers) == STEPS - 1
+
+
+def test_a_changed_file_runs_only_what_stands_on_it(
+    machines: Callable[[], Lamina], context: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    (context / "Dockerfile").write_text("FROM busybox\nRUN echo 1 > /1\nCOPY src /src\nRUN cat /src/file > /2\n")
+    build(machines(), context, f"--cache-to=type=local,dest={cache}")
+    (context / "src" / "file").write_text("changed")
+    _, ran, _ = build(machines(), context, f"--cache-from=type=local,src={cache}")
+    assert [name.split("] ")[1] for name in ran] == ["COPY src /src", "RUN cat /src/file > /2"]
+
+
+def test_mode_min_has_the_steps_of_the_image_alone_and_a_directory_collects_itself(
+    machines: Callable[[], Lamina], context: Path, tmp_path: Path
+) -> None:
+    cache, machine = tmp_path / "cache", machines()
+    build(machine, context, f"--cache-to=type=local,dest={cache},mode=max")
+    everything = len(list((cache / "blobs" / "sha256").iterdir()))
+    build(machine, context, f"--cache-to=type=local,dest={cache}")
+    assert len(list((cache / "blobs" / "sha256").iterdir())) == everything - 1
+    (context / "Dockerfile").write_text("FROM busybox\nRUN echo only > /only\n")
+    build(machine, context, f"--cache-to=type=local,dest={cache},tag=other")
+    build(machine, context, f"--cache-to=type=local,dest={cache}")
+    assert len(list((cache / "blobs" / "sha256").iterdir())) == 3
+
+
+def test_a_registry_takes_a_cache_to_another_machine(
+    machines: Callable[[], Lamina], context: Path, registry: RegistryServer
+) -> None:
+    name = f"{registry.host}/app:cache"
+    first, _, _ = build(machines(), context, f"--cache-to=type=registry,ref={name},mode=max")
+    assert build(machines(), context, f"--cache-from={name}")[:2] == (first, [])
+
+
+def test_an_inline_cache_travels_with_its_image(
+    machines: Callable[[], Lamina], context: Path, registry: RegistryServer
+) -> None:
+    name = f"{registry.host}/app:1"
+    machine = machines()
+    first, _, _ = build(machine, context, "--cache-to=type=inline")
+    machine("tag", "app", name)
+    machine("push", "-q", name)
+    second, ran, _ = build(machines(), context, f"--cache-from={name}")
+    assert (second, [each.split("] ")[1] for each in ran]) == (first, [])
+
+
+def test_an_image_without_a_cache_makes_no_hit_whatever_its_history_says(
+    machines: Callable[[], Lamina], context: Path, registry: RegistryServer
+) -> None:
+    name = f"{registry.host}/app:1"
+    machine = machines()
+    build(machine, context)
+    machine("tag", "app", name)
+    machine("push", "-q", name)
+    _, ran, told = build(machines(), context, f"--cache-from={name}")
+    assert len(ran) == STEPS and "has no build cache" in told
+
+
+def test_what_cannot_be_read_or_written_is_a_warning(
+    machines: Callable[[], Lamina], context: Path, tmp_path: Path
+) -> None:
+    cache, machine = tmp_path / "cache", machines()
+    build(machine, context, f"--cache-to=type=local,dest={cache}")
+    for blob in (cache / "blobs" / "sha256").iterdir():
+        if blob.stat().st_size < 1000:
+            blob.write_bytes(b"damaged")
+    _, ran, told = build(machines(), context, f"--cache-from=type=local,src={cache}")
+    assert ran and "cache of directory" in told
+    (tmp_path / "file").write_text("")
+    _, _, told = build(machine, context, f"--cache-to=type=local,dest={tmp_path / 'file'}")
+    assert "exporting cache to" in told
+    _, ran, told = build(machines(), context, "--cache-from=type=local,src=/nowhere")
+    assert len(ran) == STEPS and "no build cache in /nowhere" in told
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("--cache-to=type=local", "type=local needs dest="),
+        ("--cache-to=type=gha", "unknown cache type 'gha'"),
+        ("--cache-to=type=local,dest=x,mode=all", "invalid mode 'all'"),
+        ("--cache-from=type=local,src=x,color=red", "has no option 'color'"),
+        ("--cache-from=dest=x", "type required"),
+    ],
+)
+def test_flags_that_mean_nothing_are_refused(busybox_store: Lamina, context: Path, flag: str, text: str) -> None:
+    assert text in busybox_store("build", flag, context, code=None).stderr.decode()
