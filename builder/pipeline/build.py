@@ -189,11 +189,17 @@ def _is_cancelled(err: BaseException) -> bool:
 
 def _findings(made: Plan, executor: Executor, store: Store, *, since: int) -> tuple[BuildWarning, ...]:
     """What can be said of the layers that this build made; a build that found all in the cache pays nothing."""
-    if not executor.ran:
+    request = executor.request
+    if not executor.ran or request.squash:
         return ()
-    from builder.pipeline.findings import repeated
+    from builder.pipeline import findings
+    from builder.pipeline.assemble import parsed
 
-    return tuple(repeated(made, executor.states(), store, since=since))
+    found = tuple(findings.repeated(made, executor.states(), store, since=since))
+    if not found:
+        return ()
+    dockerfile = parsed(request, store)
+    return tuple(one for one in found if findings.wanted(dockerfile, request.build_args, one.line))
 
 
 def epoch(request: BuildRequest, store: Store, fetch: Fetch | None) -> int | None:

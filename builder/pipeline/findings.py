@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from builder.pipeline.plan import Plan
     from builder.store import Store
     from builder.store.snapshots import LayerID
+    from parser.instructions import Dockerfile
 
+RULE = "RepeatedFiles"
+"""What the finding is called, in messages and after `check=skip=`."""
 WORTH = 10_000_000
 """Bytes of a repetition from which on it is told."""
 _LARGE = 1 << 20
@@ -68,6 +71,18 @@ def repeated(plan: Plan, states: Sequence[StepState], store: Store, *, since: in
         for source, repetition in found.items():
             if repetition.size >= WORTH:
                 yield _warning(step, writers.get(source), repetition)
+
+
+def wanted(dockerfile: Dockerfile, build_args: Mapping[str, str], line: int) -> bool:
+    """Whether the finding on `line` is wanted: `# check=skip=` silences it as it does the checks' rules."""
+    from parser.checks import options
+
+    asked = options.read(dockerfile.directives.check, build_args.get(options.BUILD_ARG), dockerfile.source)
+    for instruction in dockerfile.instructions:
+        statement = instruction.statement
+        if statement.span.start.line == line and (own := options.local(statement.comments)) is not None:
+            asked = asked.joined(own)
+    return not (asked.skip_all or RULE in asked.skip)
 
 
 def repetitions(
@@ -190,10 +205,11 @@ def _warning(step: StepSpec, writer: StepSpec | None, repetition: Repetition) ->
     else:
         how = "with the same content"
     return BuildWarning(
-        f"RepeatedFiles: this layer repeats {_size(repetition.size)} of {origin}, {how}: {_advice(writer, repetition)}",
+        f"{RULE}: this layer repeats {_size(repetition.size)} of {origin}, {how}: {_advice(writer, repetition)}",
         line,
         "Each layer holds whole files: what changes the owner, mode or name of a file of an earlier layer, or writes it"
-        " once more, stores it a second time, and every pull carries both.",
+        " once more, stores it a second time, and every pull carries both."
+        f" `# check=skip={RULE}` above the instruction silences this.",
     )
 
 

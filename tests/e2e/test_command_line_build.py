@@ -249,6 +249,8 @@ def test_a_layer_that_repeats_files_is_told_once_with_what_to_do(busybox: Lamina
     message = "this layer repeats 20MB of the layer of line 2, only mode and owner differ: use COPY --chmod --chown in"
     assert f"RepeatedFiles: {message} line 2 (line 3)" in told and told.count("RepeatedFiles") == 1
     assert "RepeatedFiles" not in busybox("build", "-t", "rep", directory).stderr.decode()
+    silent = (directory / "Dockerfile").read_text().replace("RUN chown -R", "# check=skip=RepeatedFiles\nRUN chown -R")
+    assert "RepeatedFiles" not in busybox("build", "--no-cache", project(directory, silent)).stderr.decode()
     fixed = "FROM busybox\nCOPY --chown=7:8 --chmod=600 d /app\n"
     assert "RepeatedFiles" not in busybox("build", project(directory, fixed)).stderr.decode()
 
