@@ -3,6 +3,7 @@
 It knows no image.
 In reading order:
 
+    values                  dataclasses that cost nothing before they are used
     spec, defaults          what a container is to be; docker's hardening, value for value
     container               starting one from a command; launcher, sync   the clean process that forks, its messages
     init, boot, become      parent and child of the first process, in the one order that is safe; enter   exec

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import _socket as socket  # the C part: all that is used, without its enums
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from runtime.errors import NetworkError
+from runtime.values import dataclass
 
 # Private blocks from which new networks are taken, in this order; docker starts at 172.17, so both may share a host.
 _POOL = tuple(

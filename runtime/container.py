@@ -14,13 +14,13 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 from runtime import cgroups, sync
 from runtime.errors import ContainerError, LauncherDied, from_wire
 from runtime.linux import mounts
 from runtime.spec import Process, Resources, Spec, to_plain
+from runtime.values import dataclass
 
 # Run by helpers: no ``-m``, whose machinery takes longer to import than most of what it would start.
 _HELPER = "import sys; sys.path.append(sys.argv.pop(1)); __import__(sys.argv.pop(1), fromlist='-').main()"

@@ -8,11 +8,11 @@ from ``runtime.standard``, which has no imports.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from runtime.capabilities import ALL, known
 from runtime.errors import SpecInvalid
 from runtime.spec import Namespaces, Process, Rlimit, Rootfs, Spec
+from runtime.values import replace
 
 CAPABILITIES = (
     "AUDIT_WRITE",

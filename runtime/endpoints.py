@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from runtime.ports import PortMapping
+from runtime.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from runtime.linux import nftables as nft
 from runtime.linux.nftables import Chain
 from runtime.ports import PortMapping
+from runtime.values import dataclass
 
 _LOOPBACK = ("127.0.0.0", 8)
 

@@ -9,12 +9,12 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from runtime.errors import NetworkError
 from runtime.linux import rtnetlink as rt
 from runtime.linux.netlink import Netlink
 from runtime.linux.process import CLONE_NEWNET, setns
+from runtime.values import dataclass
 
 _ALIAS = "lamina:"
 _DEFAULT_MTU = 1500

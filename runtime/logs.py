@@ -10,10 +10,10 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from os import PathLike
 
 from runtime.errors import ContainerError
+from runtime.values import dataclass
 
 _BLOCK = 1 << 16
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", re.IGNORECASE)

@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from runtime import addresses
@@ -22,6 +21,7 @@ from runtime.addresses import Block
 from runtime.endpoints import EndpointRequest
 from runtime.errors import NetworkError
 from runtime.ports import PortMapping
+from runtime.values import asdict, dataclass, field, replace
 
 DEFAULT_NETWORK = "bridge"
 _RESERVED = ("host", "none", "default", "container")

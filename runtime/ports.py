@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import _socket as socket  # the C part: all that is used, without its enums
 import errno
-from dataclasses import dataclass, replace
 
 from runtime.errors import NetworkError
+from runtime.values import dataclass, replace
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 

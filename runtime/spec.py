@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass
 from typing import Any
+
+from runtime.values import dataclass, is_dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from os import PathLike
 from typing import Any
 
 from runtime.errors import ContainerError, WrongState
 from runtime.statefile import process_start
+from runtime.values import dataclass, replace
 
 
 class Status(StrEnum):

@@ -6,12 +6,12 @@ Written by whoever creates the container, read by `runtime.supervisor`. It knows
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from runtime.endpoints import EndpointRequest
 from runtime.errors import ContainerError
 from runtime.ports import PortMapping
+from runtime.values import asdict, dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,9 +299,8 @@ def _frame(sock: _socket.socket) -> tuple[int, bytes]:
 
 
 def _settle(directory: str, found: ContainerState) -> None:
-    from dataclasses import asdict
-
     from runtime import cgroups, statefile
+    from runtime.values import asdict
 
     try:
         lock = statefile.lock(directory)

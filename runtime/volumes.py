@@ -14,10 +14,10 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from os import PathLike
 
 from runtime.errors import VolumeError, VolumeInUse, VolumeNotFound
+from runtime.values import dataclass
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _RULE = "[a-zA-Z0-9][a-zA-Z0-9_.-]"

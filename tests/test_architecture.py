@@ -19,6 +19,7 @@ ONLY_IN = {
     "hcl2": ("builder/engine/bake/hcl",),
     "yaml": ("builder/engine/bake/compose",),
     "ctypes": ("runtime/linux/",),
+    "dataclasses": ("parser/", "runtime/values"),
     "click": ("builder/cli/",),
     "rich": ("builder/cli/",),
     "dockerfile_parse": ("builder/engine/pin",),

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 from base64 import b64encode
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.cli.flags import UsageError, Values
 from builder.engine.options import outputs as notation
 from builder.engine.options.outputs import STORE, Output, OutputType
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

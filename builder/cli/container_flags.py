@@ -359,9 +359,8 @@ def _link(text: str) -> tuple[str, str]:
 
 
 def _attachments(values: Values) -> tuple[Attachment, ...]:
-    from dataclasses import replace
-
     from builder.engine.requests import Attachment
+    from runtime.values import replace
 
     wanted = (*values.all("network"), *values.all("net"))
     found = [_attachment(text) for text in wanted]

@@ -65,7 +65,7 @@ def names(reference: Reference, pattern: str) -> bool:
 def images(engine: Engine, listed: Iterable[Listed], wanted: Wanted) -> list[Listed]:
     """The images that the filters leave. Raises ImageNotFound for `before` and `since`."""
     if "reference" in wanted:
-        from dataclasses import replace
+        from runtime.values import replace
     dangling = truth(wanted, "dangling")
     bounds = {key: [_created(engine, name) for name in wanted.get(key, ())] for key in ("before", "since")}
     until = []

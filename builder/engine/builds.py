@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import ContextError, InvalidReference
+from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.engine.caches import CacheSpec

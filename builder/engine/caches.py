@@ -8,12 +8,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import EngineError, InvalidInput
 from builder.oci import cacheconfigs
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.errors import InvalidInput
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from builder.oci.configs import ImageConfig

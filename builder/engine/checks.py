@@ -10,12 +10,12 @@ import stat
 from codecs import BOM_UTF8
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.engine.builds import _request
 from builder.errors import Conflict, ContextError
+from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.engine.builds import BuildWish

@@ -9,11 +9,11 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
 from builder.errors import StoreCorrupt
+from runtime.values import fields, is_dataclass
 
 T = TypeVar("T")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.engine import changes, containers, lifecycle, rootfs
 from builder.oci.references import Reference
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine

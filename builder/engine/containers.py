@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.engine import codec, images
@@ -16,6 +15,7 @@ from builder.engine.options.environment import merged
 from builder.engine.options.mounts import MountRequest, MountType
 from builder.engine.requests import Attachment, ContainerRequest, HealthRequest
 from builder.errors import InvalidInput, WrongState
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import DockerfileNotFound
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.engine.builds import BuildWish

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.engine import containers, rootfs
 from builder.store import trees
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine

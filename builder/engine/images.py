@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import InvalidInput
 from builder.oci.references import Reference
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine

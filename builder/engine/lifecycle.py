@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.engine import autoremove, containers, specs
 from builder.errors import WrongState
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,6 @@ the next try finds everything in the cache.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from builder.engine.options.outputs import Output, OutputType
 from builder.errors import OutputFailed
 from builder.oci import digests
 from builder.pipeline import progress
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import parser
@@ -20,6 +19,7 @@ from builder.oci.references import Reference
 from parser import graph, words
 from parser import instructions as ast
 from parser.errors import DockerfileError
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine

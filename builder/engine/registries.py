@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.errors import ImageNotFound, InvalidInput
 from builder.oci.references import Reference, is_id
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,12 +6,11 @@ tuples and None mean "not asked for": the image's value or docker's default hold
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from builder.engine.options.limits import DeviceRequest, Ulimit
 from builder.engine.options.mounts import MountRequest
 from runtime.ports import PortMapping
 from runtime.spec import Resources
+from runtime.values import dataclass
 
 _UNLIMITED = Resources()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.engine import containers, rootfs
@@ -17,6 +16,7 @@ from builder.engine.options.mounts import MountType
 from builder.errors import InvalidInput, WrongState
 from runtime import defaults
 from runtime.spec import Device, Mount, Namespaces, Process, Resources, Rlimit, Rootfs, Spec
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from builder.engine.containers import Definition, MountPoint

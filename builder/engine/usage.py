@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.engine import containers, images, rootfs
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine

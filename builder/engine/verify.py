@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -22,6 +21,7 @@ from builder.engine import builds
 from builder.engine.session import Engine
 from builder.oci.digests import Digest
 from builder.store import layerdiff, trees
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.engine.builds import BuildWish

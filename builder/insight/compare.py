@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from runtime.values import dataclass, fields
 
 if TYPE_CHECKING:
     from builder.insight.listing import Entry

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.store import trees
 from builder.store.leases import LAYER
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

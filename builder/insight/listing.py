@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from builder.pipeline import trees
 from builder.store import layerwalk, tarheaders
+from runtime.values import dataclass
 
 KINDS = {
     tarheaders.FILE: "file",

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from email.parser import HeaderParser
 from enum import StrEnum
 from typing import Protocol
 
 from builder.insight import rpmdb
+from runtime.values import dataclass
 
 MAX_DATABASE = 256 << 20
 MAX_METADATA = 4 << 20

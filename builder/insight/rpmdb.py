@@ -9,7 +9,8 @@ from __future__ import annotations
 import sqlite3
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from runtime.values import dataclass
 
 _NAME, _VERSION, _RELEASE, _EPOCH, _LICENSE, _ARCHITECTURE = 1000, 1001, 1002, 1003, 1014, 1022
 _INT32, _STRING, _I18N = 4, 6, 9

@@ -7,11 +7,11 @@ stood on. Keys are ours and say everything that went into a step; an image's his
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import InvalidDigest
 from builder.oci import digests, documents
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.oci.digests import DiffID

@@ -9,11 +9,11 @@ Not here: what the fields mean for a container (engine) or for a build (pipeline
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.errors import InvalidDigest
 from builder.oci import digests, documents, platforms
+from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.errors import InvalidDigest
 from builder.oci import digests, platforms
+from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

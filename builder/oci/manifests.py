@@ -7,11 +7,11 @@ delivered with, is refused: GHSA-5j5w-g665-5m35, CVE-2021-41190.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.oci import documents
 from builder.oci.descriptors import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST, Descriptor, media_type_of
+from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from builder.errors import InvalidPlatform
+from runtime.values import dataclass
 
 _ARCHITECTURES = {
     "i386": ("386", ""),

@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 
 from builder.errors import InvalidDigest, InvalidReference
 from builder.oci import digests
+from runtime.values import dataclass, replace
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"

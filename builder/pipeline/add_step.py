@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from builder.pipeline.copy_step import CopySpec, Selection, check, excluding, lo
 from builder.pipeline.ignore import Filter
 from builder.pipeline.scanning import Part, scan
 from builder.pipeline.trees import Tree
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.pipeline.filehash import DigestCache

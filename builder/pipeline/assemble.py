@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.errors import ImageNotFound, InvalidReference
@@ -12,6 +11,7 @@ from builder.pipeline import checking
 from builder.pipeline.plan import Plan, make_plan
 from builder.pipeline.steps import Base
 from builder.store.images import BASE_ID
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

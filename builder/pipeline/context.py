@@ -11,7 +11,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,6 +19,7 @@ from builder.errors import ContextError, DockerfileNotFound
 from builder.pipeline.looks import Looks
 from builder.pipeline.trees import Tree, open_directory
 from runtime.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.pipeline.remote import GitSource

@@ -21,7 +21,6 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from builder.pipeline.manifest import is_file, read_manifest, stat_key, write_ma
 from builder.pipeline.permissions import chmod, new_directory_mode, numeric_owner, owner
 from builder.pipeline.scanning import Block, Entry, Part, Shape, fingerprint, scan
 from builder.store.layout import spread
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from types import TracebackType

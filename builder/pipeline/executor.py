@@ -15,7 +15,6 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import EngineError
@@ -25,6 +24,7 @@ from builder.pipeline.written import cache_record, hash_layer
 from builder.store.records import StepRecord
 from builder.store.snapshots import LayerID
 from runtime.errors import ContainerError
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path

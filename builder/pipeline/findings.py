@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.pipeline.progress import BuildWarning
 from builder.pipeline.steps import AddStep, BaseStep, CopyStep, RunStep, StepSpec
+from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.pipeline.lookup import StepState

@@ -7,10 +7,10 @@ something was. Directories that cannot have anything are pruned.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.pipeline.globs import BadPattern, match
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from parser.ignorefile import Matcher, State

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.errors import EngineError
 from builder.pipeline import cachekeys
 from builder.pipeline.steps import AddStep, BaseStep, CopyStep, RunStep, StepSpec
 from builder.store.snapshots import LayerID
+from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.pipeline.config_step import join_clean
 from parser.errors import DockerfileError, did_you_mean
 from parser.mounts import parse_mount
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from builder.pipeline.request import BuildRequest

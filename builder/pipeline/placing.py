@@ -17,7 +17,6 @@ import stat
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from builder.errors import BuildError, from_os_error
@@ -27,6 +26,7 @@ from builder.pipeline.manifest import leaf
 from builder.pipeline.permissions import Chmod, Owner
 from builder.pipeline.scanning import Block, Entry, Part, Shape
 from builder.pipeline.trees import open_directory
+from runtime.values import dataclass, field
 
 
 class Earlier(NamedTuple):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from builder.pipeline.steps import Base, BaseStep, CopyStep, FilesOf, RunStep, S
 from parser import graph, words
 from parser import instructions as ast
 from parser.errors import DockerfileError, did_you_mean
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.oci.configs import History, ImageConfig

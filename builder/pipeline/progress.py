@@ -8,7 +8,8 @@ live in the command line and need nothing but these.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from runtime.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from builder.errors import ContextError, DownloadFailed, InvalidInput, Unsupported
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from urllib.request import OpenerDirector

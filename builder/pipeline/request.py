@@ -7,9 +7,10 @@ them (a label's value, `--add-host` as "name:ip"); sizes are bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.oci.cacheconfigs import CacheEntry

@@ -11,7 +11,6 @@ import select
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, StepFailed
@@ -19,6 +18,7 @@ from builder.pipeline.schedule import StepCancelled, exclusive
 from builder.pipeline.wiring import HOST, NONE
 from runtime.errors import CommandNotFound, CommandNotInvocable, ContainerError
 from runtime.spec import Mount, Namespaces, Process, Rlimit, Rootfs
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,6 @@ import marshal
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from builder.pipeline.filecopy import Xattrs, kept_xattrs
 from builder.pipeline.ignore import Filter, Place
 from builder.pipeline.looks import row
 from builder.pipeline.trees import Resolved, Tree, clean, open_directory, resolve
+from runtime.values import dataclass, field
 
 _DIR, _REG, _LNK, _SOCK = stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK, stat.S_IFSOCK
 

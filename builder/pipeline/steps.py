@@ -7,8 +7,9 @@ only change the config and are no steps at all (`config_step`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.oci.configs import ImageConfig

@@ -10,11 +10,11 @@ import heapq
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import ContextError
 from builder.pipeline.trees import clean, open_directory
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.pipeline.trees import Tree

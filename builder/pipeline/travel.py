@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import EngineError
@@ -19,6 +18,7 @@ from builder.pipeline import cachekeys, lookup
 from builder.pipeline.progress import BuildWarning
 from builder.pipeline.steps import BaseStep, StepSpec
 from builder.store.buildcache import CacheRecord
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.oci.configs import ImageConfig

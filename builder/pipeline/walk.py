@@ -6,7 +6,6 @@ history and settings without a "$" in them. `plan` calls this for each stage tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.oci import mutate
@@ -16,6 +15,7 @@ from builder.pipeline.plan import HistoryLine
 from builder.pipeline.steps import AddStep, Base, CopyStep, FilesOf, RunStep, StepSpec, Work, WorkdirStep
 from parser import instructions as ast
 from parser import words
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import ArchiveInvalid, DigestMismatch, EngineError
@@ -22,6 +21,7 @@ from builder.store.layerwalk import OPAQUE_MARKER, WHITEOUT_PREFIX
 from builder.store.tarstream import Member, Readable, TarReader
 from builder.store.unpack import unpack
 from builder.store.unpacker import Unpacker, split
+from runtime.values import dataclass
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

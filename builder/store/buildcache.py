@@ -9,11 +9,11 @@ Losing one costs a rebuild.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import LayerNotFound
 from builder.store.snapshots import LayerID
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

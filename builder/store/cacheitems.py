@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from builder.store import trees
 from builder.store.leases import LAYER
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.store import Store

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import NotFound
 from builder.store import trees
 from builder.store.leases import CACHE
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import StoreError
@@ -21,6 +20,7 @@ from builder.oci.digests import ContentDigest, DiffID, Digest
 from builder.store import recipes, tarheaders
 from builder.store.hashing import Sha256
 from builder.store.layerwalk import Found, walk
+from runtime.values import dataclass
 
 Sink = Callable[[bytes], object]
 """Takes the next bytes of a stream (``file.write``, ``hash.update``)."""

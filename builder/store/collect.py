@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import DiskFull
@@ -33,6 +32,7 @@ from builder.store.sweep import (
     old_partials,
     remove_moved,
 )
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.errors import AmbiguousId, ContainerNotFound, DiskFull, InvalidName, NameInUse, disk_errors
 from builder.store import trees
 from builder.store.crash import crashpoint
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import EngineError, InvalidImage, StoreError
 from builder.oci import digests
 from builder.store.leases import boot_id
 from builder.store.sweep import LOCK, find_garbage, forget_dead, move_away, remove_moved
+from runtime.values import asdict, dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,6 @@ shared is computed by query, never counted. Nothing here removes directories: `c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import AmbiguousId, ImageNotFound, InvalidReference
@@ -15,6 +14,7 @@ from builder.oci import digests
 from builder.oci.references import Reference, is_id
 from builder.store.crash import crashpoint
 from builder.store.leases import IMAGE, LAYER
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence

@@ -20,10 +20,10 @@ start by its path (CVE-2021-41091). Processes in containers come in through moun
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import StoreUnreadable, disk_errors
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,9 @@ to give the same bytes again; what we packed ourselves is only noted with its `m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

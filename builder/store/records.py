@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 import struct
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildNotFound, DiskFull, LogNotFound, disk_errors
 from builder.store import trees
 from builder.store.outcomes import INSERT_BUILD, INSERT_STEP, new_build
+from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

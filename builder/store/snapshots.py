@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NewType
 
@@ -23,6 +22,7 @@ from builder.errors import InvalidInput, LayerNotFound, disk_errors
 from builder.store import trees
 from builder.store.crash import crashpoint
 from builder.store.leases import LAYER, boot_id
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

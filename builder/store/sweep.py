@@ -11,12 +11,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.store import partial, trees
 from builder.store.crash import crashpoint
 from builder.store.leases import BLOB, FLAT, boot_id
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

@@ -13,11 +13,11 @@ Writing is ``tarheaders``; unpacking is ``apply``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from builder.errors import ArchiveInvalid, LimitExceeded
 from builder.store.tarheaders import BLOCK
+from runtime.values import dataclass
 
 CHUNK = 1 << 18
 """Bytes asked of the stream at a time. Small enough for the second cache level, large enough to let the lock go."""

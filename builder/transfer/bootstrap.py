@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from builder.oci.references import Reference
 from builder.store import apply, changesets
 from builder.store.leases import CACHE
 from builder.transfer import mirrors
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.oci.digests import Digest

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from builder.oci import descriptors
+from runtime.values import dataclass
 
 Sink = Callable[[bytes], object]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from builder.transfer.compression import PLAIN
 from builder.transfer.layout import IMAGE_NAME, NO_ANNOTATIONS, REF_NAME, Layout, TarOut
 from builder.transfer.outer import Archive, Blobs, blob_name, open_archive
 from builder.transfer.outfile import whole_file
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +23,7 @@ from builder.transfer import layers
 from builder.transfer.compression import PLAIN, Compression, Packer, Packing
 from builder.transfer.outer import blob_name
 from builder.transfer.outfile import whole_file
+from runtime.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from builder.oci.references import Reference

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import DigestMismatch, DownloadFailed, LimitExceeded
 from builder.store.unpack import unpack
+from runtime.values import dataclass
 
 _TIMEOUT = 30
 _INDEX_MAX = 256 << 20

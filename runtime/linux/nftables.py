@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _socket as socket  # the C part: all that is used, without its enums
 import struct
-from dataclasses import dataclass
 
 from runtime.linux.netlink import (
     NETLINK_NETFILTER,
@@ -25,6 +24,7 @@ from runtime.linux.netlink import (
     nested,
     text,
 )
+from runtime.values import dataclass
 
 HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING = 0, 1, 2, 3, 4
 PRIORITY_RAW, PRIORITY_DNAT, PRIORITY_FILTER, PRIORITY_SNAT = -300, -100, 0, 100

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import _socket as socket  # the C part: all that is used, without its enums
 import struct
-from dataclasses import dataclass
 
 from runtime.linux.netlink import (
     NETLINK_ROUTE,
@@ -21,6 +20,7 @@ from runtime.linux.netlink import (
     text,
     u32,
 )
+from runtime.values import dataclass
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22

@@ -188,10 +188,9 @@ class _Bake:
 
     def wanted(self, config: Config, names: list[str]) -> Wanted:
         """The targets to build, as flags and files say."""
-        from dataclasses import replace
-
         from builder.engine.bake.arguments import cleaned
         from builder.engine.bake.resolve import resolve
+        from runtime.values import replace
 
         found = resolve(config, names, self.overrides(), self.cli.env.get)
         targets = tuple(cleaned(target, remote=self.remote) for target in found.targets)
@@ -250,12 +249,11 @@ class _Bake:
 
     def builds(self, wanted: Wanted) -> dict[str, Build]:
         """Every target as a build that can start. Raises BakeError for what `build` cannot do."""
-        from dataclasses import replace
-
         from builder.cli.commands.build import wish
         from builder.engine.bake.arguments import links
         from builder.engine.bake.run import Build
         from builder.errors import BakeError, InvalidInput
+        from runtime.values import replace
 
         made = {}
         for target in wanted.targets:

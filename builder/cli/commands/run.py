@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.cli import container_flags
 from builder.cli.flags import BOOL, Command, Flag, UsageError, Values, switch
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from builder.pipeline import progress as p
+from runtime.values import replace
 
 
 class Many:

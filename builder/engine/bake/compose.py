@@ -6,7 +6,6 @@ Only what a build needs is read; services without `build` are no targets. Severa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from builder.engine.bake import values as v
@@ -14,6 +13,7 @@ from builder.engine.bake.definition import Config
 from builder.engine.bake.interpolate import interpolate
 from builder.engine.bake.target import Content, Group, Target, content
 from builder.errors import BakeError
+from runtime.values import dataclass
 
 _XBAKE = {
     "tags": True,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import product
 
@@ -19,6 +18,7 @@ from builder.engine.bake import values as v
 from builder.engine.bake.functions import STANDARD, times
 from builder.engine.bake.target import ATTRIBUTES, Group, Target, content, merged
 from parser.errors import did_you_mean
+from runtime.values import dataclass, field
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _BLOCKS = {

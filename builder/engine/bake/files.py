@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.engine.bake import compose, definition, hcl, jsonfile
 from builder.errors import BakeError
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.engine.bake import syntax

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder.engine.bake import syntax as s
 from builder.errors import BakeError
 from parser.source import Source
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from lark import Tree

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from builder.engine.bake import values as v
@@ -23,6 +22,7 @@ from builder.engine.bake.target import (
 )
 from builder.errors import BakeError
 from parser.errors import did_you_mean
+from runtime.values import dataclass, replace
 
 _OPTIONS = {rule.option or name: name for name, rule in ATTRIBUTES.items()} | {"annotations": "annotations"}
 _UNSETTABLE = ("description", "dockerfile-inline")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from builder.engine import builds
 from builder.errors import BuildError
+from runtime.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from builder.engine.builds import BuildWish, Built

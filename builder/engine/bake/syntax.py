@@ -6,10 +6,10 @@ HCL and JSON files both become this. Nothing here knows how it was written or wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from builder.errors import BakeError
 from parser.source import Position, Source, Span
+from runtime.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from builder.engine.bake import values as v
+from runtime.values import dataclass, field
 
 Entry = Mapping[str, object]
 Content = str | bool | tuple[str, ...] | tuple[Entry, ...] | Mapping[str, str]

@@ -6,10 +6,10 @@ They are written as expressions (`list(string)`), read here without being evalua
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from builder.engine.bake import syntax as s
 from builder.engine.bake import values as v
+from runtime.values import dataclass
 
 PRIMITIVES = ("string", "number", "bool", "any")
 _COLLECTIONS = ("list", "set", "map")

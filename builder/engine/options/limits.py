@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import signal
-from dataclasses import dataclass
 
 from builder.errors import InvalidInput
+from runtime.values import dataclass
 
 _ULIMITS = frozenset(
     {"core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import posixpath
-from dataclasses import dataclass
 from enum import StrEnum
 
 from builder.engine.options.units import parse_bytes
 from builder.errors import InvalidInput
+from runtime.values import dataclass
 
 
 class MountType(StrEnum):

@@ -8,12 +8,12 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from builder.errors import InvalidInput
 from builder.transfer.compression import LEVELS, Compression, Packing
+from runtime.values import dataclass
 
 GZIP = Packing(Compression.GZIP)
 

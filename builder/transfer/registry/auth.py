@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from builder.errors import InvalidDocument, RegistryDenied, RegistryFailed
 from builder.oci import documents
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.transfer.registry.credentials import Credentials

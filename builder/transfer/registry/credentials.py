@@ -21,13 +21,13 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from builder.errors import CredentialsFailed
 from builder.oci.references import DEFAULT_REGISTRY
 from builder.transfer.registry.settings import config_home, home
+from runtime.values import dataclass, field
 
 HUB_KEY = "https://index.docker.io/v1/"
 """What docker files the credentials of docker.io under."""

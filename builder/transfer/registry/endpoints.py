@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import InvalidInput, RegistryBlocked
 from builder.oci.references import DEFAULT_REGISTRY
 from builder.transfer.registry.settings import Place
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     import ssl

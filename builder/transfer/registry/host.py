@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -20,6 +19,7 @@ from builder.errors import RegistryFailed, RegistryUnreachable
 from builder.transfer.registry.auth import Authorizer
 from builder.transfer.registry.client import Cut, NotConnected
 from builder.transfer.registry.replies import failure, retry_after
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.transfer.registry.client import Answer, Body, Client

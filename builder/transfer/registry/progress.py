@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from runtime.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import (
@@ -32,6 +31,7 @@ from builder.transfer.registry import workers
 from builder.transfer.registry.download import fetch
 from builder.transfer.registry.progress import Emit, Teller, silent
 from builder.transfer.registry.session import described, first
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.oci.descriptors import Descriptor

@@ -8,7 +8,6 @@ that has them, or packed and sent. A manifest is only pushed when the registry h
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.errors import EngineError, ImageNotFound, RegistryError
@@ -21,6 +20,7 @@ from builder.transfer.registry import packing, upload, workers
 from builder.transfer.registry.download import fetch
 from builder.transfer.registry.packing import USUAL
 from builder.transfer.registry.progress import Emit, Teller, silent
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
 from builder.errors import DigestMismatch, InvalidDigest, RegistryFailed, RegistryNotFound
 from builder.oci import digests, documents
 from builder.oci.descriptors import INDEX_TYPES, MANIFEST_TYPES, Descriptor
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.oci.digests import Digest

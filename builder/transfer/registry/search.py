@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from builder.errors import RegistryNotFound, Unsupported
 from builder.oci import documents
 from builder.oci.references import DEFAULT_REGISTRY
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.oci.documents import Object

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from builder.errors import DigestMismatch, RegistryBusy, RegistryError, RegistryNotFound
@@ -20,6 +19,7 @@ from builder.transfer.registry.credentials import Keyring
 from builder.transfer.registry.endpoints import Endpoint, endpoints, of_host
 from builder.transfer.registry.host import Host
 from builder.transfer.registry.repository import Repository
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from builder.oci.descriptors import Descriptor

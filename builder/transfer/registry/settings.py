@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import InvalidInput
+from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.oci.documents import Object
