@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from parser.ignorefile import Matcher
     from parser.instructions import Dockerfile
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same input comes to other findings."""
 
 

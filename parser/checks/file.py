@@ -111,7 +111,7 @@ def _forms(statements: Sequence[Statement], kept: _Kept) -> None:
     """What can be said of statements alone. Raises DockerfileError at the first that is wrong."""
     for statement in statements:
         for finding in forms.empty_continuation(statement):
-            kept.add(finding, statement)
+            kept.add(finding, None)
     started = False
     for statement in statements:
         for finding in forms.of_statement(statement):

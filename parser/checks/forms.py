@@ -67,13 +67,12 @@ def _description(statement: Statement, keyword: str, names: list[str]) -> Iterat
         yield Finding(rules.INVALID_DEFINITION_DESCRIPTION, detail, statement.span, first)
 
 
-def of_file(stages: Iterable[Stage]) -> Iterator[tuple[Statement, Finding]]:
-    """Stage names and the case of keywords, each with its statement. ARGs above the first FROM are not looked at."""
+def of_file(stages: Iterable[Stage]) -> Iterator[Finding]:
+    """Stage names and the case of keywords. ARGs above the first FROM are not looked at."""
     stages = tuple(stages)
     seen: set[str] = set()
     for stage in stages:
-        for finding in _stage_name(stage, seen):
-            yield stage.from_.statement, finding
+        yield from _stage_name(stage, seen)
         seen.add(stage.name)
     statements = [one.statement for stage in stages for one in (stage.from_, *stage.instructions)]
     settled = [one.keyword for one in statements if _consistent(one.keyword)]
@@ -83,7 +82,7 @@ def of_file(stages: Iterable[Stage]) -> Iterator[tuple[Statement, Finding]]:
         keyword = statement.keyword
         if keyword != (keyword.lower() if majority == "lowercase" else keyword.upper()):
             detail = f"Command '{keyword}' should match the case of the command majority ({majority})"
-            yield statement, Finding(rules.CONSISTENT_INSTRUCTION_CASING, detail, statement.span, majority)
+            yield Finding(rules.CONSISTENT_INSTRUCTION_CASING, detail, statement.span, majority)
 
 
 def _stage_name(stage: Stage, seen: set[str]) -> Iterator[Finding]:

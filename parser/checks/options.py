@@ -70,7 +70,8 @@ def read(directive: str | None, build_arg: str | None, source: Source) -> Option
 def local(comments: tuple[str, ...]) -> Options | None:
     """What a comment `# check=…` above an instruction says about this one; None without one, or when it says nothing.
 
-    Text after a blank is the author's: `# check=skip=UndefinedVar // set by the base image`.
+    Text after a blank is the author's: `# check=skip=UndefinedVar // set by the base image`. What is about the whole
+    file (stage names, the case of keywords, empty continuations, default base images) does not heed it, as with docker.
     """
     for comment in comments:
         found = _DIRECTIVE.fullmatch(f"#{comment}")

@@ -32,7 +32,7 @@ class GlobalScope:
         self.values = _values(self._lines, self._automatic, around.build_args, self._escape)
         self._known = {**self.values, **{arg.name: "" for line in self._lines for arg in line.args}}
 
-    def default_bases(self, stages: Sequence[Stage]) -> Iterator[tuple[Stage, Finding]]:
+    def default_bases(self, stages: Sequence[Stage]) -> Iterator[Finding]:
         """Base images that are no image's name unless an argument is given on the command line."""
         try:
             defaults = _values(self._lines, self._automatic, {}, self._escape)
@@ -42,7 +42,7 @@ class GlobalScope:
         for stage, name in zip(stages, names, strict=True):
             if not self._around.is_image_name(name):
                 detail = f"Default value for ARG {stage.from_.image} results in empty or invalid base image name"
-                yield stage, Finding(rules.INVALID_DEFAULT_ARG_IN_FROM, detail, stage.from_.span, stage.from_.image)
+                yield Finding(rules.INVALID_DEFAULT_ARG_IN_FROM, detail, stage.from_.span, stage.from_.image)
 
     def base(self, stage: Stage) -> tuple[str, list[Finding]]:
         """What FROM names, and what is to be said of its variables. Raises DockerfileError when nothing is left."""

@@ -22,7 +22,10 @@ from parser.syntax import Statement, quote
 __all__ = ["Add", "Walk"]
 
 Add = Callable[[Finding, Statement | None], None]
-"""Takes a finding, and the statement whose comments may silence it (None for an ONBUILD trigger, which has none)."""
+"""Takes a finding, and the statement whose comments may silence it.
+
+None for an ONBUILD trigger, which has no comments, and for what docker finds without a look at them: what is about the
+whole file."""
 
 
 class Walk:
@@ -45,12 +48,12 @@ class Walk:
         source = self._graph.dockerfile.source
         if not stages:
             raise DockerfileError("dockerfile contains no stages to build", source=source)
-        for statement, finding in forms.of_file(stages):
-            self._add(finding, statement)
+        for finding in forms.of_file(stages):
+            self._add(finding, None)
         try:
             scope = self.scope = GlobalScope(self._graph, around)
-            for stage, finding in scope.default_bases(stages):
-                self._add(finding, stage.from_.statement)
+            for finding in scope.default_bases(stages):
+                self._add(finding, None)
             for stage in stages:
                 self._from(stage, scope)
             target = self._graph.find(around.target) if around.target else stages[-1]
@@ -182,7 +185,7 @@ class Walk:
             name = self._bases[stage.index]
             found, expected = (quote("/".join(one)) for one in (facts.platform, wanted))
             detail = f"Base image {name} was pulled with platform {found}, expected {expected} for current build"
-            self._add(Finding(rules.INVALID_BASE_IMAGE_PLATFORM, detail, stage.from_.span, name), stage.from_.statement)
+            self._add(Finding(rules.INVALID_BASE_IMAGE_PLATFORM, detail, stage.from_.span, name), None)
 
 
 def _trigger(text: str, stage: Stage) -> ast.Instruction:

@@ -197,6 +197,12 @@ def test_options_that_mean_nothing(option: str) -> None:
 def test_a_comment_silences_the_instruction_below() -> None:
     text = "FROM a\n# check=skip=LegacyKeyValueFormat // known\nENV b c\nENV d e\n# check=skip=\n# more\nMAINTAINER x"
     assert said(text) == [("LegacyKeyValueFormat", 4), ("MaintainerDeprecated", 7)]
+    skip = "# check=skip=all\n"
+    assert said(f"\n{skip}FROM a$B as C") == []
+    assert said(f"FROM a AS b\n{skip}user $x\n{skip}FROM a AS b") == [
+        ("ConsistentInstructionCasing", 3),
+        ("DuplicateStageName", 5),
+    ]
 
 
 def test_what_stands_before_an_error_is_found() -> None:
