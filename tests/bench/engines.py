@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from workloads import BASE, Action, Build, Exec, Load, Run, Save
+from workloads import BASE, Action, Build, Exec, Load, Pull, Push, Run, Save
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class Engine(AbstractContextManager["Engine"]):
     name = ""
     program = ""
     container = "bench-exec"
+    insecure: tuple[str, ...] = ()
+    """What `push` and `pull` need for a registry on loopback without TLS."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -95,14 +97,20 @@ class Engine(AbstractContextManager["Engine"]):
                 return [*self.prefix(), "save", "-o", str(self.directory / "saved.tar"), tag]
             case Load():
                 return [*self.prefix(), "load", "-i", str(self.directory / "saved.tar")]
+            case Push(tag):
+                return [*self.prefix(), "push", *self.insecure, tag]
+            case Pull(tag):
+                return [*self.prefix(), "pull", *self.insecure, tag]
 
     def before(self, action: Action) -> None:
         """What must be undone ahead of another round."""
         match action:
             case Save():
                 (self.directory / "saved.tar").unlink(missing_ok=True)
-            case Load(tag):
+            case Load(tag) | Pull(tag):
                 timed([*self.prefix(), "rmi", "-f", tag], self.environment, self.log)
+            case Push(_, data):
+                shutil.rmtree(data / "docker", ignore_errors=True)
 
     def time(self, action: Action) -> Timing | None:
         command = self.command(action)
@@ -125,7 +133,7 @@ class Lamina(Engine):
 
     def before(self, action: Action) -> None:
         super().before(action)
-        if isinstance(action, Load):
+        if isinstance(action, Load | Pull):
             # The layers of a removed image stay while they are cached; a load that finds them would have no work.
             timed([*self.prefix(), "builder", "prune", "-af"], self.environment, self.log)
 
@@ -171,6 +179,12 @@ class Docker(Engine):
             return None  # more layers than the engine mounts
         return super().command(action)
 
+    def before(self, action: Action) -> None:
+        super().before(action)
+        if isinstance(action, Pull):
+            # BuildKit's cache shares its layers with images.
+            timed([*self.prefix(), "builder", "prune", "-af"], self.environment, self.log)
+
     def stop(self) -> None:
         self.daemon.send_signal(signal.SIGTERM)
         try:
@@ -198,6 +212,7 @@ class DockerClassic(Docker):
 class Podman(Engine):
     name = "podman"
     program = "podman"
+    insecure = ("--tls-verify=false",)
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -251,4 +266,28 @@ class Buildah(Engine):
         return command
 
 
-ENGINES: dict[str, type[Engine]] = {each.name: each for each in (Lamina, Docker, DockerClassic, Buildah, Podman)}
+class Skopeo(Engine):
+    """Copies only: a pull leaves the blobs as they are in a directory, nothing is unpacked."""
+
+    name = "skopeo"
+    program = "skopeo"
+
+    def start(self, base: Path) -> None:
+        pass
+
+    def command(self, action: Action) -> list[str] | None:
+        if not isinstance(action, Pull):
+            return None
+        place = f"dir:{self.directory}/pulled"
+        return ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", f"docker://{action.tag}", place]
+
+    def before(self, action: Action) -> None:
+        shutil.rmtree(self.directory / "pulled", ignore_errors=True)
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+ENGINES: dict[str, type[Engine]] = {
+    each.name: each for each in (Lamina, Docker, DockerClassic, Buildah, Podman, Skopeo)
+}

@@ -4,9 +4,14 @@ A workload prepares one directory per run of the benchmark, and says for each of
 to do before the clock starts and what is timed. It knows no engine: engines.py turns `Build`, `Run`, … into commands.
 """
 
+import json
 import os
 import random
+import socket
+import subprocess
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +53,22 @@ class Load:
     tag: str
 
 
-Action = Build | Run | Exec | Save | Load
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Push an image to the registry on loopback that keeps its blobs in `data`, which is empty before."""
+
+    tag: str
+    data: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Pull what was pushed last, after the engine has forgotten all about it."""
+
+    tag: str
+
+
+Action = Build | Run | Exec | Save | Load | Push | Pull
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +197,43 @@ def archive(directory: Path) -> Iterator[Case]:
     yield Case("load", Load("bench-archive"), rounds=3)
 
 
+def transfer(directory: Path) -> Iterator[Case]:
+    """push and pull of 500 MiB in 10 layers, with Debian's docker-registry on loopback."""
+    lines = ""
+    for n in range(10):
+        (directory / f"part{n}").write_bytes(os.urandom(50 << 20))
+        lines += f"COPY part{n} /\n"
+    write(directory / "Dockerfile", f"FROM {BASE}\n{lines}")
+    with registry(directory / "registry") as (host, data):
+        tag = f"{host}/bench-transfer:1"
+        yield Case("push", Push(tag, data), rounds=3, needs=(Build(directory, tag, cached=True),))
+        yield Case("pull", Pull(tag), rounds=3)
+
+
+@contextmanager
+def registry(directory: Path) -> Iterator[tuple[str, Path]]:
+    """A docker-registry: where it listens, and where it keeps its blobs."""
+    data = directory / "data"
+    data.mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        host = f"127.0.0.1:{probe.getsockname()[1]}"
+    config = {"version": "0.1", "storage": {"filesystem": {"rootdirectory": str(data)}}, "http": {"addr": host}}
+    write(directory / "config.yml", json.dumps(config))
+    with open(directory / "log", "wb") as log:
+        server = subprocess.Popen(["docker-registry", "serve", str(directory / "config.yml")], stdout=log, stderr=log)
+    try:
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2]))).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield host, data
+    finally:
+        server.terminate()
+        server.wait()
+
+
 def deep(directory: Path) -> Iterator[Case]:
     """1,000 RUN lines where an engine can; per-step time is the figure divided by the count."""
     for count in (10, 100, 1000):
@@ -194,5 +251,6 @@ WORKLOADS: dict[str, Callable[[Path], Iterator[Case]]] = {
     "diamond": diamond,
     "run": run,
     "archive": archive,
+    "transfer": transfer,
     "deep": deep,
 }

@@ -163,6 +163,8 @@ class Client:
             self._open.add(response)
         answer = Answer(response, url)
         try:
+            if _headless(method, response):
+                raise Cut("the connection was cut off")
             yield answer
         finally:
             with self._guard:
@@ -201,6 +203,16 @@ class NotConnected(Exception):
         super().__init__(text)
         self.text = text
         self.plain = plain
+
+
+def _headless(method: str, response: urllib3.BaseHTTPResponse) -> bool:
+    """Whether the head of an answer broke off: http.client takes the end of a connection for the end of the head.
+
+    HTTP/1.1 has to say how long a body is, or that the connection ends with it.
+    """
+    headers = response.headers
+    said = "Content-Length" in headers or "Transfer-Encoding" in headers or "close" in headers.get("Connection", "")
+    return method != "HEAD" and response.status not in (204, 304) and response.version == 11 and not said
 
 
 @contextmanager

@@ -156,9 +156,13 @@ class Host:
         body: Body | None = None,
         fine: Sequence[int] = (200,),
         limit: int = _ERROR_MAX,
+        needs: str = "",
         what: str = "",
     ) -> Reply:
-        """As `request` for a small answer, read whole (at most `limit` bytes), again if it was cut off."""
+        """As `request` for a small answer, read whole (at most `limit` bytes), again if it was cut off.
+
+        `needs` names a header without which it cannot be whole.
+        """
         attempt = 0
         while True:
             attempt += 1
@@ -167,6 +171,8 @@ class Host:
                     method, url, scopes=scopes, headers=headers, body=body, fine=fine, what=what
                 ) as answer:
                     data = b"" if method == "HEAD" else answer.read(limit, what or url)
+                    if needs and answer.status != 204 and needs not in answer.headers:
+                        raise Cut(f"the answer had no {needs}")
                     return Reply(answer.status, answer.headers, data, answer.url)
             except Cut as err:
                 if attempt == ATTEMPTS:
@@ -186,6 +192,7 @@ class Host:
                         undo.push(stack.pop_all())
                         return answer
                     if answer.status == 401 and not renewed and self._is_ours(answer.url):
+                        answer.read(_ERROR_MAX, "error")  # whole, so that its head is
                         renewed = True
                         attempt -= 1
                         self.authorizer.rejected(asked.scopes)
@@ -228,7 +235,9 @@ class Host:
                 if answer.status not in (301, 302, 303, 307, 308) or method not in ("GET", "HEAD"):
                     yield answer
                     return
-                url = self._next(url, answer.headers.get("Location", ""))
+                if "Location" not in answer.headers:
+                    raise Cut("the redirect led nowhere")
+                url = self._next(url, answer.headers["Location"])
         raise RegistryFailed(
             self.endpoint.host,
             self.endpoint.repository,

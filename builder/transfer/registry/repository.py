@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsp
 from builder.errors import DigestMismatch, InvalidDigest, RegistryFailed, RegistryNotFound
 from builder.oci import digests, documents
 from builder.oci.descriptors import INDEX_TYPES, MANIFEST_TYPES, Descriptor
+from builder.transfer.registry.client import Cut
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -179,7 +180,9 @@ class Repository:
             what=self.named(digest),
         ) as answer:
             if answer.status == 206:
-                stated = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+                if "Content-Range" not in answer.headers:
+                    raise Cut("the answer did not say where it begins")
+                stated = answer.headers["Content-Range"].removeprefix("bytes ").partition("-")[0]
                 if stated.strip() != str(offset):
                     raise self.failed(f"{self.named(digest)} continues at {stated[:20]!r}, not at {offset}")
                 yield offset, answer
@@ -207,6 +210,7 @@ class Repository:
             scopes=scopes,
             headers={"Content-Length": "0"},
             fine=(201, 202),
+            needs="Location",
             what=f"upload to {self.endpoint.name}",
         )
 
@@ -275,10 +279,9 @@ class Repository:
         return Upload(location, offset, int(least) if least.isascii() and least.isdigit() else 0)
 
     def _location(self, headers: Mapping[str, str], base: str) -> str:
-        location = headers.get("Location", "")
-        if not location:
-            raise self.failed("it does not say where the upload goes on")
-        target, here = urlsplit(urljoin(base, location)), urlsplit(base)
+        if "Location" not in headers:
+            raise Cut("the answer did not say where the upload goes on")
+        target, here = urlsplit(urljoin(base, headers["Location"])), urlsplit(base)
         if here.scheme == "https" and target.scheme != "https":
             if target.netloc.partition(":")[0] != here.netloc.partition(":")[0]:
                 raise self.failed("it wants the upload to go on without TLS, which is refused")
