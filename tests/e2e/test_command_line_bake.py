@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from registryserver import RegistryServer
 
 pytestmark = pytest.mark.root
 
@@ -156,6 +157,13 @@ def test_definitions_come_from_where_the_user_says(busybox_store: Lamina, projec
     ]
 
 
+def test_targets_are_pushed(busybox_store: Lamina, project: Path) -> None:
+    with RegistryServer() as registry:
+        sets = (f"--set=app.tags={registry.host}/app:1", f"--set=db.tags={registry.host}/db:2")
+        busybox_store("bake", "app", "db", "--push", *sets, cwd=project)
+        assert {("app", "1"), ("db", "2")} <= registry.manifests.keys()
+
+
 def test_outputs_go_where_the_definition_says(busybox_store: Lamina, project: Path) -> None:
     done = busybox_store(
         "bake", "db", "tool", "--set", "db.output=out", "--set", "tool.output=type=tar,dest=-", cwd=project
@@ -194,7 +202,6 @@ def test_dockerfiles_are_checked_instead_of_built(busybox_store: Lamina, project
         (("ap",), "failed to find target ap\nhint: did you mean app?"),
         (("--set", "app.nope=1"), "unknown key: nope"),
         (("-f", "none.hcl"), "open none.hcl: no such file or directory"),
-        (("--push", "app"), "target app: pushing to a registry"),
         (("--set", "app.context=/etc", "app"), "pass --allow fs.read=/etc"),
         (("--set", "app.network=host", "app"), "pass --allow network.host"),
         (("--list", "nonsense"), 'invalid list type "nonsense"'),

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.cli.flags import OPTIONAL, Command, Flag, UsageError, Values, many, parse, switch
+from builder.cli.flags import INT, OPTIONAL, Command, Flag, UsageError, Values, many, parse, switch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,7 @@ FLAGS = (
     Flag("call", 'Set method for evaluating build ("check", "outline", "targets")', default="build"),
     switch("check", 'Shorthand for "--call=check"'),
     many("file", "Build definition file", short="f", word="stringArray", complete="file"),
+    Flag("jobs", "Maximum number of concurrent targets (0 for unlimited)", short="j", kind=INT, default=0),
     Flag("list", "List targets or variables", complete="targets variables"),
     switch("list-targets", "List available targets", hidden=True),
     switch("list-variables", "List defined variables", hidden=True),
@@ -284,7 +285,14 @@ class _Bake:
             try:
                 emit = Many(closing, targets=len(builds))
                 pulling = _pulling(self.cli, mode)
-                results = build_all(self.cli.engine, builds, emit, stdout=self.cli.raw_out().write, pulling=pulling)
+                results = build_all(
+                    self.cli.engine,
+                    builds,
+                    emit,
+                    stdout=self.cli.raw_out().write,
+                    pulling=pulling,
+                    jobs=max(self.values.number("jobs") or 0, 0),
+                )
             except KeyboardInterrupt:
                 closing.close()
                 self.cli.say("ERROR: failed to solve: Canceled: context canceled")

@@ -1,8 +1,9 @@
-"""docker-bake files: from their texts to targets, and targets to images. All but `run` is pure.
+"""docker-bake files: from their texts to targets, and targets to images. All but `run` and `remote` is pure.
 
-Reading order: `syntax` (expressions and blocks, whatever they were written in), `hcl` and `jsonfile` (texts to syntax),
-`values` and `evaluate` (syntax to values) with `functions/` (the standard library), `target` (what a target is, and how
-two are merged), `definition` (variables, functions and blocks to targets and groups), `interpolate` and `compose` (the
-same from compose files), `files` (which file is what), `resolve` (inheritance, groups, links, --set), `arguments` (a
-target as a command line of `build`) and `run` (several builds as one graph).
+Reading order: `syntax` (expressions and blocks, whatever they were written in), `hcl` with `templates`, and `jsonfile`
+(texts to syntax), `values`, `types` and `evaluate` (syntax to values) with `functions/` (the standard library),
+`target` (what a target is, and how two are merged), `definition` with `lazy` and `variables` (blocks to targets and
+groups), `interpolate` and `compose` (the same from compose files), `files` (which file is what), `resolve`
+(inheritance, groups, links, --set), `arguments` (a target as a command line of `build`), `entitlements` (what must be
+allowed), `run` (several builds as one graph).
 """

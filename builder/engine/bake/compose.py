@@ -83,15 +83,18 @@ def _loader() -> Any:
 
 def define(documents: Sequence[Document], env: Mapping[str, str]) -> Config:
     """The targets of compose files, later ones on top of earlier ones. Raises BakeError."""
-    services: dict[str, Mapping[str, object]] = {}
+    written: dict[str, Mapping[str, object]] = {}
     secrets: dict[str, Mapping[str, object]] = {}
     for document in documents:
+        if "include" in document.content:
+            raise BakeError(f"{document.name}: include is not supported", hint="name the other files with -f")
         filled = _Filled(document.name, env).document(document.content)
         for name, service in _map(filled.get("services"), f"{document.name}: services").items():
             where = f"{document.name}: services.{name}"
-            services[name] = _over(services.get(name, {}), _service(_map(service, where), where))
+            written[name] = _over(written.get(name, {}), _service(_map(service, where), where))
         for name, secret in _map(filled.get("secrets"), f"{document.name}: secrets").items():
             secrets[name] = _map(secret, f"{document.name}: secrets.{name}")
+    services = {name: _extended(name, written, ()) for name in written}
     targets = tuple(
         _target(name, service, secrets, env) for name, service in services.items() if service.get("build") is not None
     )
@@ -144,8 +147,6 @@ def _map(value: object, where: str) -> Mapping[str, object]:
 
 def _service(service: Mapping[str, object], where: str) -> Mapping[str, object]:
     """A service whose `build` is a mapping with the long forms of everything."""
-    if "extends" in service and "build" not in service:
-        raise BakeError(f"{where}.extends is not supported", hint="write the service's build section out")
     build = service.get("build")
     if build is None:
         return service
@@ -156,6 +157,24 @@ def _service(service: Mapping[str, object], where: str) -> Mapping[str, object]:
         if key in made:
             made[key] = _pairs(made[key], f"{where}.build.{key}", colon=key == "extra_hosts")
     return {**service, "build": made, "where": f"{where}.build"}
+
+
+def _extended(name: str, services: Mapping[str, Mapping[str, object]], path: tuple[str, ...]) -> Mapping[str, object]:
+    """A service on top of the one that it extends, which must be in the same files."""
+    own = services[name]
+    base = own.get("extends")
+    if base is None:
+        return own
+    if isinstance(base, Mapping):
+        if base.get("file"):
+            raise BakeError(f"services.{name}.extends.file is not supported", hint="name the other file with -f")
+        base = base.get("service")
+    if base not in services:
+        raise BakeError(f"services.{name} extends {base}, which is not there")
+    if base in (*path, name):
+        raise BakeError(f"services.{name} extends itself: {' -> '.join((*path, name, str(base)))}")
+    below = {key: value for key, value in _extended(str(base), services, (*path, name)).items() if key != "image"}
+    return _over(below, own)
 
 
 def _pairs(value: object, where: str, *, colon: bool = False) -> Mapping[str, object]:

@@ -12,8 +12,8 @@ from datetime import datetime
 from itertools import product
 
 from builder.engine.bake import evaluate as e
+from builder.engine.bake import lazy, types, variables
 from builder.engine.bake import syntax as s
-from builder.engine.bake import types
 from builder.engine.bake import values as v
 from builder.engine.bake.functions import STANDARD, times
 from builder.engine.bake.target import ATTRIBUTES, Group, Target, content, merged
@@ -111,7 +111,7 @@ class _Definitions:
         if name in self.values:
             return self.values[name]
         if name in self.blocks and name not in self.variables and name not in self.attributes:
-            return _Blocks(self, name, place)
+            return lazy.Blocks(self, name)
         if name not in self.attributes and name not in self.variables:
             hint = did_you_mean(name, self.known())
             raise place.error(f'unknown variable; there is no variable named "{name}"', hint=hint)
@@ -141,9 +141,9 @@ class _Definitions:
         """The names of all functions that are not in the standard library."""
         return (*self.functions, "timestamp", "homedir", "uuidv4")
 
-    def once(self, what: str, place: s.Place, message: str) -> _Once:
+    def once(self, what: str, place: s.Place, message: str) -> lazy.Once:
         """Mark *what* as being evaluated; a second time is a cycle."""
-        return _Once(self.busy, what, place, message)
+        return lazy.Once(self.busy, what, place, message)
 
     # variables
 
@@ -175,8 +175,8 @@ class _Definitions:
             return "" if untyped else value
         try:
             if kind is not None:
-                return types.convert(_typed(kind, given, document), kind)
-            return _like(value, given or "")
+                return types.convert(variables.typed(kind, given, document), kind)
+            return variables.like(value, given or "")
         except v.Unfit as err:
             raise block.place.error(f"the environment's value of variable {name} does not fit: {err}") from None
 
@@ -254,7 +254,7 @@ class _Definitions:
             written = block.body.attribute("type")
             yield Variable(
                 name,
-                None if value is None else _listed_value(value),
+                None if value is None else variables.listed(value),
                 v.text(e.evaluate(description.value, self.scope)) if description is not None else "",
                 str(types.read(written.value)) if written is not None else "",
             )
@@ -347,74 +347,6 @@ class _Instance:
         return Target(self.name, made, inherits)
 
 
-class _Blocks(Mapping[str, v.Value]):
-    """`target` or `group` as an expression sees it: name → attributes."""
-
-    def __init__(self, definitions: _Definitions, kind: str, place: s.Place) -> None:
-        self._definitions = definitions
-        self._kind = kind
-        self._place = place
-
-    def _names(self) -> list[str]:
-        if self._kind == "target":
-            return list(self._definitions.instances)
-        return [block.labels[0] for block in self._definitions.blocks["group"]]
-
-    def __getitem__(self, name: str) -> v.Value:
-        if name not in self._names():
-            raise KeyError(name)
-        return _Attributes(self._definitions, self._kind, name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names())
-
-    def __len__(self) -> int:
-        return len(self._names())
-
-
-class _Attributes(Mapping[str, v.Value]):
-    """One target or group as an expression sees it: attribute → value, of the last block that sets it."""
-
-    def __init__(self, definitions: _Definitions, kind: str, name: str) -> None:
-        self._definitions = definitions
-        self._set: dict[str, Callable[[], v.Value]] = {}
-        if kind == "target":
-            for instance in definitions.instances[name]:
-                for one in instance.block.body.attributes:
-                    self._set[one.name] = lambda instance=instance, one=one: instance.value(one)  # type: ignore[misc]
-            self._set.setdefault("name", lambda: name)
-        else:
-            for block in definitions.blocks["group"]:
-                if block.labels[0] == name:
-                    self._set["targets"] = lambda block=block: definitions.group(block).targets  # type: ignore[misc]
-
-    def __getitem__(self, name: str) -> v.Value:
-        return self._set[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._set)
-
-    def __len__(self) -> int:
-        return len(self._set)
-
-
-class _Once:
-    """Guards the evaluation of one thing against itself."""
-
-    def __init__(self, busy: list[str], what: str, place: s.Place, message: str) -> None:
-        self._busy, self._what, self._place, self._message = busy, what, place, message
-
-    def __enter__(self) -> None:
-        if self._what in self._busy:
-            around = self._busy[self._busy.index(self._what) :]
-            path = " -> ".join(one.rpartition(" ")[2] for one in (*around, self._what))
-            raise self._place.error(f"{self._message} {self._what.rpartition(' ')[2]} ({path})")
-        self._busy.append(self._what)
-
-    def __exit__(self, *exception: object) -> None:
-        self._busy.remove(self._what)
-
-
 def _check(block: s.Block) -> None:
     """Refuse attributes and blocks that a block of this kind does not have."""
     known = _BLOCKS[block.kind]
@@ -456,36 +388,3 @@ def _combinations(matrix: v.Value, place: s.Place) -> Iterator[dict[str, v.Value
             raise place.error("matrix values must be a list")
         axes.append([(name, one) for one in choices])
     return (dict(one) for one in product(*axes))
-
-
-def _typed(kind: types.Type, given: str | None, document: str | None) -> v.Value:
-    """What the environment says, before it is converted: JSON, or for lists values between commas."""
-    if document is not None:
-        return STANDARD["jsondecode"](document)
-    assert given is not None
-    if kind.primitive or kind.name == "any":
-        return given
-    if kind.name in ("list", "set", "tuple"):
-        import csv
-
-        return tuple(next(csv.reader([given]), ()))
-    raise v.Unfit(f"a value of type {kind} is given as JSON, in the variable with _JSON at its name's end")
-
-
-def _like(value: v.Value, given: str) -> v.Value:
-    """*given* as the type of the default *value*."""
-    if isinstance(value, bool):
-        if given in ("1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"):
-            return given[0] in "1tT"
-        raise v.Unfit(f'"{given}" is not a bool')
-    if isinstance(value, int | float):
-        return v.number(given)
-    if value is None or isinstance(value, str):
-        return given
-    raise v.Unfit(f"a {v.kind(value)} cannot be given so; declare its type")
-
-
-def _listed_value(value: v.Value) -> str:
-    if isinstance(value, tuple | Mapping):
-        return v.text(STANDARD["jsonencode"](value))
-    return v.text(value)

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from builder.engine.bake import syntax as s
+from builder.engine.bake import templates
+from builder.engine.bake.templates import Mark
 from builder.errors import BakeError
 from parser.source import Source
-from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from lark import Tree
 
 _ESCAPE = re.compile(r"\\(n|r|t|\"|\\|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 _LETTERS = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
-_OPENS = ("${", "%{")
 
 Locate = Callable[[int, int], s.Place]
 """Offsets in the text that is parsed → the place in the user's file."""
@@ -55,57 +55,12 @@ class _too_deep:
 
 
 def _template(text: str, locate: Locate, *, flush: bool) -> s.Expression:
-    if not any(opening in text for opening in _OPENS):
-        lines = "".join(_flushed(text.splitlines(keepends=True), _indent(text))) if flush else text
-        return s.Literal(lines, locate(0, len(text)))
+    if not any(opening in text for opening in templates.OPENS):
+        return s.Literal(templates.unindented(text) if flush else text, locate(0, len(text)))
     head = 'x="'
     reader = _Reader(text, locate, shift=len(head), raw=True, flush=flush)
-    tree = reader.tree(f'{head}{_masked(text)}"')
+    tree = reader.tree(f'{head}{templates.masked(text)}"')
     return reader.expression(next(_trees(tree.children[0].children[0], "expr_term")))
-
-
-def _masked(text: str) -> str:
-    """*text* as the inside of a quoted string, of the same length: what only quotes would mean is overwritten."""
-    out, modes, at = [], [""], 0
-    while at < len(text):
-        two, letter = text[at : at + 2], text[at]
-        size, write = 1, letter
-        if modes[-1] == "":
-            if text[at : at + 3] in ("$${", "%%{"):
-                size, write = 3, "___"
-            elif two in _OPENS:
-                modes.append("{")
-                size, write = 2, two
-            elif letter in '"\\':
-                write = "_"
-        elif modes[-1] == '"':
-            if letter == "\\" or text[at : at + 3] in ("$${", "%%{"):
-                size, write = 2, two
-            elif two in _OPENS:
-                modes.append("{")
-                size, write = 2, two
-            elif letter == '"':
-                modes.pop()
-        elif letter == '"':
-            modes.append('"')
-        elif letter == "{":
-            modes.append("{")
-        elif letter == "}":
-            modes.pop()
-        out.append(write)
-        at += size
-    return "".join(out)
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """A part of a template as the grammar has it: `kind` is "text", "value" or a directive's rule."""
-
-    kind: str
-    place: s.Place
-    text: str = ""
-    tree: Any = None
-    strip: tuple[bool, bool] = (False, False)
 
 
 class _Reader:
@@ -324,8 +279,8 @@ class _Reader:
         """A quoted string."""
         marks = list(self.marks(node))
         if self.raw and self.flush:
-            marks = _flush(marks)
-        parts, rest = self.parts(_stripped(marks), 0, ())
+            marks = templates.flushed(marks)
+        parts, rest = self.parts(templates.stripped(marks), 0, ())
         assert rest == len(marks)
         place = self.place(node)
         texts = [part for part in parts if isinstance(part, str)]
@@ -333,7 +288,7 @@ class _Reader:
             return s.Literal("".join(texts), place)
         return s.Template(parts, place)
 
-    def marks(self, node: Any) -> Iterator[_Mark]:
+    def marks(self, node: Any) -> Iterator[Mark]:
         """The parts of a string in their order, neighbouring texts as one."""
         start = end = None
         for part in _trees(node, "string_part"):
@@ -347,16 +302,16 @@ class _Reader:
             place, (a, b) = self.place(inner), (inner.meta.start_pos - self.shift, inner.meta.end_pos - self.shift)
             strip = self.text[a + 2 : a + 3] == "~", self.text[b - 2 : b - 1] == "~"
             kind = "value" if inner.data == "interpolation" else inner.data
-            yield _Mark(kind, place, "", inner, strip)
+            yield Mark(kind, place, "", inner, strip)
         if start is not None:
             yield self.text_mark(start, end)
 
-    def text_mark(self, start: int, end: int | None) -> _Mark:
+    def text_mark(self, start: int, end: int | None) -> Mark:
         assert end is not None
         place, text = self.locate(start, end), self.text[start - self.shift : end - self.shift]
         if not self.raw:
             text = self.unescaped(text, place)
-        return _Mark("text", place, text.replace("$${", "${").replace("%%{", "%{"))
+        return Mark("text", place, text.replace("$${", "${").replace("%%{", "%{"))
 
     def unescaped(self, text: str, place: s.Place) -> str:
         """A quoted string's text without its backslashes."""
@@ -375,7 +330,7 @@ class _Reader:
 
         return _ESCAPE.sub(letter, text)
 
-    def parts(self, marks: list[_Mark], at: int, until: tuple[str, ...]) -> tuple[tuple[s.Part, ...], int]:
+    def parts(self, marks: list[Mark], at: int, until: tuple[str, ...]) -> tuple[tuple[s.Part, ...], int]:
         """The parts from *at* up to a directive in *until* (or the end), and where that is."""
         made: list[s.Part] = []
         while at < len(marks) and marks[at].kind not in until:
@@ -405,7 +360,7 @@ class _Reader:
                 raise mark.place.error(f"%{{ {mark.kind.removeprefix('template_')} }} without its beginning")
         return tuple(made), at
 
-    def closed(self, marks: list[_Mark], at: int, opening: _Mark, word: str) -> int:
+    def closed(self, marks: list[Mark], at: int, opening: Mark, word: str) -> int:
         if at >= len(marks):
             raise opening.place.error(f"this directive is not closed by %{{ {word} }}")
         return at + 1
@@ -425,55 +380,3 @@ def _solid(node: Any) -> list[Any]:
 def _word(node: Any) -> str:
     """The text of a tree with one token."""
     return str(node.children[0])
-
-
-def _stripped(marks: list[_Mark]) -> list[_Mark]:
-    """Texts without the white space that strip markers beside them take away."""
-    done = []
-    for at, mark in enumerate(marks):
-        text = mark.text
-        if mark.kind == "text":
-            if at and marks[at - 1].strip[1]:
-                text = text.lstrip()
-            if at + 1 < len(marks) and marks[at + 1].strip[0]:
-                text = text.rstrip()
-        done.append(_Mark(mark.kind, mark.place, text, mark.tree, mark.strip))
-    return done
-
-
-def _flush(marks: list[_Mark]) -> list[_Mark]:
-    """The marks of a `<<-` heredoc: its lines lose the indentation that all of them have."""
-    lines: list[tuple[int, str, bool]] = []
-    begins = True
-    for index, mark in enumerate(marks):
-        if mark.kind != "text":
-            lines.append((index, "", begins))
-            begins = False
-            continue
-        for line in mark.text.splitlines(keepends=True):
-            lines.append((index, line, begins))
-            begins = line.endswith("\n")
-    least = min((_spaces(line) for _, line, first in lines if first and not _blank(line)), default=0)
-    texts: dict[int, str] = {}
-    for index, line, first in lines:
-        texts[index] = texts.get(index, "") + (line[least:] if first and not _blank(line) else line)
-    return [
-        _Mark(mark.kind, mark.place, texts.get(index, ""), mark.tree, mark.strip) for index, mark in enumerate(marks)
-    ]
-
-
-def _flushed(lines: list[str], least: int) -> Iterator[str]:
-    return (line if _blank(line) else line[least:] for line in lines)
-
-
-def _indent(text: str) -> int:
-    return min((_spaces(line) for line in text.splitlines(keepends=True) if not _blank(line)), default=0)
-
-
-def _spaces(line: str) -> int:
-    return len(line) - len(line.lstrip())
-
-
-def _blank(line: str) -> bool:
-    """A line of white space only, which says nothing about how far the text is indented."""
-    return line.endswith("\n") and not line.strip()

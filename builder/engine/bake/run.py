@@ -50,9 +50,10 @@ def build_all(
     *,
     stdout: Callable[[bytes], object] | None = None,
     pulling: PullEmit = str,
+    jobs: int = 0,
 ) -> dict[str, Built]:
     """Build all targets; *emit* is told (target, event), one at a time; *stdout* is for outputs that go there,
-    *pulling* hears of images that must be fetched.
+    *pulling* hears of images that must be fetched, *jobs* bounds the targets at once (0: by what is sensible).
 
     Raises TargetFailed for the first that failed, after the others have ended; KeyboardInterrupt, OSError.
     """
@@ -101,7 +102,7 @@ def build_all(
     together = Together()
     try:
         needs = {number: [names.index(of) for of in wanted[name].links.values()] for number, name in enumerate(names)}
-        run_all(needs, work, jobs=_TARGETS_AT_ONCE, cancel=together.cancel)
+        run_all(needs, work, jobs=jobs or _TARGETS_AT_ONCE, cancel=together.cancel)
     finally:
         together.cancel.close()
         for name in linked & results.keys():

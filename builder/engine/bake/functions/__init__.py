@@ -1,7 +1,7 @@
 """The standard library of bake files: plain functions of values, by name. Pure; `ambient` is given clock and chance.
 
 `numbers`, `strings`, `formats` (format and its verbs), `patterns` (regular expressions), `collections`, `encodings`
-(JSON, CSV, base64, digests), `addresses` (CIDR), `times`. A function raises `values.Unfit` with the reason.
+(JSON, CSV, base64, digests), `addresses` (CIDR), `times`, `versions`. A function raises `values.Unfit` with the reason.
 """
 
 from __future__ import annotations
@@ -10,7 +10,17 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from builder.engine.bake.functions import addresses, collections, encodings, formats, numbers, patterns, strings, times
+from builder.engine.bake.functions import (
+    addresses,
+    collections,
+    encodings,
+    formats,
+    numbers,
+    patterns,
+    strings,
+    times,
+    versions,
+)
 from builder.engine.bake.functions.collections import element_at
 from builder.engine.bake.functions.numbers import OPERATORS
 from builder.engine.bake.values import Unfit, Value
@@ -28,6 +38,7 @@ STANDARD: Mapping[str, Callable[..., Value]] = {
     **encodings.FUNCTIONS,
     **addresses.FUNCTIONS,
     **times.FUNCTIONS,
+    **versions.FUNCTIONS,
 }
 """What every file may call; `try`, `can` and `convert` are the evaluator's, `timestamp` and its like `ambient`'s."""
 

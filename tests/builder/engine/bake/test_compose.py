@@ -94,6 +94,19 @@ def test_files_are_merged_service_by_service() -> None:
     assert made["group"] == {"default": {"targets": ["a", "b"]}}
 
 
+def test_a_service_may_extend_another() -> None:
+    made = printed(
+        """
+        services:
+          base: {image: base, build: {context: ./x, args: {A: 1, B: 1}}}
+          app: {image: app, extends: {service: base}, build: {args: {B: 2}}}
+          more: {extends: app}
+        """
+    )
+    assert made["target"]["app"] == {"context": "./x", "args": {"A": "1", "B": "2"}, "tags": ["app"]}
+    assert made["target"]["more"] == {"context": "./x", "args": {"A": "1", "B": "2"}}
+
+
 def test_anchors_and_merge_keys_work() -> None:
     text = "x-build: &b {context: ./x, args: {A: 1}}\nservices:\n  a:\n    build:\n      <<: *b\n      target: t\n"
     assert printed(text)["target"]["a"] == {"context": "./x", "args": {"A": "1"}, "target": "t"}
@@ -113,6 +126,10 @@ def test_anchors_and_merge_keys_work() -> None:
         ("services: {a: {build: $}}", "invalid interpolation format"),
         ("services: {a: {build: '${X:?is needed}'}}", "required variable X is missing a value: is needed"),
         ("services: {'a b': {build: .}}", "invalid service name"),
+        ("include: [x.yml]\nservices: {}", "include is not supported"),
+        ("services: {a: {extends: b}, b: {extends: a}}", "services.b extends itself: a -> b -> a"),
+        ("services: {a: {extends: {file: x.yml, service: b}}}", "extends.file is not supported"),
+        ("services: {a: {extends: b}}", "services.a extends b, which is not there"),
         (
             "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
             + "".join(

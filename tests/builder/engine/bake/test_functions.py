@@ -129,6 +129,35 @@ def test_a_function_has_its_result(name: str, arguments: tuple[Value, ...], expe
     assert equal(found, expected), found
 
 
+@pytest.mark.parametrize(
+    ("version", "constraint", "fits"),
+    [
+        ("1.2.3", "1.2.3", True),
+        ("v1.2.3+build", "=1.2", True),
+        ("1.2.3", "!=1.2.x", False),
+        ("1.2.3", ">=1.2, <2", True),
+        ("2.0.0", ">= 1.2 < 2", False),
+        ("1.2.3", ">1.2", False),
+        ("1.3.0", ">1.2", True),
+        ("1.2.9", "<=1.2", True),
+        ("1.4.9", "~1.4.2", True),
+        ("1.5.0", "~1.4.2", False),
+        ("1.9.0", "~1", True),
+        ("1.9.0", "^1.2.3", True),
+        ("0.3.0", "^0.2.3", False),
+        ("0.0.3", "^0.0.3", True),
+        ("0.0.4", "^0.0.3", False),
+        ("3.1.0", "^1 || 3.x", True),
+        ("1.2.3", "*", True),
+        ("1.2.3-rc.2", ">=1.2.3-rc.1", True),
+        ("1.2.3-rc.10", ">1.2.3-rc.9", True),
+        ("1.2.3-rc.1", ">=1.0.0", False),
+    ],
+)
+def test_versions_fit_constraints(version: str, constraint: str, fits: bool) -> None:
+    assert functions.STANDARD["semvercmp"](version, constraint) is fits
+
+
 def test_times_have_fields() -> None:
     found = functions.STANDARD["unixtimestampparse"](1690328596)
     assert isinstance(found, dict)
@@ -166,6 +195,9 @@ def test_times_have_fields() -> None:
         ("regex", ("x", "y")),
         ("regex", ("(", "y")),
         ("rsadecrypt", ("a", "b")),
+        ("semvercmp", ("1.2.3.4", "1")),
+        ("semvercmp", ("1.2.3", "about 1")),
+        ("semvercmp", ("1.2.3", "")),
         ("slice", (("a",), 1, 3)),
         ("timeadd", ("2026-01-01T00:00:00Z", "1 day")),
         ("upper", (None,)),
