@@ -2,6 +2,8 @@
 
 import io
 import json
+import signal
+import subprocess
 import tarfile
 import threading
 from functools import partial
@@ -194,6 +196,35 @@ def test_dockerfiles_are_checked_instead_of_built(busybox_store: Lamina, project
     assert document["group"] == {"default": {"targets": ["good"]}}
     assert document["target"]["good"]["build"]["dockerfile-inline"] == "FROM busybox\n"
     assert document["target"]["good"]["targets"]["targets"]
+
+
+def test_ctrl_c_stops_all_and_tags_nothing(busybox_store: Lamina, project: Path) -> None:
+    (project / "docker-bake.hcl").write_text(
+        """
+        group "default" { targets = ["one", "two"] }
+        target "one" {
+          dockerfile-inline = "FROM busybox\\nRUN echo begun; sleep 300\\n"
+          tags = ["bake-stopped"]
+        }
+        target "two" {
+          dockerfile-inline = "FROM busybox\\nRUN echo also begun; sleep 300\\n"
+          tags = ["bake-stopped:2"]
+        }
+        """
+    )
+    process = busybox_store.start("bake", "--progress", "plain", cwd=project, stderr=subprocess.PIPE)
+    begun: set[bytes] = set()
+    while len(begun) < 2:
+        line = process.stderr.readline()
+        assert line
+        if line.rstrip().endswith(b"begun") and b"RUN" not in line:
+            begun.add(line.split(b" ", 2)[2])
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert said.count(b"CANCELED") == 2 and b"ERROR: failed to solve: Canceled: context canceled" in said
+    assert "bake-stopped" not in busybox_store.text("images")
+    busybox_store("fsck")
 
 
 @pytest.mark.parametrize(

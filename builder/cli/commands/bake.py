@@ -228,8 +228,7 @@ class _Bake:
         from builder.errors import BakeError
 
         files = self.cli.env.get("BUILDX_BAKE_ENTITLEMENTS_FS", "") not in ("0", "false", "FALSE", "False", "f")
-        roots = [self.directory, self.cli.cwd]
-        asked = missing(wanted.targets, self.values.all("allow"), roots, files=files)
+        asked = missing(wanted, self.values.all("allow"), self.directory, self.cli.cwd, files=files)
         if not asked:
             return
         flags = " ".join(f"--allow {one}" for one in asked)

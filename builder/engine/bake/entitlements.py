@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from builder.engine.bake.arguments import is_remote
-from builder.engine.bake.target import Target
+from builder.engine.bake.resolve import Wanted
+from builder.engine.bake.target import Entry, Target
 from builder.errors import BakeError
 
-_PRIVILEGES = ("network.host", "security.insecure")
-_KEYS = (*_PRIVILEGES, "ssh", "fs", "fs.read", "fs.write")
+_KEYS = ("network.host", "security.insecure", "ssh", "fs", "fs.read", "fs.write", "image", "image.load", "image.push")
+_FIELDS = (
+    ("secret", "", "src", "fs.read"),
+    ("cache-from", "local", "src", "fs.read"),
+    ("cache-to", "local", "dest", "fs.write"),
+    ("output", "", "dest", "fs.write"),
+)
+"""Attribute, type of its entry ("" for any), field with a path, and what the path needs."""
 
 
-def missing(targets: Iterable[Target], allow: Sequence[str], roots: Sequence[Path], *, files: bool) -> tuple[str, ...]:
-    """The `--allow` texts that *targets* need and *allow* does not have, in alphabetical order.
+def missing(wanted: Wanted, allow: Sequence[str], directory: Path, cwd: Path, *, files: bool) -> tuple[str, ...]:
+    """The `--allow` texts that the targets need and *allow* does not have, in alphabetical order.
 
-    What lies below *roots* is always free; relative paths are below the first. *files*: paths are looked at too.
-    Raises BakeError for an unknown privilege.
+    What lies below *directory*, where the definition's paths begin, and below *cwd* is always free, and so is what
+    --set names. *files*: paths and agents are looked at too. Raises BakeError for an unknown privilege.
     """
     granted: dict[str, list[str]] = {}
     for text in allow:
@@ -26,31 +33,47 @@ def missing(targets: Iterable[Target], allow: Sequence[str], roots: Sequence[Pat
         if key not in _KEYS:
             raise BakeError(f"unknown entitlement key {key}", hint=f"keys are {', '.join(_KEYS)}")
         granted.setdefault(key, []).append(value)
-    wanted: set[str] = set()
-    for target in targets:
-        wanted.update(f"{one}" for one in target.texts("entitlements") if one not in granted)
-        if files:
-            wanted.update(_files(target, granted, roots))
-    return tuple(sorted(wanted))
-
-
-def _files(target: Target, granted: dict[str, list[str]], roots: Sequence[Path]) -> Iterable[str]:
-    reads = [target.text("context"), *target.map("contexts").values()]
-    if not target.text("dockerfile-inline"):
-        reads.append(os.path.join(target.text("context"), target.text("dockerfile")))
-    reads += [str(one["src"]) for one in target.entries("secret") if one.get("src")]
-    writes = [str(one["dest"]) for one in target.entries("output") if one.get("dest") not in (None, "-", "")]
-    if target.linked:
-        writes = []
-    for key, paths in (("fs.read", reads), ("fs.write", writes)):
-        free = (*granted.get(key, ()), *granted.get("fs", ()))
-        for path in paths:
+    asked: set[str] = set()
+    for target in wanted.targets:
+        if (target.name, "entitlements") not in wanted.overridden:
+            asked.update(one for one in target.texts("entitlements") if one not in granted)
+        if not files:
+            continue
+        for key, path in _paths(wanted, target):
+            free = (*granted.get(key, ()), *granted.get("fs", ()))
             local = path.removeprefix("cwd://")
-            if is_remote(path) or "://" in local or local.startswith("target:") or "*" in free:
-                continue
-            place = _real(roots[0] / local)
-            if not any(_inside(place, _real(root)) for root in (*roots, *(roots[0] / one for one in free))):
-                yield f"{key}={place}"
+            place = _real((cwd if local != path else directory) / local)
+            roots = (directory, cwd, *(cwd / one for one in free))
+            if "*" not in free and not any(_inside(place, _real(root)) for root in roots):
+                asked.add(f"{key}={place}")
+        if "ssh" not in granted and any(not one.get("paths") for one in _entries(wanted, target, "ssh")):
+            asked.add("ssh")
+    return tuple(sorted(asked))
+
+
+def _entries(wanted: Wanted, target: Target, name: str) -> tuple[Entry, ...]:
+    """The entries of an attribute that --set has not given."""
+    return () if (target.name, name) in wanted.overridden else target.entries(name)
+
+
+def _paths(wanted: Wanted, target: Target) -> Iterator[tuple[str, str]]:
+    """(key, path) of the local files that a target uses."""
+    context = target.text("context")
+    contexts = [context, *target.map("contexts").values()]
+    if not target.text("dockerfile-inline") and not is_remote(context):
+        contexts.append(os.path.join(context, target.text("dockerfile")))
+    for path in contexts:
+        if not is_remote(path) and not path.startswith("target:") and "://" not in path.removeprefix("cwd://"):
+            yield "fs.read", path
+    for name, kind, field, key in _FIELDS:
+        for entry in _entries(wanted, target, name):
+            named = str(entry.get(field, ""))
+            if named not in ("", "-") and kind in ("", entry.get("type")):
+                yield key, named
+    for entry in _entries(wanted, target, "ssh"):
+        paths = entry.get("paths", ())
+        assert isinstance(paths, tuple)
+        yield from (("fs.read", str(one)) for one in paths)
 
 
 def _real(path: Path) -> Path:

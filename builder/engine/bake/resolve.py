@@ -32,10 +32,13 @@ LINK = "target:"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What --print shows and a build builds. `groups` has those that were walked through, and "default"."""
+    """What --print shows and a build builds. `groups` has those that were walked through, and "default".
+
+    `overridden` has (target, attribute) of what --set says: who says it allows it."""
 
     groups: tuple[Group, ...]
     targets: tuple[Target, ...]
+    overridden: frozenset[tuple[str, str]] = frozenset()
 
     def target(self, name: str) -> Target:
         """The target called *name*."""
@@ -93,7 +96,8 @@ class _Resolver:
             groups["default"] = replace(groups["default"], targets=tuple(sorted(groups["default"].targets)))
         for name in tuple(found):
             self.link(name, found, ())
-        return Wanted(tuple(groups.values()), tuple(found.values()))
+        named = frozenset((name, one.name) for name, each in self.overrides.items() for one in each)
+        return Wanted(tuple(groups.values()), tuple(found.values()), named)
 
     def members(self, name: str, groups: dict[str, Group], path: tuple[str, ...]) -> list[str]:
         """The targets of a group, through the groups in it, which are added to *groups*; a target is itself."""

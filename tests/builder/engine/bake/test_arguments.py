@@ -6,6 +6,7 @@ import pytest
 
 from builder.engine.bake.arguments import cleaned, links, options
 from builder.engine.bake.entitlements import missing
+from builder.engine.bake.resolve import Wanted
 from builder.engine.bake.target import Content, Target
 from builder.errors import BakeError
 
@@ -92,6 +93,11 @@ def test_stdin_is_no_context(attributes: dict[str, Content]) -> None:
         ({"output": ({"type": "tar", "dest": "-"},)}, (), ()),
         ({"secret": ({"id": "s", "src": "/etc/hostname"},)}, (), ("fs.read=/etc/hostname",)),
         ({"context": "link"}, (), ("fs.read=/usr",)),
+        ({"ssh": ({"id": "default"},)}, (), ("ssh",)),
+        ({"ssh": ({"id": "default"},)}, ("ssh",), ()),
+        ({"ssh": ({"id": "k", "paths": ("/k",)},)}, (), ("fs.read=/k",)),
+        ({"cache_to": ({"type": "local", "dest": "/c"},)}, (), ("fs.write=/c",)),
+        ({"cache_from": ({"type": "s3", "src": "/c"},)}, (), ()),
     ],
 )
 def test_what_is_outside_must_be_allowed(
@@ -101,12 +107,21 @@ def test_what_is_outside_must_be_allowed(
     home.mkdir()
     (home / "link").symlink_to("/usr")
     granted = [one.replace("{up}", str(tmp_path)) for one in allow]
-    found = missing([target(**attributes)], granted, [home], files=True)
+    found = missing(Wanted((), (target(**attributes),)), granted, home, home, files=True)
     wanted = tuple(one.replace("{up}", str(tmp_path)) for one in expected)
     assert tuple(one for one in found if not one.endswith("/Dockerfile")) == wanted
-    assert all(one.startswith("fs") is False for one in missing([target(**attributes)], granted, [home], files=False))
+    unlooked = missing(Wanted((), (target(**attributes),)), granted, home, home, files=False)
+    assert unlooked == tuple(one for one in wanted if "=" not in one and one != "ssh")
 
 
 def test_an_unknown_privilege_is_refused() -> None:
     with pytest.raises(BakeError, match="unknown entitlement key nonsense"):
-        missing([], ["nonsense"], [HERE], files=True)
+        missing(Wanted((), ()), ["nonsense"], HERE, HERE, files=True)
+
+
+def test_who_says_it_allows_it(tmp_path: Path) -> None:
+    own = target(
+        output=({"type": "local", "dest": "/o"},), entitlements=("network.host",), secret=({"id": "s", "src": "/s"},)
+    )
+    given = frozenset({("t", "output"), ("t", "entitlements")})
+    assert missing(Wanted((), (own,), given), (), tmp_path, tmp_path, files=True) == ("fs.read=/s",)
