@@ -96,6 +96,8 @@ def remember(request: BuildRequest, store: Store, known: Replay | None, referenc
     context = request.context
     if not request.asked or known is None or context is None or context.looks is None:
         return
+    if request.single_id:
+        return  # a plain user's host says this, and not what was asked
     from builder.errors import InvalidReference
     from builder.oci.references import Reference
     from builder.pipeline.filecopy import is_racy
