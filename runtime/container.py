@@ -3,24 +3,30 @@
 A command holds one ``Launcher``. It starts the launcher process at its first use (or at ``warm``), while the command
 goes on planning; each container talks to its ``Running`` over a socket pair of its own, so that threads share none.
 The end of that socket is the end of the container: a command that is killed leaves nothing behind.
+
+`exec` waits for this module, so it loads little.
 """
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # without the enums of signal, which take 4 ms
 import _socket
 import _thread
 import os
 import select
-import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
 
 from runtime import cgroups, sync
 from runtime.errors import ContainerError, LauncherDied, from_wire
 from runtime.linux import mounts
-from runtime.spec import Process, Resources, Spec, to_plain
 from runtime.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Self
+
+    from runtime.spec import Process, Resources, Spec
 
 # Run by helpers: no ``-m``, whose machinery takes longer to import than most of what it would start.
 _HELPER = "import sys; sys.path.append(sys.argv.pop(1)); __import__(sys.argv.pop(1), fromlist='-').main()"
@@ -149,15 +155,21 @@ class Launcher:
     def exec_(
         self,
         pid: int,
-        process: Process,
+        process: Process | Mapping[str, Any],
         *,
         stdin: int | None = None,
         stdout: int,
         stderr: int,
         seccomp: str = "default",
     ) -> Running:
-        """Execute *process* in the namespaces of the container whose first process is *pid*, equally hardened."""
-        return self._begin(("exec", pid, to_plain(process), seccomp), stdin, stdout, stderr, None)
+        """Execute *process* (or its plain form) in the namespaces of the container whose first process is *pid*,
+        equally hardened."""
+        plain: object = process
+        if not isinstance(process, dict):
+            from runtime.spec import to_plain
+
+            plain = to_plain(process)
+        return self._begin(("exec", pid, plain, seccomp), stdin, stdout, stderr, None)
 
     def leave(self, running: Running) -> None:
         """Let what runs go on without this process: its output is lost, and nobody can wait for it.

@@ -1,13 +1,13 @@
 """The files by which a supervisor is known: its lock, and ``state.json`` as it writes it.
 
-Without imports that cost: a supervisor starts with every container. Reading is in ``runtime.states``.
+Without imports that cost: a supervisor starts with every container. ``runtime.states`` reads more than plain values.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from _json import encode_basestring_ascii
+from _json import encode_basestring_ascii, make_scanner
 
 from runtime.errors import ContainerError, WrongState
 
@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
+    from typing import Any
 
 
 def lock(directory: str | PathLike[str]) -> int:
@@ -37,6 +38,55 @@ def write(directory: str | PathLike[str], state: Mapping[str, object]) -> None:
     finally:
         os.close(fd)
     os.rename(f"{path}.new", path)
+
+
+def alive(directory: str | PathLike[str]) -> bool:
+    """Whether a supervisor holds the lock."""
+    try:
+        # Not for writing: the end of that is told to whoever watches the directory, and asks again.
+        descriptor = os.open(os.path.join(os.fspath(directory), "lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two who ask at once do not take each other for a supervisor.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def read(directory: str | PathLike[str], name: str) -> dict[str, Any]:
+    """What a JSON file in *directory* says, as plain values; nothing when there is none. Raises ContainerError."""
+    path = os.path.join(os.fspath(directory), name)
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        value, end = _scan(text, 0)
+    except FileNotFoundError:
+        return {}
+    except (ValueError, StopIteration) as err:
+        raise ContainerError(f"{path} is damaged: {err}", hint="remove the container") from err
+    if not isinstance(value, dict) or text[end:].strip():
+        raise ContainerError(f"{path} is damaged: not one object", hint="remove the container")
+    return value
+
+
+class _Plain:
+    """What the scanner of the json module asks its caller: nothing out of the ordinary."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = float
+    memo: dict[str, str] = {}  # noqa: RUF012  read by name, by C
+
+
+# The json module's own, without that module: it loads re, which takes as long as the command that reads.
+_scan = make_scanner(_Plain)  # type: ignore[arg-type]
 
 
 def encode(value: object) -> str:

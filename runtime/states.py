@@ -6,7 +6,6 @@ container whose supervisor has died is dead too, whatever the file says.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from os import PathLike
 from typing import Any
 
 from runtime.errors import ContainerError, WrongState
-from runtime.statefile import process_start
+from runtime.statefile import alive, process_start
 from runtime.values import dataclass, replace
 
 
@@ -106,23 +105,6 @@ def read(directory: str | PathLike[str]) -> ContainerState:
                 state, status=Status.EXITED, pid=0, pid_start=0, exit_code=KILLED, error="", finished_at=_modified(path)
             )
     return state
-
-
-def alive(directory: str | PathLike[str]) -> bool:
-    """Whether a supervisor holds the lock."""
-    try:
-        # Not for writing: the end of that is told to whoever watches the directory, and asks again.
-        descriptor = os.open(os.path.join(os.fspath(directory), "lock"), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        # Shared, so that two who ask at once do not take each other for a supervisor.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def process_alive(pid: int, start: int) -> bool:

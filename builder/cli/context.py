@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import IO, BinaryIO
 
     from builder.engine.session import Engine
+    from builder.store.database import Database
 
 
 class Cli:
@@ -26,6 +27,7 @@ class Cli:
         self.debug = debug
         self._root = root
         self._engine: Engine | None = None
+        self._database: Database | None = None
 
     def __enter__(self) -> Cli:
         return self
@@ -33,6 +35,8 @@ class Cli:
     def __exit__(self, *exception: object) -> None:
         if self._engine is not None:
             self._engine.close()
+        if self._database is not None:
+            self._database.close()
 
     def choose_root(self, root: str) -> None:
         """Take --root, when it was given."""
@@ -68,14 +72,38 @@ class Cli:
             from builder.engine.session import Engine
 
             root = self.root
-            if os.geteuid() != 0:
-                from runtime import userns
-
-                place = self.env.get("XDG_RUNTIME_DIR")
-                userns.enter(f"{place}/lamina" if place else f"/tmp/lamina-{os.getuid()}")
+            self.become()
             self._engine = Engine.open(root, clock=self.now)
             self._sweep(self._engine)
         return self._engine
+
+    @property
+    def database(self) -> Database:
+        """The store's database, for a command that needs no more of it than a few rows.  Where there is no store, or
+        somebody died before us and is to be swept after, the engine is opened."""
+        if self._engine is not None:
+            return self._engine.store.database
+        if self._database is None:
+            from builder.store.database import Database
+            from builder.store.leases import Leases
+
+            self.become()
+            path = f"{self.store}/lamina.db"
+            database = Database(path) if os.path.exists(path) else None
+            if database is None or Leases(database, f"{self.store}/leases", lambda: 0).any_dead():
+                if database is not None:
+                    database.close()
+                return self.engine.store.database
+            self._database = database
+        return self._database
+
+    def become(self) -> None:
+        """A plain user enters the user namespace that his containers are in."""
+        if os.geteuid() != 0:
+            from runtime import userns
+
+            place = self.env.get("XDG_RUNTIME_DIR")
+            userns.enter(f"{place}/lamina" if place else f"/tmp/lamina-{os.getuid()}")
 
     def _sweep(self, engine: Engine) -> None:
         """Finish what the command before us was killed in; that this fails is no matter of the command's."""

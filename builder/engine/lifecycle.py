@@ -1,4 +1,5 @@
-"""What happens to containers: start, stop, kill, pause, wait, exec. Each verb takes a name and finds the container.
+"""What happens to containers: start, stop, kill, pause, wait. Each verb takes a name and finds the container.
+`exec` is in `entering`.
 
 A container is run by its supervisor (`runtime.supervisor_client`); the config is written anew at each start, since the
 layers, the networks and the namespaces that it names may have moved meanwhile.
@@ -12,29 +13,15 @@ from typing import TYPE_CHECKING
 
 from builder.engine import autoremove, containers, specs
 from builder.errors import WrongState
-from runtime.values import dataclass, replace
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.engine.session import Engine
     from builder.store.containers import Container
-    from runtime.container import Running
     from runtime.supervised import Config
     from runtime.supervisor_client import Session
-
-
-@dataclass(frozen=True, slots=True)
-class ExecRequest:
-    """A further process in a running container; empty texts mean the container's own."""
-
-    argv: tuple[str, ...]
-    env: tuple[str, ...] = ()
-    user: str = ""
-    workdir: str = ""
-    tty: bool = False
-    privileged: bool = False
-    console_size: tuple[int, int] | None = None
 
 
 def start(
@@ -143,48 +130,6 @@ def wait(engine: Engine, name: str) -> int:
     if not containers.is_running(engine, container):
         return containers.state(engine, container).exit_code
     return supervisor_client.wait(containers.directory(engine, container))
-
-
-def exec_(engine: Engine, name: str, request: ExecRequest, *, stdin: int | None, stdout: int, stderr: int) -> Running:
-    """Run a further process in a running container. Raises WrongState, ContainerError."""
-    from runtime import defaults
-
-    container = _running(engine, name, "")
-    state = containers.state(engine, container)
-    if state.status == "paused":
-        raise WrongState(f"container {container.id} is paused, unpause the container before exec")
-    definition = containers.definition(container)
-    base = specs.process(definition)
-    from builder.engine.options.environment import merged
-
-    term = ("TERM=xterm",) if request.tty else ()
-    process = replace(
-        base,
-        argv=request.argv,
-        env=merged((*defaults.with_path(base.env), *term, *request.env)),
-        user=request.user or base.user,
-        cwd=request.workdir or base.cwd,
-        terminal=request.tty,
-        console_size=request.console_size,
-    )
-    if request.privileged or definition.request.security.privileged:
-        from runtime.capabilities import ALL
-
-        process = replace(process, capabilities=ALL)
-    privileged = definition.request.security.privileged
-    return engine.launcher().exec_(
-        state.pid,
-        process,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        seccomp="unconfined" if privileged or request.privileged else "default",
-    )
-
-
-def leave_exec(engine: Engine, running: Running) -> None:
-    """A process that `exec_` started goes on after this command: with the container it ends at the latest."""
-    engine.launcher().leave(running)
 
 
 def log_path(engine: Engine, container: Container) -> str:

@@ -11,8 +11,8 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING
 
-from builder.errors import AmbiguousId, ContainerNotFound, DiskFull, InvalidName, NameInUse, disk_errors
-from builder.store import trees
+from builder.errors import ContainerNotFound, DiskFull, InvalidName, NameInUse, disk_errors
+from builder.store import names, trees
 from builder.store.crash import crashpoint
 from runtime.values import dataclass, replace
 
@@ -109,23 +109,11 @@ class Containers:
 
     def get(self, text: str) -> Container:
         """By full id, name, or start of an id, looked up in this order. Raises ContainerNotFound, AmbiguousId."""
-        for column, value in (("id", text), ("name", text.removeprefix("/"))):
-            row = self._database.row(f"SELECT {_COLUMNS} FROM containers WHERE {column} = ?", (value,))
-            if row is not None:
-                return _container(row)
-        if re.fullmatch(r"[0-9a-f]{1,64}", text):
-            rows = self._database.rows(
-                f"SELECT {_COLUMNS} FROM containers WHERE id >= ? AND id < ?", (text, text + "g")
-            )
-            if len(rows) > 1:
-                raise AmbiguousId(text, tuple(row[0] for row in rows))
-            if rows:
-                return _container(rows[0])
-        raise ContainerNotFound(text)
+        return _container(names.container(self._database, text))
 
     def list(self) -> tuple[Container, ...]:
         """All containers, newest first."""
-        rows = self._database.rows(f"SELECT {_COLUMNS} FROM containers ORDER BY created DESC, id")
+        rows = self._database.rows(f"SELECT {names.COLUMNS} FROM containers ORDER BY created DESC, id")
         return tuple(_container(row) for row in rows)
 
     def rename(self, container_id: str, name: str) -> None:
@@ -183,9 +171,6 @@ class Containers:
     def _name_in_use(self, name: str) -> NameInUse:
         row = self._database.row("SELECT id FROM containers WHERE name = ?", (name,))
         return NameInUse(name, row[0] if row else "")
-
-
-_COLUMNS = "id, name, image, layer, created, config"
 
 
 def _container(row: Row) -> Container:

@@ -116,6 +116,17 @@ def test_logs_f_ends_with_the_container(busybox_store: Lamina, name: str) -> Non
     assert follower.communicate(timeout=60)[0] == b"last\n" and follower.returncode == 0
 
 
+def test_exec_is_given_what_the_container_s_first_process_was(busybox_store: Lamina, name: str) -> None:
+    run = busybox_store
+    options = ("--ulimit", "nofile=77:88", "--security-opt", "seccomp=unconfined", "--cap-drop=CHOWN", "-h", "myself")
+    run("run", "-d", "--name", name, *options, "busybox", "sleep", "1000")
+    facts = "echo $HOSTNAME; ulimit -n; ulimit -Hn; grep -E '^(CapBnd|Seccomp):' /proc/{}/status"
+    first, other = (run.text("exec", name, "sh", "-c", facts.format(pid)) for pid in ("1", "self"))
+    assert first == other
+    assert first.split()[:3] == ["myself", "77", "88"] and first.split()[-1] == "0"
+    assert run.text("exec", "--privileged", name, "sh", "-c", facts.format("self")) != first
+
+
 def test_exec(busybox_store: Lamina, name: str) -> None:
     started(busybox_store, name, LOOP, "-e", "GIVEN=1", "-w", "/tmp")
     run = busybox_store

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -48,6 +49,28 @@ json_values = st.recursive(
 @given(json_values)
 def test_json_of_the_state_file(value: object) -> None:
     assert json.loads(statefile.encode(value)) == value
+
+
+@given(st.dictionaries(st.text(), json_values))
+def test_plain_values_are_read_as_the_json_module_reads_them(value: dict[str, object]) -> None:
+    with TemporaryDirectory() as directory:
+        for text in (json.dumps(value), json.dumps(value, indent=1, ensure_ascii=False) + "\n"):
+            Path(directory, "x.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                with pytest.raises(ContainerError, match="damaged"):
+                    statefile.read(directory, "x.json")
+            else:
+                assert statefile.read(directory, "x.json") == value
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"a": 1} x', '{"a": }', '{"a": "\n"}', "\xff"])
+def test_a_file_that_is_no_object(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ContainerError, match="damaged"):
+        statefile.read(tmp_path, "x.json")
+    assert statefile.read(tmp_path, "missing.json") == {}
 
 
 def test_a_state_without_its_supervisor(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from builder.cli.flags import BOOL, Command, Flag, UsageError, Values, many, switch
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.cli.context import Cli
+    from runtime.container import Launcher, Running
     from runtime.logs import Record
 
 
@@ -46,50 +47,80 @@ def attach(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 def exec_(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Run a command in a running container; the exit code is the command's."""
-    from builder.cli import terminal
-    from builder.engine import lifecycle
-    from builder.engine.options.environment import parse_env, parse_env_file
+    from builder.engine.entering import ExecRequest, enter
+    from builder.store import names
+    from runtime.container import Launcher
 
     name, *argv = arguments
-    env: list[str] = []
-    for path in values.all("env-file"):
-        with open(path, "rb") as file:
-            env += parse_env_file(file.read(), path, cli.env.get)
-    env += [parse_env(text, cli.env.get) for text in values.all("env")]
     tty, interactive = values.on("tty"), values.on("interactive")
     detach = values.on("detach")
-    keys = terminal.parse_keys(values.text("detach-keys") or terminal.DETACH)
     if tty and interactive and not detach and not cli.terminal_in():
         cli.say("the input device is not a TTY")
         return 1
-    request = lifecycle.ExecRequest(
+    keys = _keys(values) if tty or values.given("detach-keys") else b""
+    request = ExecRequest(
         argv=tuple(argv),
-        env=tuple(env),
+        env=tuple(_environment(cli, values)),
         user=values.text("user"),
         workdir=values.text("workdir"),
         tty=tty,
         privileged=values.on("privileged"),
-        console_size=terminal.size(1) if tty else None,
+        console_size=_console_size() if tty else None,
     )
-    with open(os.devnull, "r+b") as null:
-        streams = (null.fileno(), null.fileno()) if detach else (1, 2)
-        stdin = 0 if interactive and not detach else None
-        running = lifecycle.exec_(cli.engine, name, request, stdin=stdin, stdout=streams[0], stderr=streams[1])
-    if detach:
-        lifecycle.leave_exec(cli.engine, running)
-        return 0
-    if running.console is not None:
-        try:
-            terminal.join_console(running.console, stdin=interactive, keys=keys)
-        except terminal.Detached:
-            cli.say("read escape sequence")
-            lifecycle.leave_exec(cli.engine, running)
+    cli.become()
+    with Launcher() as launcher:
+        launcher.warm()  # it loads while we look for the container
+        directory = f"{cli.store}/containers/{names.container(cli.database, name)[0]}"
+        with open(os.devnull, "r+b") as null:
+            stdin = 0 if interactive and not detach else None
+            streams = (stdin, null.fileno(), null.fileno()) if detach else (stdin, 1, 2)
+            running = enter(launcher, directory, request, streams=streams)
+        if detach:
+            launcher.leave(running)
+            return 0
+        if running.console is not None and not _joined(cli, launcher, running, keys, interactive=interactive):
             return 1
-        os.close(running.console)
-    end = running.wait()
+        end = running.wait()
     if end.error is not None:
         raise end.error
     return end.code
+
+
+def _environment(cli: Cli, values: Values) -> list[str]:
+    from builder.engine.options.environment import parse_env, parse_env_file
+
+    env: list[str] = []
+    for path in values.all("env-file"):
+        with open(path, "rb") as file:
+            env += parse_env_file(file.read(), path, cli.env.get)
+    return env + [parse_env(text, cli.env.get) for text in values.all("env")]
+
+
+def _keys(values: Values) -> bytes:
+    from builder.cli import terminal
+
+    return terminal.parse_keys(values.text("detach-keys") or terminal.DETACH)
+
+
+def _console_size() -> tuple[int, int] | None:
+    from builder.cli import terminal
+
+    return terminal.size(1)
+
+
+def _joined(cli: Cli, launcher: Launcher, running: Running, keys: bytes, *, interactive: bool) -> bool:
+    """Pass the terminal through until the process has ended; False when the user left it."""
+    from builder.cli import terminal
+
+    assert running.console is not None
+    try:
+        terminal.join_console(running.console, stdin=interactive, keys=keys)
+    except terminal.Detached:
+        cli.say("read escape sequence")
+        launcher.leave(running)
+        return False
+    os.close(running.console)
+    return True
 
 
 def logs(cli: Cli, values: Values, arguments: list[str]) -> int:

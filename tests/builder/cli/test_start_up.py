@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+Lamina = Any  # the fixture's type lives in conftest, which tests do not import
 SCRIPT = ["-c", "import sys; from builder.cli import main; sys.exit(main())"]
 SLOW = {
     *("asyncio", "click", "ctypes", "dataclasses", "enum", "hashlib", "importlib", "inspect", "json", "lark"),
@@ -67,3 +69,24 @@ def test_an_unchanged_build(tmp_path: Path) -> None:
             break
     assert ours(modules) == expected
     assert not modules & SLOW
+
+
+@pytest.mark.root
+def test_exec(busybox_store: Lamina) -> None:
+    name = busybox_store.text("run", "-d", "--rm", "busybox", "sleep", "1000")
+    try:
+        modules = loaded(busybox_store.root, "exec", name, "true")
+    finally:
+        busybox_store("rm", "-f", name)
+    expected = (
+        COMMAND
+        | DATABASE
+        | {"builder.cli.commands.attach", "builder.store.names", "builder.errors", "builder.engine"}
+        | {"builder.engine.entering", "builder.engine.options", "builder.engine.options.environment"}
+        | {"runtime", "runtime.container", "runtime.errors", "runtime.statefile", "runtime.sync"}
+        | {"runtime.cgroups", "runtime.cgroups.common", "runtime.cgroups.v1"}
+        # to start the launcher from a copy of the interpreter that nobody can write to
+        | {"runtime.linux", "runtime.linux.libc", "runtime.linux.mounts"}
+    )
+    assert ours(modules) <= expected | {"runtime.cgroups.v2"}
+    assert not modules & (SLOW - {"ctypes", "contextlib"})
