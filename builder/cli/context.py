@@ -71,9 +71,8 @@ class Cli:
         if self._engine is None:
             from builder.engine.session import Engine
 
-            root = self.root
             self.become()
-            self._engine = Engine.open(root, clock=self.now)
+            self._engine = Engine.open(self.root, clock=self.now)
             self._sweep(self._engine)
         return self._engine
 
@@ -102,6 +101,7 @@ class Cli:
         if os.geteuid() != 0:
             from runtime import userns
 
+            self._root = self.store  # in there it would be root's
             place = self.env.get("XDG_RUNTIME_DIR")
             userns.enter(f"{place}/lamina" if place else f"/tmp/lamina-{os.getuid()}")
 
