@@ -83,7 +83,7 @@ def test_exec(busybox_store: Lamina) -> None:
         | DATABASE
         | {"builder.cli.commands.attach", "builder.store.names", "builder.errors", "builder.engine"}
         | {"builder.engine.entering", "builder.engine.options", "builder.engine.options.environment"}
-        | {"runtime", "runtime.container", "runtime.errors", "runtime.statefile", "runtime.sync"}
+        | {"runtime", "runtime.container", "runtime.errors", "runtime.statefile", "runtime.sync", "runtime.values"}
         | {"runtime.cgroups", "runtime.cgroups.common", "runtime.cgroups.v1"}
         # to start the launcher from a copy of the interpreter that nobody can write to
         | {"runtime.linux", "runtime.linux.libc", "runtime.linux.mounts"}
