@@ -9,7 +9,7 @@ import os
 import stat
 from codecs import BOM_UTF8
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -125,7 +125,7 @@ def _no_scratch() -> Path:
 
 
 def rewrite(checked: Checked, text: str) -> None:
-    """Put *text* in the place of a checked file, all at once; mode, owner and byte order mark stay.
+    """Put *text* in the place of a checked file, all at once; mode, owner (where allowed) and byte order mark stay.
 
     A link is followed. Raises Conflict when somebody else wrote the file in between, OSError."""
     assert checked.path is not None
@@ -139,7 +139,7 @@ def rewrite(checked: Checked, text: str) -> None:
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
-            if (state.st_uid, state.st_gid) != (os.geteuid(), os.getegid()):
+            with suppress(PermissionError):  # a user may replace what others own in a directory, but not give it away
                 os.fchown(file.fileno(), state.st_uid, state.st_gid)
             os.fchmod(file.fileno(), stat.S_IMODE(state.st_mode))
             file.flush()
