@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from runtime import addresses
 from runtime.addresses import Block
@@ -22,6 +21,10 @@ from runtime.endpoints import EndpointRequest
 from runtime.errors import NetworkError
 from runtime.ports import PortMapping
 from runtime.values import asdict, dataclass, field, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DEFAULT_NETWORK = "bridge"
 _RESERVED = ("host", "none", "default", "container")

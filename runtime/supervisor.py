@@ -424,8 +424,9 @@ def _receive(sock: socket) -> tuple[int, Any] | None:
     return (kind, marshal.loads(payload)) if length and len(payload) == length else None
 
 
-def _told(sock: socket) -> tuple[str, dict[str, Any], int, Spare | None]:
-    """Wait to be told what to do: directory, config, flags; and what could be prepared until then."""
+def _told(sock: socket, *, networks: bool) -> tuple[str, dict[str, Any], int, Spare | None]:
+    """Wait to be told what to do: directory, config, flags; and what could be prepared until then. *networks*: what
+    they need is loaded while the prepared process makes itself ready."""
     spare: Spare | None = None
     while True:
         got = _receive(sock)
@@ -442,6 +443,9 @@ def _told(sock: socket) -> tuple[str, dict[str, Any], int, Spare | None]:
                 spare = init.prepare(message)
             except (ContainerError, OSError):
                 continue  # told when the container is started
+            finally:
+                if networks:
+                    import runtime.networks  # noqa: F401
 
 
 def main() -> None:
@@ -454,11 +458,9 @@ def main() -> None:
         os.dup2(null, fd, inheritable=True)
     os.close(null)
     os.chdir("/")
-    if "--networks" in sys.argv:
-        import runtime.networks  # noqa: F401
     os.set_inheritable(3, False)  # noqa: FBT003
     sock = socket(AF_UNIX, SOCK_STREAM, 0, 3)
-    directory, config, flags, spare = _told(sock)
+    directory, config, flags, spare = _told(sock, networks="--networks" in sys.argv)
     errors = os.open(f"{directory}/supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(errors, 2, inheritable=True)
     os.close(errors)

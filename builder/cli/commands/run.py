@@ -87,15 +87,17 @@ def run(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Make a container, start it, and stay with it unless -d."""
     from contextlib import suppress
 
+    detach, attach = values.on("detach"), values.all("attach")
+    if detach and attach:
+        raise UsageError("conflicting options: cannot specify both --attach and --detach")
+    # First of all: while it starts, we load what we need ourselves.
+    cli.engine.prepare_supervisor(networks=not {"none", "host"} & set(values.all("network")))
+
     from builder.cli import terminal
     from builder.engine import containers, lifecycle
     from builder.errors import ContainerNotFound
 
-    detach, attach = values.on("detach"), values.all("attach")
-    if detach and attach:
-        raise UsageError("conflicting options: cannot specify both --attach and --detach")
     keys = terminal.parse_keys(values.text("detach-keys") or terminal.DETACH)
-    cli.engine.prepare_supervisor(networks=not {"none", "host"} & set(values.all("network")))
     request = container_flags.request(cli, values, arguments)
     if not detach:
         request = _attached(request, values)
