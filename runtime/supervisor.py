@@ -90,6 +90,8 @@ class Supervisor:
             if self.wiring.wanted:
                 try:
                     self.wiring.attach(child.pid)
+                except (FileNotFoundError, ProcessLookupError):
+                    pass  # it died while it was made: its own message says why
                 except BaseException:
                     child.kill()
                     child.finish()
