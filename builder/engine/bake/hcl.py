@@ -115,7 +115,12 @@ class _Reader:
     def body(self, node: Any) -> s.Body:
         """The attributes and blocks of a body."""
         attributes, blocks = [], []
+        before: s.Place | None = None
         for child in _trees(node):
+            place = self.place(child)
+            if before is not None and "\n" not in self.text[before.end : place.start]:
+                raise place.error("an argument or block definition must end with a newline before the next one")
+            before = place
             if child.data == "attribute":
                 name, _, value = _solid(child)
                 attributes.append(s.Attribute(_word(name), self.expression(value), self.place(name)))

@@ -121,6 +121,9 @@ def test_an_expression_has_its_value(text: str, expected: Value) -> None:
         ('a = "x%{ endfor }"\n', "1:7", "without its beginning"),
         ("t {\n  a = 1\n  b = 2\n  a = 3\n}\n", "4:3", "already set at line 2"),
         ('t "x${1}" {\n}\n', "1:3", "label"),
+        ("a = 1 b = 2\n", "1:7", "must end with a newline"),
+        ("t { a = 1 }  u {}\n", "1:14", "must end with a newline"),
+        ("t { a = 1 /* c */ b = 2 }\n", "1:19", "must end with a newline"),
         ("a = <<EOT\nfine\nbad ${1 +}\nEOT\n", "3:10", "unexpected"),
         ("a = " + "[" * 3000 + "]" * 3000, "", "nested too deeply"),
     ],
@@ -172,6 +175,12 @@ def test_blocks_have_labels_and_bodies() -> None:
     assert (block.kind, block.labels) == ("t", ("x", "y"))
     assert [one.name for one in block.body.attributes] == ["in"]
     assert [one.kind for one in block.body.blocks] == ["n"]
+
+
+def test_line_ends_may_be_windows_s() -> None:
+    body = hcl.parse('a = 1\r\nb = "x"\r\nc = <<EOT\r\nx\r\ny ${1}\r\nEOT\r\nt {\r\n}\r\n', name="f.hcl")
+    values = [evaluate.evaluate(one.value, evaluate.Scope(Names())) for one in body.attributes]
+    assert values == [1, "x", "x\ny 1\n"]
 
 
 def test_a_thousand_terms_are_no_depth() -> None:
