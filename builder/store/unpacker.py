@@ -11,24 +11,25 @@ import errno
 import hashlib
 import os
 import stat
-import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
 from builder.errors import ArchiveInvalid
+from builder.store.dirtimes import DirectoryTimes
 from builder.store.layerwalk import keep_xattr
 from builder.store.tarstream import Member
-from runtime.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+from runtime.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2, start_writing_back
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CACHED = 64
 """Directories kept open: archives name the entries of a directory one after the other."""
+_BIG = 1 << 20
 _PATH_STEP = 2048
 """Longer paths are opened in pieces; the kernel takes 4096 bytes."""
 _NAME_MAX = 255
 _PATH_MAX = 1 << 14
 """Four times what the kernel takes in one step: each level costs time and memory, and nobody has such paths."""
-_TIMES = struct.Struct(">QqII")
 
 
 class Unpacker:
@@ -44,7 +45,7 @@ class Unpacker:
         self._root = root
         self._owner = owner
         self._directories: dict[bytes, int] = {}
-        self._times = _Times()
+        self._times = DirectoryTimes()
         self._track = track
         self._keep_links = keep_links
         self._confined = not initial_namespace()
@@ -250,6 +251,9 @@ class Unpacker:
                     _write(fd, chunk)
                 if hasher:
                     self.digests[os.fstat(fd).st_ino] = hasher.digest()
+                if member.size >= _BIG:
+                    with suppress(OSError):  # only so that the disk is not idle until all must be on it
+                        start_writing_back(fd)
             self.attributes(fd, member)
             os.utime(fd, ns=(member.mtime, member.mtime))
         finally:
@@ -389,43 +393,6 @@ class Unpacker:
             if fd != keep:
                 os.close(fd)
         self._directories = kept
-
-
-class _Times:
-    """Times that directories get at the end, in the order of the archive. Packed: an archive may have millions."""
-
-    def __init__(self) -> None:
-        import zlib
-
-        self._packer = zlib.compressobj(1)
-        self._packed = bytearray()
-        self._pending = bytearray()
-
-    def add(self, path: bytes, inode: int, mtime: int, implied: int) -> None:
-        """Note a directory; of *implied* ones, the last levels of *path* were made for it."""
-        self._pending += _TIMES.pack(inode, mtime, implied, len(path)) + path
-        if len(self._pending) >= 1 << 16:
-            self._packed += self._packer.compress(self._pending)
-            self._pending.clear()
-
-    def __iter__(self) -> Iterator[tuple[bytes, int, int, int]]:
-        """(path, inode, mtime, implied) of each; may be asked once, when nothing follows."""
-        import zlib
-
-        self._packed += self._packer.compress(self._pending) + self._packer.flush()
-        unpacker, data, at = zlib.decompressobj(), b"", 0
-        packed = bytes(self._packed)
-        while True:
-            if len(data) - at < _TIMES.size + _PATH_MAX:
-                more = unpacker.decompress(packed, 1 << 18)
-                packed = unpacker.unconsumed_tail
-                data, at = data[at:] + more, 0
-                if not data:
-                    return
-            inode, mtime, implied, length = _TIMES.unpack_from(data, at)
-            at += _TIMES.size
-            yield data[at : at + length], inode, mtime, implied
-            at += length
 
 
 def split(path: bytes) -> list[bytes]:

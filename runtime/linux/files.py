@@ -38,6 +38,7 @@ AT_SYMLINK_FOLLOW = 0x400
 _RACE_TRIES = 100
 _FICLONE = 0x40049409  # linux/fs.h _IOW(0x94, 9, int)
 _GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602  # linux/fs.h FS_IOC_GETFLAGS, FS_IOC_SETFLAGS (an int, in spite of it)
+_SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h
 _TOPDIR = 0x00020000  # linux/fs.h FS_TOPDIR_FL
 
 
@@ -116,6 +117,12 @@ def spread_directories(fd: int) -> None:
 def syncfs(fd: int) -> None:
     """Write back everything of the file system that *fd* is on. Other threads run meanwhile."""
     check(BLOCKING.syncfs(fd), "syncfs")
+
+
+def start_writing_back(fd: int) -> None:
+    """Have the kernel begin to bring what was written to the file *fd* to the disk; nothing of it is waited for."""
+    start, all_of_it = ctypes.c_int64(0), ctypes.c_int64(0)
+    check(BLOCKING.sync_file_range(fd, start, all_of_it, _SYNC_FILE_RANGE_WRITE), "sync_file_range")
 
 
 def name_to_handle_at(dirfd: int, path: str | bytes, flags: int = 0) -> tuple[int, bytes, int]:
