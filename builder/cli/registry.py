@@ -177,6 +177,8 @@ GROUPS: dict[str, Group] = {
         {
             "ls": Entry("cachemounts", "ls", "List cache mounts"),
             "du": Entry("cachemounts", "du", "Show the size of cache mounts"),
+            "export": Entry("cachemounts", "export", "Write cache mounts to a tar, a directory or a registry"),
+            "import": Entry("cachemounts", "import", "Take cache mounts from a tar, a directory or a registry"),
             "rm": Entry("cachemounts", "rm", "Remove one or more cache mounts"),
         },
         {"list": "ls", "remove": "rm"},

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from builder.store.database import Database
 
-_NAME = re.compile(r"[0-9a-z]{1,64}(-[0-9]{1,9})?")
+NAME = re.compile(r"[0-9a-z]{1,64}(-[0-9]{1,9})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class CacheMounts:
             row = rows.get(name)
             if row is not None:
                 found.append(CacheMount(name, row[0], row[1], path, *row[2:]))
-            elif _NAME.fullmatch(name):
+            elif NAME.fullmatch(name):
                 changed = path.stat().st_mtime_ns
                 found.append(CacheMount(name, "", "", path, changed, changed, 0))
         return tuple(sorted(found, key=lambda each: (-each.last_used, each.name)))

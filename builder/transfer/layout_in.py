@@ -50,7 +50,7 @@ def read_image(
 
     Raises: ContextError (no layout, no such image), ArchiveInvalid, DigestMismatch, InvalidDocument, StoreError.
     """
-    with _opened(path) as layout:
+    with opened(path) as layout:
         found = _chosen(layout.index(), path, tag or "latest", digest)
         for _ in range(_DEEPEST):
             if found.media_type not in INDEX_TYPES:
@@ -82,7 +82,7 @@ def _names(index: Index) -> str:
     return "there is " + (", ".join(found[:10]) or "none")
 
 
-class _Layout:
+class LayoutDirectory:
     """The files of a layout by what they are."""
 
     def __init__(self, root: int, path: Path) -> None:
@@ -144,12 +144,13 @@ class _Layout:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Layout]:
+def opened(path: Path) -> Iterator[LayoutDirectory]:
+    """The layout in a directory, open for the block. Raises ContextError."""
     try:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as err:
         raise ContextError(f"cannot read the OCI layout {path}: {err.strerror}") from err
-    layout = _Layout(root, path)
+    layout = LayoutDirectory(root, path)
     try:
         yield layout
     finally:

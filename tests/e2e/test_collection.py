@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from registryserver import RegistryServer
 
 pytestmark = pytest.mark.root
 
@@ -77,3 +78,75 @@ def test_system_df_v_names_everything(busybox: Lamina, tmp_path: Path) -> None:
     assert [shown.index(title) for title in titles] == sorted(shown.index(title) for title in titles)
     assert "data          1         0B" in shown and "exec.cachemount" in shown
     busybox("rm", "web")
+
+
+CACHING = """FROM busybox
+RUN --mount=type=cache,id=npm,target=/c,mode=0700,uid=7 \\
+    echo {word} >> /c/file && ln -sf file /c/link && mkdir -p /c/d && chmod 2755 /c/d
+RUN --mount=type=cache,id=npm,target=/c,mode=0700,uid=7 cat /c/file > /seen
+"""
+
+
+def seen(machine: Any, directory: Path, word: str) -> str:
+    """What a build finds in its cache mount, with its own word at the end."""
+    (directory / "Dockerfile").write_text(CACHING.format(word=word))
+    machine("build", "-q", "--no-cache", "-t", "app", directory)
+    shown: str = machine.text("run", "--rm", "--network", "none", "app", "cat", "/seen")
+    return shown
+
+
+def listed(machine: Any) -> list[str]:
+    text: str = machine.text("cache-mount", "ls", "--format", "{{.ID}}")
+    return text.splitlines()
+
+
+def test_cache_mounts_go_to_another_machine(machines: Any, tmp_path: Path) -> None:
+    first, context = machines(), tmp_path / "context"
+    context.mkdir()
+    seen(first, context, "one")
+    with RegistryServer() as registry:
+        name = f"{registry.host}/caches:npm"
+        first("cache-mount", "export", "-o", tmp_path / "caches.tar")
+        first("cache-mount", "export", "-o", tmp_path / "caches", "npm")
+        first("cache-mount", "export", "--push", name)
+        archive = first("cache-mount", "export", "-o", "-").stdout
+        for source, stdin in (
+            ((tmp_path / "caches.tar",), b""),
+            ((tmp_path / "caches",), b""),
+            (("--pull", name), b""),
+            (("-",), archive),
+        ):
+            second = machines()
+            second("cache-mount", "import", *source, stdin=stdin)
+            assert listed(second) == ["npm"]
+            assert seen(second, context, "two") == "one\ntwo"
+            second("fsck")
+    # Coming in once more, it replaces what is here.
+    second("cache-mount", "import", tmp_path / "caches")
+    assert seen(second, context, "three") == "one\nthree"
+    second("cache-mount", "import", tmp_path / "caches")
+    again = tmp_path / "again"
+    second("cache-mount", "export", "-o", again)
+    assert sorted(path.name for path in (again / "blobs/sha256").iterdir()) == sorted(
+        path.name for path in (tmp_path / "caches/blobs/sha256").iterdir()
+    )
+
+
+def test_what_is_no_cache_mount_is_refused(busybox: Lamina, tmp_path: Path) -> None:
+    build(busybox, tmp_path, "first")
+    busybox("save", "-o", tmp_path / "image.tar", "app")
+    busybox("cache-mount", "export", "-o", tmp_path / "caches")
+    for blob in (tmp_path / "caches" / "blobs" / "sha256").iterdir():
+        if blob.read_bytes()[:1] != b"{":
+            blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    before = busybox.text("cache-mount", "ls")
+    for source, text in (
+        (tmp_path / "image.tar", b"no cache mounts here"),
+        (tmp_path / "caches", b"rror"),
+        (tmp_path / "nothing.tar", b"No such file"),
+        (tmp_path, b"not an OCI layout"),
+    ):
+        assert text in busybox("cache-mount", "import", source, code=1).stderr
+    assert b"one of --output and --push" in busybox("cache-mount", "export", code=125).stderr
+    assert busybox.text("cache-mount", "ls").split()[:8] == before.split()[:8]
+    busybox("fsck")

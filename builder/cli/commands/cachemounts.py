@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.cli import units
-from builder.cli.flags import Command, Flag, Values, switch
+from builder.cli.flags import Command, Flag, UsageError, Values, switch
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli
@@ -74,6 +74,57 @@ def rm(cli: Cli, values: Values, arguments: list[str]) -> int:
     return cli.each(arguments, one, echo=False)
 
 
+def export(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Cache mounts (all without arguments) to a tar, a directory, or a registry."""
+    from builder.engine import cachemounts
+
+    output, reference = values.text("output"), values.text("push")
+    if bool(output) == bool(reference):
+        raise UsageError("one of --output and --push says where to")
+    if reference:
+        names = cachemounts.push(cli.engine, arguments, reference, cli.env)
+    elif output == "-":
+        if cli.terminal_out():
+            raise UsageError("cowardly refusing to save to a terminal; use -o or redirect")
+        from builder.transfer.layout import TarOut
+
+        names = cachemounts.export(cli.engine, arguments, TarOut(cli.raw_out().write))
+    elif output.endswith(".tar"):
+        from builder.transfer.layout import TarOut
+        from builder.transfer.outfile import whole_file
+
+        with whole_file(cli.cwd / output) as sink:
+            names = cachemounts.export(cli.engine, arguments, TarOut(sink))
+    else:
+        from builder.transfer.layout import DirectoryOut
+
+        names = cachemounts.export(cli.engine, arguments, DirectoryOut(cli.cwd / output))
+    for name in names:
+        cli.say(name)
+    return 0
+
+
+def import_(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """Cache mounts from a tar, a directory, or a registry; those that are here already are replaced."""
+    from builder.engine import cachemounts
+
+    reference = values.text("pull")
+    if bool(arguments) == bool(reference):
+        raise UsageError("a file, a directory, or --pull says where from")
+    if reference:
+        names = cachemounts.pull(cli.engine, reference, cli.env)
+    elif arguments[0] == "-":
+        names = cachemounts.read_archive(cli.engine, cli.raw_in())
+    elif (cli.cwd / arguments[0]).is_dir():
+        names = cachemounts.read_directory(cli.engine, cli.cwd / arguments[0])
+    else:
+        with open(cli.cwd / arguments[0], "rb") as file:
+            names = cachemounts.read_archive(cli.engine, file)
+    for name in names:
+        cli.out(name)
+    return 0
+
+
 COMMANDS = {
     "ls": Command(
         "[OPTIONS]",
@@ -87,5 +138,23 @@ COMMANDS = {
         arguments=(0, 0),
     ),
     "du": Command("[CACHE-MOUNT...]", "Show the size of cache mounts", du, arguments=(0, None)),
+    "export": Command(
+        "[OPTIONS] [CACHE-MOUNT...]",
+        "Write cache mounts to a tar, a directory or a registry",
+        export,
+        flags=(
+            Flag("output", "FILE.tar, a directory, or - for standard output", short="o", complete="file"),
+            Flag("push", "A reference in a registry", word="reference"),
+        ),
+        arguments=(0, None),
+    ),
+    "import": Command(
+        "[OPTIONS] [FILE|DIRECTORY|-]",
+        "Take cache mounts from a tar, a directory or a registry",
+        import_,
+        flags=(Flag("pull", "A reference in a registry", word="reference"),),
+        arguments=(0, 1),
+        complete="file",
+    ),
     "rm": Command("CACHE-MOUNT [CACHE-MOUNT...]", "Remove one or more cache mounts", rm, arguments=(1, None)),
 }
