@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from builder.engine.builds import Built
     from builder.pipeline.progress import BuildWarning
 
-USED_BY = ("output", "load", "push", "annotation")
+_FILES = (OutputType.LOCAL, OutputType.TAR, OutputType.CACHE_ONLY)
+"""What makes no image."""
 
 
 def outputs(cli: Cli, values: Values) -> tuple[Output, ...]:
@@ -51,11 +52,8 @@ def outputs(cli: Cli, values: Values) -> tuple[Output, ...]:
             cli.say("WARNING: rewrite-timestamp is set, but there is no SOURCE_DATE_EPOCH to rewrite to")
     notation.check_destinations(asked, cli.cwd, terminal=cli.terminal_out())
     tags = values.all("tag")
-    kept = (OutputType.IMAGE, OutputType.DOCKER)
-    return tuple(
-        output if output.names or (output.stored and output.type in kept) else replace(output, names=tags)
-        for output in asked
-    )
+    # as buildx has it: with -t the name= of an output does not count
+    return tuple(replace(output, names=tags) if tags and output.type not in _FILES else output for output in asked)
 
 
 def _has_epoch(values: Values) -> bool:
@@ -66,7 +64,7 @@ def _annotated(
     output: Output, manifest: tuple[tuple[str, str], ...], descriptor: tuple[tuple[str, str], ...]
 ) -> Output:
     """`output` with what --annotation says, below what it says itself; docker's media types know no annotations."""
-    if output.type in (OutputType.LOCAL, OutputType.TAR, OutputType.CACHE_ONLY):
+    if output.type in _FILES:
         return output
     return replace(
         output,

@@ -396,14 +396,14 @@ def test_skopeo_and_podman_read_what_a_build_writes(
         f"oci:{tmp_path}/layout:1": f"type=oci,tar=false,dest={tmp_path}/layout",
         f"docker-archive:{tmp_path}/docker.tar": f"type=docker,dest={tmp_path}/docker.tar",
     }
-    outputs = [part for output in places.values() for part in ("-o", f"{output},name={NAME},compression={way}")]
-    identity = lamina.text("build", "-q", "-t", NAME, "-t", "built", "-o", "type=docker", *outputs, context)
+    outputs = [part for output in places.values() for part in ("-o", f"{output},compression={way}")]
+    identity = lamina.text("build", "-q", "-t", NAME, "-o", "type=docker", *outputs, context)
     for number, place in enumerate(places):
         skopeo("copy", place, f"dir:{tmp_path}/{number}")
         manifest = json.loads((tmp_path / str(number) / "manifest.json").read_bytes())
         assert manifest["config"]["digest"] == identity
         podman("pull", place)
-        assert podman.layers(identity[7:]) == layers_of(lamina, "built")
+        assert podman.layers(identity[7:]) == layers_of(lamina)
         podman("rmi", "-f", identity[7:])
 
 

@@ -75,6 +75,7 @@ def _tell(cli: Cli, outcome: Verification) -> None:
             cli.out(line)
         if len(found) > _SHOWN:
             cli.out(f"  … and {len(found) - _SHOWN} more (--format json shows all)")
+    cli.say("hint: ARG SOURCE_DATE_EPOCH in a stage tells its programs the time to use; many know that variable")
 
 
 def _heading(one: Difference) -> str:
