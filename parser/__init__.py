@@ -3,6 +3,7 @@
 The map, in reading order:
 
     source        text and positions: `Source`, `Position`, `Span`
+    redact        credentials in URLs, taken out of what is shown and kept
     errors        `DockerfileError`, the only exception that leaves this package
     lines         the line pass: directives, continuations, comments, heredocs → logical lines
     dockerfile.lark, grammar, transform

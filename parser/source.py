@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from parser.redact import hidden
+
 __all__ = ["Position", "Source", "Span"]
 
 _BOM = "\ufeff"
@@ -71,7 +73,7 @@ class Source:
         rows = []
         for number, text in enumerate(self._lines_from(first, last - first + 1), first):
             mark = ">>>" if span.start.line <= number <= max(span.start.line, span.end.line) else "   "
-            rows.append(f"{number:4d} | {mark} {text}".rstrip())
+            rows.append(f"{number:4d} | {mark} {hidden(text)}".rstrip())
         return "\n".join(rows)
 
     def citation(self, span: Span, *, column: bool = False) -> str:

@@ -18,6 +18,7 @@ from builder.pipeline.copy_step import CopySpec, Selection, check, excluding, lo
 from builder.pipeline.ignore import Filter
 from builder.pipeline.scanning import Part, scan
 from builder.pipeline.trees import Tree
+from parser.redact import hidden
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class _Fetch:
         path, digest = remote.download(url, directory, headers=headers, environment=self.environment)
         if spec.checksum is not None and spec.checksum != digest:
             raise DigestMismatch(f"downloaded {path.name}", spec.checksum, digest)
-        tree = _owned_tree(directory, url, owned)
+        tree = _owned_tree(directory, hidden(url), owned)
         return [replace(part, may_unpack=spec.unpack is True) for part in scan(tree, path.name, Filter())]
 
     def git(self, source: remote.GitSource, directory: Path, owned: ExitStack, labels: list[str]) -> list[Part]:
@@ -105,7 +106,7 @@ class _Fetch:
                 raise BuildError("inconsistent keep-git-dir configuration")
             source = replace(source, keep_git_dir=spec.keep_git_dir)
         labels.append(remote.fetch_git(source, directory, secrets=self.secrets, environment=self.environment))
-        tree = _owned_tree(directory, source.url, owned)
+        tree = _owned_tree(directory, hidden(source.url), owned)
         return list(scan(tree, source.subdir or "/", Filter(exclude=excluding(spec.copy))))
 
 

@@ -11,6 +11,7 @@ from builder.pipeline import checking
 from builder.pipeline.plan import Plan, make_plan
 from builder.pipeline.steps import Base
 from builder.store.images import BASE_ID
+from parser.redact import has_credentials
 from runtime.values import replace
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def parsed(request: BuildRequest, store: Store) -> Dockerfile:
         except ValueError:
             pass  # from another version of the program: parse again
     dockerfile = parser.parse(request.dockerfile, name=request.dockerfile_name)
-    store.files.put_parsed(key, serialize.dumps(dockerfile))
+    if not has_credentials(request.dockerfile):
+        store.files.put_parsed(key, serialize.dumps(dockerfile))
     return dockerfile
 
 

@@ -16,6 +16,7 @@ from builder.pipeline import progress, replay, unchanged
 from builder.pipeline.progress import Emit, silent
 from builder.pipeline.request import BuildRequest, BuildResult, Forecast
 from builder.pipeline.sources import Sources
+from parser.redact import hidden, hidden_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,12 +172,12 @@ class _Ended:
 def _recorded(request: BuildRequest, target: str, store: Store) -> Iterator[_Ended]:
     """Write down that a build begins, and how it ends."""
     facts = replay.facts(request, target)
-    ended = _Ended(store.records.start_build(dockerfile=request.dockerfile, facts=facts))
+    ended = _Ended(store.records.start_build(dockerfile=hidden_in(request.dockerfile), facts=facts))
     try:
         yield ended
     except BaseException as err:
         status = "cancelled" if _is_cancelled(err) else "failed"
-        store.records.finish_build(ended.build, status, error=str(err) or type(err).__name__)
+        store.records.finish_build(ended.build, status, error=hidden(str(err)) or type(err).__name__)
         raise
     store.records.finish_build(ended.build, "done", image=ended.image)
 

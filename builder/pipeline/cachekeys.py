@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.pipeline.steps import AddStep, BaseStep, CopyStep, RunStep, StepSpec, WorkdirStep
+from parser.redact import hidden
 
 if TYPE_CHECKING:
     from builder.pipeline.copy_step import CopySpec
@@ -77,7 +78,7 @@ def _own_leaves(step: StepSpec, platform: str, request: BuildRequest) -> tuple[L
 
 
 def _run_leaves(work: RunStep, request: BuildRequest) -> Iterable[Leaf]:
-    yield "instruction", "RUN " + " ".join(work.argv)
+    yield "instruction", hidden("RUN " + " ".join(work.argv))
     yield "argv", digest(*work.argv)
     if work.script is not None:
         yield "script", digest(*work.script)
@@ -99,7 +100,7 @@ def _run_leaves(work: RunStep, request: BuildRequest) -> Iterable[Leaf]:
 
 def _copy_leaves(keyword: str, spec: CopySpec) -> tuple[Leaf, ...]:
     return (
-        ("instruction", " ".join((keyword, *spec.sources, spec.dest))),
+        ("instruction", hidden(" ".join((keyword, *spec.sources, spec.dest)))),
         ("destination", digest(spec.dest, spec.workdir if not spec.dest.startswith("/") else "/")[:16]),
         ("chown", spec.chown or ""),
         ("chmod", spec.chmod or ""),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from builder.errors import ChecksFailed
 from builder.pipeline.progress import BuildWarning
 from builder.pipeline.steps import BaseStep
+from parser.redact import has_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -46,7 +47,8 @@ def warnings(request: BuildRequest, store: Store, dockerfile: Dockerfile, plan: 
             "found": [_plain(one) for one in report.findings],
             "violation": report.violation if report.fails else "",
         }
-        store.files.put_parsed(key, json.dumps(data).encode())
+        if not has_credentials(request.dockerfile):
+            store.files.put_parsed(key, json.dumps(data).encode())
     else:
         data = json.loads(known)
     told = tuple(BuildWarning(*one) for one in data["found"])

@@ -16,6 +16,7 @@ from builder import VERSION
 from builder.errors import EngineError
 from builder.pipeline.progress import BuildWarning
 from builder.store.images import BASE_ID
+from parser.redact import has_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,7 +169,9 @@ def facts(request: BuildRequest, target: str) -> dict[str, str]:
 
 def _suits(request: BuildRequest) -> bool:
     exports = request.travel is not None and request.travel.export
-    return not (request.pull or request.no_cache or request.no_cache_filter or request.contexts or exports)
+    if request.pull or request.no_cache or request.no_cache_filter or request.contexts or exports:
+        return False
+    return not has_credentials(request.dockerfile)  # nothing of such a file is remembered
 
 
 def _plain(work: object) -> list[object]:

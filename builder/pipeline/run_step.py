@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from builder.errors import BuildError, StepFailed
 from builder.pipeline.schedule import StepCancelled, exclusive
 from builder.pipeline.wiring import HOST, NONE
+from parser.redact import hidden
 from runtime.errors import CommandNotFound, CommandNotInvocable, ContainerError
 from runtime.spec import Mount, Namespaces, Process, Rlimit, Rootfs
 from runtime.values import dataclass, replace
@@ -66,7 +67,7 @@ def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[
 
     Raises StepFailed, BuildError (a required secret is missing), ContainerError, NetworkError, StepCancelled. An
     exception from *output* or a KeyboardInterrupt kills the container first."""
-    command = " ".join(step.argv)
+    command = hidden(" ".join(step.argv))
     with ExitStack() as undo:
         mode = around.wiring.mode(step.network)
         endpoint: Endpoint | None = None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from builder.pipeline.request import BuildRequest
     from builder.store import Store
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when notes have another form, or the same question comes to another outcome."""
 LARGEST_DOCKERFILE = 1 << 20
 """Larger ones go the ordinary way."""

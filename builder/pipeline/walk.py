@@ -15,6 +15,7 @@ from builder.pipeline.plan import HistoryLine
 from builder.pipeline.steps import AddStep, Base, CopyStep, FilesOf, RunStep, StepSpec, Work, WorkdirStep
 from parser import instructions as ast
 from parser import words
+from parser.redact import hidden
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ class _Walk:
         if spec.chmod:
             parts.append(f"--chmod={spec.chmod}")
         parts += [*spec.sources, *(f"<<{one.name}" for one in spec.inline), spec.dest, "# buildkit"]
-        return " ".join(parts)
+        return hidden(" ".join(parts))
 
     def do_run(self, line: ast.Run, *, triggered: bool) -> None:
         from builder.pipeline.mounts import check_network, check_security, resolve_mounts
@@ -309,7 +310,7 @@ class _Walk:
             sources=tuple(map(self.mount_files, mounts)),
         )
         listed = (f"|{len(args)}", *(f"{name}={value}" for name, value in args)) if args else ()
-        created_by = " ".join(("RUN", *listed, *argv, "# buildkit"))
+        created_by = hidden(" ".join(("RUN", *listed, *argv, "# buildkit")))
         self.add(work, self.shown(line, triggered=triggered) + summary, created_by)
 
     def mount_files(self, mount: RunMount) -> FilesOf | None:
@@ -350,7 +351,7 @@ class _Walk:
 
     def shown(self, line: ast.Run | ast.Copy | ast.Add | ast.Workdir, *, triggered: bool) -> str:
         keyword, _, rest = line.original.strip().partition(" ")
-        return f"{'ONBUILD ' if triggered else ''}{keyword.upper()} {rest}".rstrip()
+        return hidden(f"{'ONBUILD ' if triggered else ''}{keyword.upper()} {rest}".rstrip())
 
     def note(self, created_by: str) -> None:
         self.history.append(HistoryLine(created_by))

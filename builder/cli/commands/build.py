@@ -451,7 +451,9 @@ def _explain(cli: Cli, error: Exception, closing: _Closing, *, what: str = "fail
     message = getattr(error, "message", None) or str(error)
     span = getattr(error, "span", None)
     place = f"dockerfile parse error on line {span.start.line}: " if span is not None and closing.failed is None else ""
-    cli.say(f"ERROR: {what}: failed to solve: {place}{message}")
+    from parser.redact import hidden
+
+    cli.say(hidden(f"ERROR: {what}: failed to solve: {place}{message}"))
     hint = getattr(error, "hint", None)
     if hint:
         cli.say(f"hint: {hint}")
