@@ -191,6 +191,10 @@ def test_dockerfiles_are_checked_instead_of_built(busybox_store: Lamina, project
     text = done.stdout.decode()
     assert text.startswith("bad\nnot good\n\nCheck complete, 1 warning has been found!\n\nWARNING: FromAsCasing")
     assert text.endswith("\n\ngood\n\nCheck complete, no warnings found.\n")
+    (project / "docker-bake.override.hcl").write_text('target "bad" { call = "check" }')
+    mixed = busybox_store("bake", "--set", "good.tags=bake-mixed", cwd=project, code=1)
+    assert mixed.stdout.decode().startswith("bad\n") and "\ngood\n" not in mixed.stdout.decode()
+    assert "bake-mixed" in busybox_store.text("images")
     listed = busybox_store("bake", "good", "--call=targets,format=json", cwd=project)
     document = json.loads(listed.stdout)
     assert document["group"] == {"default": {"targets": ["good"]}}

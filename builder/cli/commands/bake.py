@@ -99,9 +99,15 @@ class _Bake:
             self.cli.out(document(wanted.groups, wanted.targets))
             return 0
         self.grant(wanted)
-        if any(target.text("call") not in ("", "build") for target in wanted.targets):
+        called = tuple(target for target in wanted.targets if target.text("call") not in ("", "build"))
+        if all(target.linked or target in called for target in wanted.targets):
             return self.call(wanted)
-        return self.build(wanted)
+        from runtime.values import replace
+
+        # who asks for a build gets it, with what it stands on
+        built = tuple(target for target in wanted.targets if target.linked or target not in called)
+        code = self.build(replace(wanted, targets=built))
+        return code if code or not called else self.call(replace(wanted, targets=called))
 
     # definition
 
