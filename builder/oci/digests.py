@@ -11,7 +11,6 @@ A digest is the name of a file in the store, so nothing that did not pass `parse
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, NewType
 
 from builder.errors import InvalidDigest
@@ -48,11 +47,15 @@ def parse(text: str) -> Digest:
 
 def of(data: bytes) -> Digest:
     """sha256 digest of `data`."""
+    import hashlib
+
     return Digest("sha256:" + hashlib.sha256(data).hexdigest())
 
 
 def of_chunks(chunks: Iterable[bytes]) -> Digest:
     """sha256 digest of the concatenated `chunks`, in constant memory."""
+    import hashlib
+
     hasher = hashlib.sha256()
     for chunk in chunks:
         hasher.update(chunk)

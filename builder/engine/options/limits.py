@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 
 from builder.errors import InvalidInput
@@ -126,6 +125,8 @@ def parse_add_host(text: str) -> tuple[str, str]:
     if address == "host-gateway":
         return name, address
     try:
+        import ipaddress
+
         return name, str(ipaddress.ip_address(address.removeprefix("[").removesuffix("]")))
     except ValueError:
         raise InvalidInput(f'invalid IP address in add-host: "{address}"') from None
@@ -134,6 +135,8 @@ def parse_add_host(text: str) -> tuple[str, str]:
 def parse_ip(text: str) -> str:
     """An IP address in its normal spelling. Raises InvalidInput."""
     try:
+        import ipaddress
+
         return str(ipaddress.ip_address(text.strip()))
     except ValueError:
         raise InvalidInput(f"{text} is not an ip address") from None
