@@ -180,11 +180,9 @@ class Builder:
         return found
 
     def _attach_in(self, mount: int, directory: int, name: str) -> None:
-        target = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
-            mounts.move_mount(mount, target)
+            mounts.move_mount(mount, directory, name)
         finally:
-            os.close(target)
             os.close(mount)
 
     def _node(self, dev: int, name: str, mode: int, major: int, minor: int, host: str) -> None:

@@ -124,12 +124,11 @@ def open_tree(dirfd: int, path: str | bytes, flags: int) -> int:
     )
 
 
-def move_mount(mount: int, target: int) -> None:
-    """Attach the detached *mount* on the directory or file that the descriptor *target* (O_PATH) is."""
-    check(
-        _move_mount_call(libc.MOVE_MOUNT, mount, b"", target, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH),
-        "move_mount",
-    )
+def move_mount(mount: int, target: int, name: str = "") -> None:
+    """Attach the detached *mount* on the directory or file that the descriptor *target* (O_PATH) is, or on *name* in
+    it, which must not end in a symlink."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if name else MOVE_MOUNT_T_EMPTY_PATH)
+    check(_move_mount_call(libc.MOVE_MOUNT, mount, b"", target, os.fsencode(name), flags), "move_mount", name or None)
 
 
 def mount_setattr(
