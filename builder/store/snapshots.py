@@ -98,6 +98,7 @@ class Snapshots:
         self._actives = layout.directory("active")
         self._failed = layout.directory("failed")
         self._sealed: set[str] = set()
+        self._paths: dict[LayerID, Path] = {}  # a deep build asks for each of its layers at each step
 
     # --- from prepare to commit ---
 
@@ -355,7 +356,10 @@ class Snapshots:
 
     def path(self, layer_id: LayerID) -> Path:
         """Where the directory of a layer is."""
-        return self._layers / _checked(layer_id)
+        found = self._paths.get(layer_id)
+        if found is None:
+            found = self._paths[layer_id] = self._layers / _checked(layer_id)
+        return found
 
     def forget(self, layer_id: LayerID) -> None:
         """Drop the row of a layer that has gone, and the cache records that gave it: rebuilt when next needed."""
