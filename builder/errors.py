@@ -152,7 +152,7 @@ class ImageNotFound(NotFound):
     def __init__(self, reference: str, *, hint: str | None = None) -> None:
         super().__init__(
             f"No such image: {reference}",
-            hint=hint or "lamina images lists what is here; build, load or bootstrap it first",
+            hint=hint or "lamina images lists what is here; pull, build, load or bootstrap it first",
         )
         self.reference = reference
 

@@ -254,9 +254,11 @@ def _workdir(values: Values) -> str:
 
 
 def _environment(cli: Cli, values: Values) -> tuple[str, ...]:
+    from builder.cli.clientconfig import proxies
     from builder.engine.options.environment import parse_env, parse_env_file
 
-    found: list[str] = []
+    # first, so that what is said later holds
+    found = [f"{name}={value}" for name, value in proxies(cli.env).items()]
     for path in values.all("env-file"):
         found += parse_env_file(_file(path), path, cli.env.get)
     found += checked_all(values, "env", lambda text: parse_env(text, cli.env.get))

@@ -58,6 +58,7 @@ class BuildWish:
     ssh: tuple[tuple[str, Path], ...] = ()
     allow: frozenset[str] = frozenset()
     environment: Mapping[str, str] = field(default_factory=dict)
+    proxies: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[Output, ...] = ()
     squash: bool = False
     max_layers: int = 0
@@ -198,6 +199,7 @@ def _request(
         ssh=tuple(r.SshAgent(name, socket) for name, socket in wish.ssh),
         allow=wish.allow,
         environment=wish.environment,
+        proxies=wish.proxies,
         rewrite_timestamps=all(output.rewrite is not False for output in wish.outputs),
         squash=wish.squash,
         max_layers=wish.max_layers,

@@ -215,11 +215,14 @@ class _Collection:
             gone = 0
             for image in images.list():
                 used = self._database.row("SELECT 1 FROM containers WHERE image = ?", (image.id,))
-                if image.references or used or image.id in leased or images.children(image.id):
+                if not image.dangling or used or image.id in leased or images.children(image.id):
                     continue
+                self._database.run("DELETE FROM refs WHERE target = ?", (image.id,))
                 self._database.run("DELETE FROM index_images WHERE image = ?", (image.id,))
                 gone += self._database.run("DELETE FROM images WHERE id = ?", (image.id,))
                 self.items.append(Item("image", image.id, "it has no name, and no container or image needs it"))
+            empty = "SELECT digest FROM indexes WHERE digest NOT IN (SELECT digest FROM index_images)"
+            self._database.run(f"DELETE FROM refs WHERE target IN ({empty})")
             # The parent of one that went may be free now.
             if not gone:
                 return

@@ -50,7 +50,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A row of `images`: `references` sorted (none: dangling), `created` from the config in ns (None: not stated).
+    """A row of `images`: `references` sorted, with those by digest, `created` from the config in ns (None: not stated).
 
     `size` is the bytes of all its layers' files, None while a layer has not been hashed.
     """
@@ -65,8 +65,8 @@ class Listed:
 
     @property
     def dangling(self) -> bool:
-        """Whether nothing names it: <none>."""
-        return not self.references
+        """Whether no tag names it: <none>. That it came under a digest is no name that a user gave."""
+        return not any(each.tag for each in self.references)
 
 
 @dataclass(frozen=True, slots=True)

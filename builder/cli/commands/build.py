@@ -92,6 +92,7 @@ _ENTITLEMENTS = ("network.host", "security.insecure")
 
 def wish(cli: Cli, values: Values, arguments: list[str], asked: str = "") -> BuildWish:
     """What the options ask for; `asked`: see BuildRequest.  Raises UsageError, InvalidInput."""
+    from builder.cli.clientconfig import proxies
     from builder.engine.builds import BuildWish
 
     _check(cli, values)
@@ -122,6 +123,7 @@ def wish(cli: Cli, values: Values, arguments: list[str], asked: str = "") -> Bui
         ssh=tuple(_ssh(cli, text) for text in values.all("ssh")),
         allow=frozenset(values.all("allow")),
         environment=cli.env,
+        proxies=proxies(cli.env),
         cwd=cli.cwd,
         outputs=_outputs(cli, values),
         cache_from=_caches(values, "cache-from"),

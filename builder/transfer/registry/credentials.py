@@ -85,17 +85,6 @@ class Keyring:
         found = _table(self._read(self.path), "HttpHeaders")
         return {name: str(value) for name, value in found.items() if name.lower().startswith("x-meta-")}
 
-    def proxies(self) -> dict[str, str]:
-        """`proxies.default` of config.json: what builds and containers are given, by the name of the variable."""
-        table = _table(_table(self._read(self.path), "proxies"), "default")
-        keys = {"httpProxy": "http", "httpsProxy": "https", "noProxy": "no", "ftpProxy": "ftp", "allProxy": "all"}
-        return {
-            variable: str(table[key])
-            for key, word in keys.items()
-            if table.get(key)
-            for variable in (f"{word}_proxy".upper(), f"{word}_proxy")
-        }
-
     def _from(self, path: Path, registry: str, repository: str) -> Credentials | None:
         document = self._read(path)
         helper = self._helper(document, registry)

@@ -143,13 +143,6 @@ def test_credentials_show_no_password() -> None:
     assert "pw" not in repr(Credentials("me", "pw", "pw"))
 
 
-def test_headers_and_proxies_of_the_file(home: Path) -> None:
-    proxies = {"default": {"httpProxy": "http://p", "noProxy": "x"}}
-    config(home, {"HttpHeaders": {"X-Meta-Team": "a", "Authorization": "no"}, "proxies": proxies})
+def test_headers_for_registries(home: Path) -> None:
+    config(home, {"HttpHeaders": {"X-Meta-Team": "a", "Authorization": "no"}})
     assert keyring(home).headers() == {"X-Meta-Team": "a"}
-    assert keyring(home).proxies() == {
-        "HTTP_PROXY": "http://p",
-        "http_proxy": "http://p",
-        "NO_PROXY": "x",
-        "no_proxy": "x",
-    }

@@ -426,3 +426,24 @@ def test_an_error_in_one_layer_ends_the_others(store: Store, registry: RegistryS
     with pytest.raises(EngineError, match="denied"):
         bring()
     assert store.images.list() == ()
+
+
+def test_an_image_whose_tag_moved_on_is_dangling_and_goes_with_its_digest(
+    registry: RegistryServer, connect: Any, layer: Any, tmp_path: Path
+) -> None:
+    def bring(platform: str) -> Pulled:
+        with Store.open(tmp_path / "own") as own:
+            name = Reference.parse(f"{registry.host}/app:1")
+            return pull(own, connect(), name, platform=platforms.parse(platform))
+
+    registry.put_image("app", "1", [layer(a=b"old")])
+    old = bring("linux/amd64")
+    registry.put_manifest("app", "1", index_of(registry, layer, "linux/arm64"), INDEX)
+    bring("linux/arm64")
+    registry.put_image("app", "1", [layer(a=b"new")])
+    new = bring("linux/amd64")
+    with Store.open(tmp_path / "own") as own:
+        assert old.image_id in [image.id for image in own.images.list() if image.dangling]
+        own.collect(dangling=True)
+        assert [image.id for image in own.images.list()] == [new.image_id]
+        assert own.fsck(full=True) == ()
