@@ -31,7 +31,9 @@ def published(engine: Engine, container: Container) -> tuple[tuple[str, str], ..
 
 def summary(engine: Engine, container: Container, definition: Definition) -> str:
     """The PORTS column: published ones with their host ports, exposed ones bare."""
-    shown = published(engine, container)
+    network = definition.request.network
+    # most containers publish nothing, and what networks are made of takes 7 ms to load
+    shown = published(engine, container) if network.ports or network.publish_all else ()
     names = {inside for inside, _ in shown}
     return ", ".join(
         [

@@ -9,6 +9,7 @@ once, so that a slow minute of the machine falls on all of them.
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -99,6 +100,8 @@ def main() -> None:
     arguments.add_argument("--json", type=Path, help="write every single time here too")
     arguments.add_argument("--keep", action="store_true", help="keep the working directory (logs)")
     options = arguments.parse_args()
+    # With it an edited checkout is compiled again at each start, which is nobody's installation.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     chosen = options.workload or [*WORKLOADS, "start", "parse"]
     names = [name for name in (options.engine or ENGINES) if ENGINES[name].installed()]
 

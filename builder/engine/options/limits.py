@@ -124,6 +124,8 @@ def parse_add_host(text: str) -> tuple[str, str]:
     name, address = text[:at], text[at + 1 :]
     if address == "host-gateway":
         return name, address
+    import ipaddress
+
     try:
         import ipaddress
 
@@ -134,6 +136,8 @@ def parse_add_host(text: str) -> tuple[str, str]:
 
 def parse_ip(text: str) -> str:
     """An IP address in its normal spelling. Raises InvalidInput."""
+    import ipaddress
+
     try:
         import ipaddress
 

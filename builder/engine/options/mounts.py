@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import posixpath
 from enum import StrEnum
 
@@ -114,6 +113,8 @@ def _target(target: str, spec: str) -> str:
 
 def parse_mount(spec: str, *, cwd: str) -> MountRequest:
     """The comma-separated `type=bind,src=/a,dst=/b,ro` of `--mount`. Raises InvalidInput."""
+    import csv
+
     try:
         (fields,) = csv.reader([spec], strict=True)
     except (ValueError, csv.Error):

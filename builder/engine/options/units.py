@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 
 from builder.errors import InvalidInput
 
@@ -29,6 +28,8 @@ def parse_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise InvalidInput(f"invalid size: '{text}'")
+    from decimal import Decimal
+
     # Decimal: 0.1g must not depend on binary fractions, and a thousand digits must not become inf
     amount = Decimal(match[1]) * 1024 ** _POWER[(match[2] or "").lower()]
     if not -(2**63) <= amount < 2**63:
@@ -46,6 +47,8 @@ def parse_duration(text: str) -> int:
     sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
     if rest == "0":
         return 0
+    from decimal import Decimal
+
     total, position = Decimal(0), 0
     while position < len(rest):
         match = _DURATION_PART.match(rest, position)
@@ -61,6 +64,8 @@ def parse_duration(text: str) -> int:
 
 def parse_cpus(text: str) -> int:
     """`--cpus 1.5` in billionths of a cpu. Raises InvalidInput."""
+    from decimal import Decimal, InvalidOperation
+
     try:
         cpus = Decimal(text)
     except InvalidOperation:
@@ -75,6 +80,8 @@ def parse_cpus(text: str) -> int:
 
 def parse_moment(text: str, now: datetime) -> int:
     """`--since`, `--until`: RFC 3339, a unix time, or a duration back from `now`; in nanoseconds since the epoch."""
+    from decimal import Decimal
+
     if re.fullmatch(r"-?\d+(\.\d{1,9})?", text):
         return int(Decimal(text) * 1_000_000_000)
     match = _RFC3339.fullmatch(text)
