@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError, DigestMismatch
+from builder.errors import BuildError, DigestMismatch, InvalidDigest
+from builder.oci import digests
 from builder.pipeline import remote
 from builder.pipeline.copy_step import CopySpec, Selection, check, excluding, local_parts
 from builder.pipeline.ignore import Filter
@@ -59,6 +60,8 @@ def select(
             raise BuildError("checksum can't be specified for multiple sources")
         if not remote.is_remote(spec.copy.sources[0]):
             raise BuildError("checksum can't be specified for non-HTTP(S) and non-Git sources")
+        if remote.git_source(spec.copy.sources[0]) is None:
+            _check_digest(spec.checksum)
     fetch = _Fetch(spec, secrets or {}, environment or {})
     now = time.time_ns()
     parts: list[Part] = []
@@ -78,6 +81,17 @@ def select(
         )
 
 
+def _check_digest(text: str) -> None:
+    """Refuse what no download could match, in docker's words, before anything is fetched."""
+    try:
+        digests.parse(text)
+    except InvalidDigest as err:
+        what = "invalid checksum digest format"
+        if "algorithm must" in err.reason:
+            what = "unsupported digest algorithm"
+        raise BuildError(f'{what}: "{text}"', hint=err.reason) from err
+
+
 @dataclass(frozen=True, slots=True)
 class _Fetch:
     """What is fetched for one ADD."""
@@ -91,7 +105,7 @@ class _Fetch:
         headers = remote.authorization(url, self.secrets)
         path, digest = remote.download(url, directory, headers=headers, environment=self.environment)
         if spec.checksum is not None and spec.checksum != digest:
-            raise DigestMismatch(f"downloaded {path.name}", spec.checksum, digest)
+            raise DigestMismatch(f"digest mismatch: {hidden(url)}", spec.checksum, digest)
         tree = _owned_tree(directory, hidden(url), owned)
         return [replace(part, may_unpack=spec.unpack is True) for part in scan(tree, path.name, Filter())]
 

@@ -105,6 +105,8 @@ def open_context(
     """
     if source == "-" and dockerfile == "-":
         raise ContextError("invalid argument: can't use stdin for both build context and dockerfile")
+    if source.startswith("github.com/") and not (cwd / source).exists():
+        source = _github(source)
     if source != "-" and ":" not in source and ":" not in (dockerfile or ""):
         return _local(source, dockerfile, stdin, cwd)  # spares the common case the modules for what is elsewhere
     from builder.pipeline import remote
@@ -176,6 +178,12 @@ def rootfs_tree(fd: int, label: str) -> Tree:
 
 
 # the kinds of contexts
+
+
+def _github(source: str) -> str:
+    """The old short form "github.com/owner/name" of a context as a URL that is known for a repository's."""
+    base, mark, fragment = source.partition("#")
+    return f"https://{base.removesuffix('.git')}.git{mark}{fragment}"
 
 
 def _local(source: str, dockerfile: str | None, stdin: BinaryIO | None, cwd: Path) -> Context:

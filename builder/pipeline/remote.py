@@ -165,6 +165,7 @@ def download(
         raise DownloadFailed(f"failed to load {_shown(url)}: invalid response status {err.code} {err.reason}") from err
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as err:
         reason = getattr(err, "reason", None) or err
+        reason = getattr(reason, "strerror", None) or reason
         raise DownloadFailed(f"failed to load {_shown(url)}: {reason}") from err
     if expected is not None and expected.isdecimal() and int(expected) != size:
         raise DownloadFailed(f"failed to load {_shown(url)}: the connection ended after {size} of {expected} bytes")

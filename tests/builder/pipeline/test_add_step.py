@@ -181,8 +181,15 @@ def test_a_checksum(add: Add, served: str, context: Path, tmp_path: Path) -> Non
     (context / "local").touch()
     right = "sha256:" + hashlib.sha256(b"data").hexdigest()
     add(f"{served}/x", checksum=right)
-    with pytest.raises(DigestMismatch):
+    with pytest.raises(DigestMismatch, match="digest mismatch"):
         add(f"{served}/x", checksum="sha256:" + "0" * 64)
+    for wrong, message in (
+        ("md5:" + "0" * 32, "unsupported digest algorithm"),
+        ("0" * 64, "format"),
+        ("sha256:0", "format"),
+    ):
+        with pytest.raises(BuildError, match=message):
+            add(f"{served}/none", checksum=wrong)
     with pytest.raises(BuildError, match="checksum can't be specified"):
         add("local", checksum=right)
     with pytest.raises(BuildError, match="multiple sources"):

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,11 @@ def open_it(tmp_path: Path) -> Iterator[Open]:
             path.mkdir()
             return path
 
-        def opened(source: str, *, dockerfile: str | None = None, stdin: bytes | None = None) -> Context:
+        def opened(source: str, *, stdin: bytes | None = None, **more: Any) -> Context:
             stream = None if stdin is None else io.BytesIO(stdin)
-            context = open_context(source, dockerfile=dockerfile, stdin=stream, scratch=scratch, cwd=tmp_path)
+            context = open_context(
+                source, dockerfile=more.pop("dockerfile", None), stdin=stream, scratch=scratch, cwd=tmp_path, **more
+            )
             undo.callback(context.close)
             return context
 
@@ -221,6 +224,15 @@ def test_a_tar_keeps_its_owners(open_it: Open) -> None:
     assert context.tree.keeps_owner
     status = os.stat("Dockerfile", dir_fd=context.tree.fd)
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (info.uid, info.gid, 0o640)
+
+
+def test_the_short_form_of_a_repository(open_it: Open, tmp_path: Path) -> None:
+    for source in ("github.com/owner/name#v1:sub", "github.com/owner/name.git"):
+        with pytest.raises(EngineError, match=r"https://github.com/owner/name\.git"):
+            open_it(source, environment={"PATH": str(tmp_path)})  # where no git program is
+    (tmp_path / "github.com/owner/name").mkdir(parents=True)
+    (tmp_path / "github.com/owner/name/Dockerfile").write_text("FROM here")
+    assert open_it("github.com/owner/name").dockerfile == b"FROM here"
 
 
 # named contexts
