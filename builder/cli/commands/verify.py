@@ -17,7 +17,21 @@ if TYPE_CHECKING:
 
 _SHOWN = 40
 """Differences of one layer that the text shows."""
-_USED = frozenset({"output", "load", "push", "annotation", "tag", "iidfile", "metadata-file", "check", "call"})
+_USED = frozenset(
+    {
+        "output",
+        "load",
+        "push",
+        "annotation",
+        "tag",
+        "iidfile",
+        "metadata-file",
+        "check",
+        "call",
+        "cache-from",
+        "cache-to",
+    }
+)
 """Options of `build` about a result, of which nothing stays here."""
 
 
