@@ -201,8 +201,9 @@ def test_every_flag_of_buildx_and_docker_is_known(busybox_store: Lamina, tmp_pat
     flags = (
         "--add-host a:10.0.0.1 --allow network.host --attest type=sbom,disabled=true --build-arg A=1 --builder default "
         "--cache-from type=local,src=none --cache-to type=inline --cgroup-parent p --compress -D --force-rm "
-        "--isolation default --label l=1 --load --no-cache-filter s --policy disabled=true --provenance=false --progress plain --quiet "
-        "--resource memory=512m,cpu-shares=5 --rm --sbom=false --shm-size 64m --ulimit nofile=9:9 --network none"
+        "--isolation default --label l=1 --load --no-cache-filter s --policy disabled=true --provenance=false "
+        "--progress plain --quiet --resource memory=512m,cpu-shares=5 --rm --sbom=false --shm-size 64m "
+        "--ulimit nofile=9:9 --network none"
     )
     busybox_store("build", *flags.split(), directory)
     told = busybox_store("build", "--help").stdout.decode()
