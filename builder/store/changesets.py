@@ -222,17 +222,22 @@ def _copy(found: Found, output: _Output, known: bytes | None) -> bytes:
     """Give a file's content to *output*; returns its sha256."""
     left, fd = found.size, found.fd
     hasher = None if known else hashlib.sha256()
-    while left:
-        chunk = os.read(fd, min(left, _READ))
+    while True:
+        # One byte more is asked for than there is to come: where the file ended must be its end, or what was added
+        # since would be missing in the tar.
+        chunk = os.read(fd, min(left + 1, _READ))
+        if len(chunk) > left:
+            raise StoreError(f"layer file {os.fsdecode(found.path)!r} became longer while it was read")
         if not chunk:
-            raise StoreError(f"layer file {os.fsdecode(found.path)!r} became shorter while it was read")
+            break
         left -= len(chunk)
         if hasher:
             hasher.update(chunk)
         output.add(chunk)
-    # Where the file ended must be its end: a longer one would give a tar without what was added.
-    if os.read(fd, 1):
-        raise StoreError(f"layer file {os.fsdecode(found.path)!r} became longer while it was read")
+        if not left and len(chunk) < _READ:
+            break  # less than was asked for: it was the end
+    if left:
+        raise StoreError(f"layer file {os.fsdecode(found.path)!r} became shorter while it was read")
     return known or (hasher.digest() if hasher else _EMPTY)
 
 

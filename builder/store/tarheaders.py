@@ -7,6 +7,7 @@ without the file type, zeros in unused fields. Reading is ``tarstream``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -111,5 +112,12 @@ def _block(
     device: tuple[int, int],
 ) -> bytes:
     head = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (name.ljust(100, b"\0"), mode, *owner, size, mtime)
+    rest, its_sum = _rest(kind, link, prefix, device)
+    return b"%b%06o\0 %b" % (head, sum(head) + 256 + its_sum, rest)
+
+
+@lru_cache(maxsize=64)
+def _rest(kind: bytes, link: bytes, prefix: bytes, device: tuple[int, int]) -> tuple[bytes, int]:
+    """What follows the checksum, and the sum of its bytes: the same for most entries of a layer."""
     rest = b"%b%b%b%07o\0%07o\0%b" % (kind, link.ljust(100, b"\0"), _TAIL, *device, prefix.ljust(167, b"\0"))
-    return b"%b%06o\0 %b" % (head, sum(head) + 256 + sum(rest), rest)
+    return rest, sum(rest)

@@ -6,13 +6,14 @@ import hashlib
 import io
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.errors import ArchiveInvalid, EngineError
+from builder.errors import ArchiveInvalid, EngineError, StoreError
 from builder.store import apply, changesets, recipes, tarheaders
 from builder.store.tarstream import TarReader
 
@@ -151,3 +152,24 @@ def test_every_cut_and_flip_is_an_error_of_ours(tmp_path: Path) -> None:
                 apply.extract(io.BytesIO(data), out)
             except EngineError:
                 pass
+
+
+@pytest.mark.parametrize("size", [1, 1000, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
+def test_a_file_that_changes_its_size_while_it_is_read_is_refused(tmp_path: Path, size: int) -> None:
+    path, tar = tmp_path / "f", io.BytesIO()
+    path.write_bytes(b"x" * size)
+    change = changesets.write(tmp_path, tar.write)
+    assert "sha256:" + hashlib.sha256(tar.getvalue()).hexdigest() == change.diff_id
+    tar.seek(0)
+    with tarfile.open(fileobj=tar) as archive:
+        read = archive.extractfile("f")
+        assert read is not None and read.read() == b"x" * size
+    for other, word in ((size + 1, "longer"), (size - 1, "shorter")):
+        path.write_bytes(b"x" * size)
+
+        def resize(_: bytes, __: os.stat_result, to: int = other) -> None:
+            """Asked for its digest, the file has been looked at and is about to be read."""
+            os.truncate(path, to)
+
+        with pytest.raises(StoreError, match=f"'f' became {word}"):
+            changesets.write(tmp_path, known_digest=resize)
