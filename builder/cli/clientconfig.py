@@ -6,7 +6,10 @@ Not here: credentials, which are the registries' business (`builder.transfer.reg
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _VARIABLES = {
     "httpProxy": "http_proxy",
@@ -22,11 +25,8 @@ def proxies(env: Mapping[str, str]) -> dict[str, str]:
 
     A file that cannot be read says nothing here: whoever needs more of it will complain.
     """
-    directory = env.get("DOCKER_CONFIG") or os.path.join(env.get("HOME", "/"), ".docker")
-    try:
-        with open(os.path.join(directory, "config.json"), "rb") as file:
-            data = file.read(1 << 23)
-    except OSError:
+    data = text(env)
+    if not data:
         return {}
     import json
 
@@ -36,3 +36,13 @@ def proxies(env: Mapping[str, str]) -> dict[str, str]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     return {name.upper(): value for name, value in named.items()} | named
+
+
+def text(env: Mapping[str, str]) -> bytes:
+    """What is in the file; nothing when there is none."""
+    directory = env.get("DOCKER_CONFIG") or os.path.join(env.get("HOME", "/"), ".docker")
+    try:
+        with open(os.path.join(directory, "config.json"), "rb") as file:
+            return file.read(1 << 23)
+    except OSError:
+        return b""

@@ -1,4 +1,4 @@
-"""A build that was asked for before: the question as one text, and the answer when nothing has changed.
+"""A build that was asked for before: the question as one digest, and the answer when nothing has changed.
 
 The command asks here first (see `builder.pipeline.unchanged`); what it imports, every cached build waits for.
 """
@@ -23,8 +23,11 @@ _VARIABLES = ("DOCKER_DEFAULT_PLATFORM", "SOURCE_DATE_EPOCH")
 
 
 def asked(cli: Cli, values: Values, source: str) -> str:
-    """All that was said of the outcome, "" when that is not all that counts: what is read may be elsewhere, or was
-    given by stdin, or a flag wants more than an image."""
+    """A digest of all that was said of the outcome, "" when that is not all that counts: what is read may be elsewhere,
+    or was given by stdin, or a flag wants more than an image."""
+    from builder.cli import clientconfig
+    from builder.pipeline import looks
+
     given = values.everything()
     dockerfile = values.text("file")
     if not given.keys() <= _OUTCOME | _SHOWN or "-" in (source, dockerfile) or ":" in source + dockerfile:
@@ -32,7 +35,9 @@ def asked(cli: Cli, values: Values, source: str) -> str:
     arguments = [(text, cli.env.get(text) if "=" not in text else "") for text in values.all("build-arg")]
     defaults = [cli.env.get(name, "") for name in _VARIABLES]
     said = [(name, given[name]) for name in sorted(given.keys() & _OUTCOME)]
-    return repr((cli.directory, source, said, arguments, defaults))
+    # of the file only its proxies matter; to look for them takes longer than to build once more when it is another
+    everything = repr((cli.directory, source, said, arguments, defaults, clientconfig.text(cli.env)))
+    return looks.digest(everything.encode("utf-8", "surrogateescape")).hex()
 
 
 def find(cli: Cli, values: Values, source: str, question: str) -> Unchanged | None:

@@ -88,7 +88,7 @@ class BuildRequest:
     environment: Mapping[str, str] = field(default_factory=dict)
     """The user's: what git is started with and where proxies for downloads are named. Never seen by a RUN or a key."""
     asked: str = ""
-    """All that the user said of the outcome, as one text; "" when that does not tell it, or nobody will ask again."""
+    """A digest of all that the user said of the outcome; "" when that does not tell it, or nobody will ask again."""
     jobs: int = 4
     rewrite_timestamps: bool = True
     """Whether SOURCE_DATE_EPOCH bounds the times of files in new layers too, not only those of the config."""

@@ -3,7 +3,7 @@
 `replay` spares such a build parsing and planning; what is left of it is mostly loading the modules that look at a
 context, resolve names and write records. This spares that, too. It knows no rule of Dockerfiles, of .dockerignore, of
 wildcards or names: the ordinary way, when it was through, left a note of what was asked (all that the user said, as one
-text), what its scans had looked at (`looks`), and what it came to. Here the note is found by the question and the
+digest), what its scans had looked at (`looks`), and what it came to. Here the note is found by the question and the
 Dockerfile's text, and held against the disk and the store. Whatever does not hold, and whatever is no plain directory
 with a Dockerfile in it, is None: the caller goes the ordinary way, which comes to the same, only later.
 

@@ -60,6 +60,7 @@ def test_an_unchanged_build(tmp_path: Path) -> None:
         COMMAND
         | DATABASE
         | {"builder.cli.commands.build", "builder.cli.repeats", "builder.cli.progress", "builder.cli.progress.numbered"}
+        | {"builder.cli.clientconfig"}
         | {"builder.pipeline", "builder.pipeline.unchanged", "builder.pipeline.looks", "builder.store.outcomes"}
     )
     # a file that is too young is looked at in the ordinary way

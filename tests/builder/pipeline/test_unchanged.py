@@ -13,7 +13,9 @@ import pytest
 from builder.cli import app, flags, repeats
 from builder.cli.commands.build import FLAGS
 from builder.cli.context import Cli
+from builder.engine.builds import BuildWish
 from builder.store import Store
+from runtime.values import fields
 
 pytestmark = pytest.mark.root
 
@@ -43,10 +45,10 @@ class Command:
         self.root = root
         self.context = context
         self._capsys = capsys
-        self._env = {"LAMINA_ROOT": str(root)}
+        self.env = {"LAMINA_ROOT": str(root), "HOME": str(root.parent)}
 
     def __call__(self, *words: str) -> tuple[int, str]:
-        code = app.run(words, self._env)
+        code = app.run(words, self.env)
         done = self._capsys.readouterr()
         return code, done.out + done.err
 
@@ -56,7 +58,7 @@ class Command:
     def repeats(self, *words: str) -> bool:
         """Whether the short way is open."""
         values, _ = flags.parse(FLAGS, ["-t", "made", *words], stop_at_argument=False)
-        with Cli(self._env) as cli:
+        with Cli(self.env) as cli:
             question = repeats.asked(cli, values, str(self.context))
             return repeats.find(cli, values, str(self.context), question) is not None
 
@@ -229,8 +231,29 @@ def test_every_word_of_the_question_counts(stores: tuple[Command, Command], cont
         short.settle(*words)
     for words in (["--no-cache"], ["--no-cache-filter=first"], ["--pull"], ["--build-context", "x=."], ["--allow=x"]):
         assert not short.repeats(*words), words
+    for variable in ("DOCKER_DEFAULT_PLATFORM", "SOURCE_DATE_EPOCH"):
+        short.env[variable] = {"SOURCE_DATE_EPOCH": "1"}.get(variable, "linux")
+        assert not short.repeats(), variable
+        del short.env[variable]
+    assert short.repeats()
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker/config.json").write_text('{"proxies": {"default": {"httpProxy": "http://proxy:1"}}}')
+    assert not short.repeats()
+    short.settle()
     # what is only about showing does not
     assert short.repeats("--progress=plain", "-q", "--iidfile", str(tmp_path / "id"), "--rm=false")
+
+
+def test_all_that_a_build_can_be_asked_is_in_the_question_or_needs_a_flag_that_is_not() -> None:
+    """A new field of BuildWish belongs to one of these, and what fills it into `repeats.asked`, or not."""
+    said = {"source", "cwd", "dockerfile", "build_args", "target", "tags", "labels", "network", "add_hosts", "platform"}
+    configured = {"proxies"}
+    no_matter = {"asked", "environment"}  # git and downloads see the environment: neither is of the short way
+    needs_a_flag = {
+        *("contexts", "pull", "no_cache", "no_cache_filter", "shm_size", "ulimits", "resources", "cgroup_parent"),
+        *("secrets", "ssh", "allow", "outputs", "squash", "max_layers", "cache_from", "cache_to"),
+    }
+    assert {field.name for field in fields(BuildWish)} == said | configured | no_matter | needs_a_flag
 
 
 def test_names_images_and_layers_are_looked_up_again(stores: tuple[Command, Command], tmp_path: Path) -> None:
