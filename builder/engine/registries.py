@@ -156,6 +156,8 @@ def puller(engine: Engine, environment: Environment, emit: Emit) -> Callable[[st
     known: dict[tuple[str, str], Digest] = {}
 
     def bring(name: str, platform: Platform | None) -> Digest:
+        if not is_pullable(name):
+            raise ImageNotFound(name)
         key = name, str(platform or "")
         if key not in known:
             known[key] = _pull(engine, environment, Reference.parse(name), emit, key[1], exact=False).image_id

@@ -30,7 +30,11 @@ def disk(engine: Engine) -> tuple[Share, ...]:
     in_use = {container.image for container in made}
     used_layers = {layer for image in listed if image.id in in_use for layer in images.layers_of(engine, image.id)}
     all_layers = {layer for image in listed for layer in images.layers_of(engine, image.id)}
-    sizes = {layer.id: layer.size or 0 for layer in engine.store.snapshots.list()}
+    kept = engine.store.packed.kept()  # of pulled layers, so that they go out again as they came
+    sizes = {
+        layer.id: (layer.size or 0) + (kept.get(layer.diff_id, 0) if layer.diff_id else 0)
+        for layer in engine.store.snapshots.list()
+    }
     image_size = sum(sizes.get(layer, 0) for layer in all_layers)  # type: ignore[call-overload]
     used_size = sum(sizes.get(layer, 0) for layer in used_layers)  # type: ignore[call-overload]
     running = [each for each in made if containers.is_running(engine, each)]

@@ -55,7 +55,7 @@ def _image(
     if fetch is not None and request.pull:
         try:
             return fetch(reference, platform)
-        except InvalidReference:
+        except (InvalidReference, ImageNotFound):
             pass  # an image's id
     try:
         return store.images.resolve(reference, shortest=BASE_ID)

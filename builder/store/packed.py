@@ -89,6 +89,13 @@ class Packed:
         rows = self._database.rows("SELECT repository FROM origins WHERE digest = ? ORDER BY seen DESC", (digest,))
         return tuple(row[0] for row in rows)
 
+    def kept(self) -> dict[DiffID, int]:
+        """Bytes of the blobs that are kept, by the layer that they are forms of."""
+        rows = self._database.rows(
+            "SELECT p.diff_id, total(b.size) FROM packed p JOIN blobs b ON b.digest = p.digest GROUP BY p.diff_id"
+        )
+        return {diff_id: int(size) for diff_id, size in rows}
+
     # --- uploads under way ---
 
     def upload(self, digest: Digest, repository: str) -> str:

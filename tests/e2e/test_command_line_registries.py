@@ -169,10 +169,11 @@ def test_ctrl_c_ends_a_pull_that_hangs(lamina: Lamina, registry: RegistryServer)
     def hang(request: Request) -> bool:
         if request.command != "GET" or "/blobs/" not in request.path or "config" in request.path:
             return False
-        if len(registry.blobs[request.path.rpartition("/")[2]]) > 200:
+        size = len(registry.blobs[request.path.rpartition("/")[2]])
+        if size > 200:
             return False
         request.send_response(200)
-        request.send_header("Content-Length", "1000")
+        request.send_header("Content-Length", str(size))
         request.end_headers()
         request.wfile.flush()
         reached.set()

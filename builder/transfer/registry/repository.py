@@ -96,8 +96,10 @@ class Repository:
         wanted = reference if ":" in reference else reply.headers.get("Docker-Content-Digest", "")
         if expected is not None:
             wanted = expected.digest
-        if wanted.startswith("sha256:") and wanted != digest:
-            raise DigestMismatch(f"{what} from registry {self.endpoint.host}", wanted, digest)
+        if wanted:
+            found = _digest_like(wanted, reply.body)
+            if found != wanted:
+                raise DigestMismatch(f"{what} from registry {self.endpoint.host}", wanted[:200], found)
         if expected is not None and len(reply.body) != expected.size:
             raise self.failed(f"{what} has {len(reply.body)} bytes, its descriptor says {expected.size}")
         media_type = reply.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -307,6 +309,15 @@ class Repository:
         """An error about this repository."""
         endpoint = self.endpoint
         return RegistryFailed(endpoint.host, endpoint.repository, f"registry {endpoint.host}: {text}", hint=hint)
+
+
+def _digest_like(wanted: str, data: bytes) -> str:
+    """The digest of `data` by the algorithm of `wanted`; by sha256 for one that we do not know."""
+    import hashlib
+
+    algorithm = wanted.partition(":")[0]
+    known = algorithm if algorithm in ("sha256", "sha384", "sha512") else "sha256"
+    return f"{known}:{hashlib.new(known, data).hexdigest()}"
 
 
 def _stated(data: bytes, expected: Descriptor | None) -> str:

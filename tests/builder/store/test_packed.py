@@ -39,6 +39,7 @@ def test_a_kept_blob_goes_with_its_layer(store: Store, make: Any) -> None:
     with Store.open(store.root) as other:
         other.packed.put(form(layer.diff_id, b"blob"), origin="r.test/a")
         assert other.content.put(b"blob")
+        assert other.packed.kept() == {layer.diff_id: 4}
     store.collect(cache_budget=0)
     assert store.content.exists(digests.of(b"blob"))
     with Store.open(store.root) as other:

@@ -428,6 +428,17 @@ def test_an_error_in_one_layer_ends_the_others(store: Store, registry: RegistryS
     assert store.images.list() == ()
 
 
+def test_a_digest_of_another_algorithm_is_checked_as_well(registry: RegistryServer, bring: Any, layer: Any) -> None:
+    manifest = registry.put_image("app", "1", [layer(a=b"a")])
+    data = json.dumps(manifest).encode()
+    name = "sha512:" + hashlib.sha512(data).hexdigest()
+    registry.put_manifest("app", name, data)
+    assert bring(f"app@{name}").digest == digest(data)
+    registry.put_manifest("app", name, json.dumps(manifest, indent=1).encode())
+    with pytest.raises(DigestMismatch, match=name):
+        bring(f"app@{name}")
+
+
 def test_an_image_whose_tag_moved_on_is_dangling_and_goes_with_its_digest(
     registry: RegistryServer, connect: Any, layer: Any, tmp_path: Path
 ) -> None:

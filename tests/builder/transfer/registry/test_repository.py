@@ -1,0 +1,73 @@
+"""The verbs of the protocol that pull and push do not use alone."""
+
+from typing import Any
+
+import pytest
+from registryserver import RegistryServer, Request
+
+from builder.errors import RegistryFailed, RegistryNotFound
+from builder.oci.references import Reference
+
+
+@pytest.fixture
+def repository(registry: RegistryServer, connect: Any) -> Any:
+    return connect().repositories(Reference.parse(f"{registry.host}/app"))[0]
+
+
+def test_tags_come_page_by_page(registry: RegistryServer, repository: Any, layer: Any) -> None:
+    names = [f"v{number}" for number in range(5)]
+    for name in names:
+        registry.put_image("app", name, [layer(a=name.encode())])
+    assert list(repository.tags()) == names
+    assert len(registry.seen("tags/list")) == 3
+
+
+def test_a_list_of_tags_goes_on_at_the_same_registry_and_ends(
+    registry: RegistryServer, repository: Any, layer: Any
+) -> None:
+    def elsewhere(request: Request) -> bool:
+        if "/tags/list" in request.path:
+            request.reply(200, b'{"tags": ["a"]}', Link='<http://127.0.0.1:1/v2/app/tags/list?n=9>; rel="next"')
+        return "/tags/list" in request.path
+
+    registry.intercept = elsewhere
+    assert repository.tags() == ("a", "a")
+    with pytest.raises(RegistryNotFound):
+        registry.intercept = None
+        repository.manifest("nothing")
+
+
+def test_a_registry_that_says_little_is_asked_for_the_manifest_itself(
+    registry: RegistryServer, connect: Any, layer: Any
+) -> None:
+    registry.put_image("app", "1", [layer(a=b"a")])
+
+    def bare(request: Request) -> bool:
+        if request.command != "HEAD":
+            return False
+        request.reply(200)
+        return True
+
+    registry.intercept = bare
+    found = connect().resolve(Reference.parse(f"{registry.host}/app:1"))
+    assert (found.media_type, found.digest) == ("application/vnd.oci.image.manifest.v1+json", found.digest)
+    assert len(registry.seen("GET .*/manifests/1")) == 1
+
+
+def test_an_upload_that_would_leave_tls_is_refused() -> None:
+    from builder.transfer.registry.repository import Repository
+
+    class Bare(Repository):
+        def __init__(self) -> None:
+            from builder.transfer.registry.endpoints import Endpoint
+
+            self.endpoint = Endpoint("r.test", "app", "r.test/app")
+
+    here = "https://r.test/v2/app/blobs/uploads/"
+    location = Bare()._location
+    assert location({"Location": "/v2/x?state=1"}, here) == "https://r.test/v2/x?state=1"
+    # A registry behind a proxy that ends TLS does not know how it was reached.
+    assert location({"Location": "http://r.test/v2/x?state=1"}, here) == "https://r.test/v2/x?state=1"
+    assert location({"Location": "https://other.test/x"}, here) == "https://other.test/x"
+    with pytest.raises(RegistryFailed, match="without TLS"):
+        location({"Location": "http://other.test/x"}, here)
