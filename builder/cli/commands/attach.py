@@ -47,16 +47,26 @@ def attach(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 def exec_(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Run a command in a running container; the exit code is the command's."""
-    from builder.engine.entering import ExecRequest, enter
-    from builder.store import names
     from runtime.container import Launcher
 
-    name, *argv = arguments
     tty, interactive = values.on("tty"), values.on("interactive")
     detach = values.on("detach")
     if tty and interactive and not detach and not cli.terminal_in():
         cli.say("the input device is not a TTY")
         return 1
+    cli.become()
+    with Launcher() as launcher:
+        launcher.warm()  # it loads while we do, and while we look for the container
+        return _exec(cli, values, arguments, launcher)
+
+
+def _exec(cli: Cli, values: Values, arguments: list[str], launcher: Launcher) -> int:
+    from builder.engine.entering import ExecRequest, enter
+    from builder.store import names
+
+    name, *argv = arguments
+    tty, interactive = values.on("tty"), values.on("interactive")
+    detach = values.on("detach")
     keys = _keys(values) if tty or values.given("detach-keys") else b""
     request = ExecRequest(
         argv=tuple(argv),
@@ -67,20 +77,17 @@ def exec_(cli: Cli, values: Values, arguments: list[str]) -> int:
         privileged=values.on("privileged"),
         console_size=_console_size() if tty else None,
     )
-    cli.become()
-    with Launcher() as launcher:
-        launcher.warm()  # it loads while we look for the container
-        directory = f"{cli.store}/containers/{names.container(cli.database, name)[0]}"
-        with open(os.devnull, "r+b") as null:
-            stdin = 0 if interactive and not detach else None
-            streams = (stdin, null.fileno(), null.fileno()) if detach else (stdin, 1, 2)
-            running = enter(launcher, directory, request, streams=streams)
-        if detach:
-            launcher.leave(running)
-            return 0
-        if running.console is not None and not _joined(cli, launcher, running, keys, interactive=interactive):
-            return 1
-        end = running.wait()
+    directory = f"{cli.store}/containers/{names.container(cli.database, name)[0]}"
+    with open(os.devnull, "r+b") as null:
+        stdin = 0 if interactive and not detach else None
+        streams = (stdin, null.fileno(), null.fileno()) if detach else (stdin, 1, 2)
+        running = enter(launcher, directory, request, streams=streams)
+    if detach:
+        launcher.leave(running)
+        return 0
+    if running.console is not None and not _joined(cli, launcher, running, keys, interactive=interactive):
+        return 1
+    end = running.wait()
     if end.error is not None:
         raise end.error
     return end.code
