@@ -2,9 +2,9 @@
 
 Reading order: `registry` (which command lives in which module), `flags` (how words become values), `app` (finds the
 command, runs it, turns errors into texts and exit codes), `exitcodes` (the table), `context` (what a command is given),
-`commands/` (one module per family), `tables`, `gotemplate`, `units` (how results look), `progress/` (how builds look),
-`warnings`, `calls`, `sarif` (how findings look),
-`mirror` (the same tables as click objects, for help and completion only).
+`commands/` (one module per family), `repeats` (a build that was asked for before), `tables`, `gotemplate`, `units` (how
+results look), `progress/` (how builds look), `warnings`, `calls`, `sarif` (how findings look), `mirror` (the same
+tables as click objects, for help and completion only).
 
 Start-up is part of the product: this module imports nothing that `lamina --version` does not need.
 """

@@ -9,4 +9,7 @@ which ties them together for one request. `checking` and `findings` are what a b
 Dockerfile, of its layers.
 
 `context`, `ignore`, `globs` and `filehash` are about the files that COPY and ADD take.
+
+A build that was made before takes a shorter way: `replay` spares it parsing and planning, `unchanged`, where nothing
+that `looks` noted has changed, everything.
 """

@@ -12,7 +12,7 @@
     buildcache  records of steps; cachemounts   directories of RUN --mount=type=cache
     files   digests of outside files, parsed Dockerfiles
     outcomes    what a whole build came to, for the next that asks the same
-    records     history of builds; containers   names and rows
+    records     history of builds; containers, names   what they are, which one is meant
     sweep       what the dead left goes; collect   what nothing needs goes; cacheitems   the cache beyond its budget
     fsck        is everything as promised?; validate   is this image whole?
     changesets, apply, recipes, tarstream   layers as tars
