@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -206,3 +208,22 @@ def test_teardown_leaves_nothing(networks: Networks) -> None:
     networks.release(wanted.container)
     networks.teardown()
     assert bridge not in links()
+
+
+def test_what_a_removed_root_left_goes_with_the_next_bridge(networks: Networks, tmp_path: Path) -> None:
+    gone = Networks(tmp_path / "gone")
+    wanted = request(ports=(PortMapping(80),))
+    gone.reserve(wanted)
+    gone.release(wanted.container)
+    bridge = gone.get("bridge").bridge
+    root = json.loads((tmp_path / "gone" / "networks.json").read_text())["root"]
+    with nftables.open_netfilter() as netfilter:
+        assert f"lamina-{root}" in nftables.tables(netfilter)
+    assert bridge in links()
+    shutil.rmtree(tmp_path / "gone")
+    other = request()
+    networks.reserve(other)
+    networks.release(other.container)
+    assert bridge not in links()
+    with nftables.open_netfilter() as netfilter:
+        assert f"lamina-{root}" not in nftables.tables(netfilter)
