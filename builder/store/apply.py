@@ -142,8 +142,10 @@ def extract_archive(
             # A second one, so that nothing in the archive means a place outside of *dest*, except through links there.
             reader = _reader(stream, limits)
             while (member := reader.next()) is not None:
-                if member.kind != b"g":
-                    _make(unpacker, top, base + split(member.path), member, reader, base)
+                parts = split(member.path)
+                # Docker passes over a file without a name, too; a layer with one could not be written again.
+                if member.kind != b"g" and (parts or member.kind != b"0"):
+                    _make(unpacker, top, base + parts, member, reader, base)
             reader.drain()
             unpacker.finish()
         finally:
@@ -187,7 +189,7 @@ def _make(
         unpacker.make(parts, member, reader.chunks(), target)
     elif member.kind == b"5":
         unpacker.attributes(top, member)
-    elif member.kind != b"0":  # a file without a name is passed over, as docker does
+    else:
         raise ArchiveInvalid("tar has an entry that would replace the root directory")
 
 

@@ -76,3 +76,15 @@ def test_archives_go_below_their_destination(tmp_path: Path) -> None:
     finally:
         os.close(root)
     assert (tmp_path / "real/sub/.wh.x").read_text() == "kept"
+
+
+def test_a_file_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        tar = _tar((b"", b"0", b"content"), (b"./", b"0", b""), (b"a", b"0", b"A"))
+        assert apply.extract_archive(io.BytesIO(tar), root, "/d") == 3
+        assert os.listdir(tmp_path / "d") == ["a"]
+        with pytest.raises(ArchiveInvalid, match="replace the root"):
+            apply.extract_archive(io.BytesIO(_tar((b".", b"2", b"/etc"))), root, "/d")
+    finally:
+        os.close(root)

@@ -103,6 +103,7 @@ HOSTILE = {
     "dots": _tar((b"../x", b"0", b"x", b"")),
     "hard link out": _tar((b"x", b"1", b"", b"../../etc/passwd")),
     "root is a link": _tar((b"./", b"2", b"", b"/etc")),
+    "root is a file": _tar((b"", b"0", b"x", b"")),
     "whiteout of dots": _tar((b".wh...", b"0", b"", b"")),
     "whiteout of dot": _tar((b".wh..", b"0", b"", b"")),
     "whiteout of nothing": _tar((b"a/.wh.", b"0", b"", b"")),
