@@ -1,8 +1,9 @@
 """Archives that want out (SECURITY.md 1, rows 23 to 28): every trick through every door.
 
-The doors are load, import, ADD, a context on standard input, and cp. Beside the store lies a *canary*: a tree that no
-door may touch. A case passes when each door refuses the archive by name or keeps it inside, the canary is what it was,
-in content and metadata (its change times too), and the store's own check finds nothing, whatever was refused halfway.
+The doors are load, import, pull, ADD, a context on standard input, and cp. Beside the store lies a *canary*: a tree
+that no door may touch. A case passes when each door refuses the archive by name or keeps it inside, the canary is what
+it was, in content and metadata (its change times too), and the store's own check finds nothing, whatever was refused
+halfway.
 """
 
 import hashlib
@@ -19,11 +20,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from registryserver import RegistryServer
 
 from builder.errors import EngineError
 from builder.oci import platforms
-from builder.store import Store
+from builder.oci.references import Reference
+from builder.store import Store, trees
 from builder.transfer import docker_archive, importer
+from builder.transfer.registry.pull import pull
+from builder.transfer.registry.session import Registries
 
 pytestmark = pytest.mark.root
 
@@ -239,6 +244,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield path
     with Store.open(path) as store:
         assert store.fsck(full=True) == ()
+    trees.remove(path)  # deeper than what pytest can remove
 
 
 def command(root: Path, *arguments: str, stdin: bytes, cwd: Path | None = None, code: int | None = None) -> None:
@@ -280,6 +286,34 @@ def test_nothing_leaves_through_load_and_import(name: str, canary: str, root: Pa
         assert store.fsck() == ()
 
 
+@pytest.fixture(scope="module")
+def pulls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store that has nothing but what is pulled: a layer that came by another door would not be unpacked."""
+    path = tmp_path_factory.mktemp("pulls") / "store"
+    yield path
+    with Store.open(path) as store:
+        assert store.fsck(full=True) == ()
+    trees.remove(path)  # deeper than what pytest can remove
+
+
+def pulling(store: Store, registry: RegistryServer) -> None:
+    reference = Reference.parse(f"{registry.host}/evil:1")
+    with Registries({"HOME": "/nonexistent"}) as registries:
+        pull(store, registries, reference, platform=platforms.host(os.uname().machine))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_leaves_through_pull(name: str, canary: str, pulls: Path) -> None:
+    with RegistryServer() as registry, Store.open(pulls) as store:
+        registry.put_image("evil", "1", [CASES[name](canary)])
+        try:
+            pulling(store, registry)
+        except EngineError:
+            pass
+        assert registry.seen("/blobs/")
+        assert store.fsck() == ()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_leaves_through_add_context_and_cp(name: str, canary: str, root: Path, tmp_path: Path) -> None:
     data = CASES[name](canary)
@@ -313,6 +347,9 @@ def test_the_doors_are_open(canary: str, root: Path, tmp_path: Path) -> None:
     with Store.open(root) as store:
         assert len(docker_archive.load(store, io.BytesIO(image(data)))) == 1
         importing(store, data, "imported:1")
+        with RegistryServer() as registry:
+            registry.put_image("evil", "1", [data])
+            pulling(store, registry)
         for name in ("added:1", "copied:1", "imported:1", "evil:1"):
             layer = store.snapshots.get(store.images.get(store.images.resolve(name)).layers[-1])
             found = [path.read_bytes() for path in layer.path.rglob("honest")]
