@@ -132,6 +132,14 @@ class Launcher:
                 except OSError:
                     return  # whoever starts a container will be told
 
+    def stir(self) -> None:
+        """`warm`, for an ``exec_`` that comes as soon as its container is found: see ``cgroups.stir``."""
+        with self._lock:
+            try:
+                sync.send(self._start(), ("stir",))
+            except OSError:
+                return  # whoever executes something will be told
+
     def start(
         self,
         spec: Spec,

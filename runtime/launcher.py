@@ -112,6 +112,9 @@ class _Loop:
         if message[0] == "prepare":
             self.next = message[1]
             return
+        if message[0] == "stir":
+            cgroups.stir()
+            return
         if message[0] == "leave":
             self.leave(fds)
             return

@@ -6,6 +6,7 @@ the same interpreter, so its format needs no promise and costs no import); file 
 command → launcher, on the main socket        ("start", spec, hook, another) + stdio (3), channel
                                               ("exec", pid, process, seccomp) + stdio (3), channel
                                               ("prepare", spec)   get ready for such a one
+                                              ("stir",)           an exec comes soon
 launcher → command, on the channel            ("created", pid) + pidfd     namespaces exist; the hook may run
                                               ("started",) [+ console]     the program was executed
                                               ("failed", class, text, hint)  and the container is gone again

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,11 @@ def test_a_group_with_an_owner_is_not_reaped_and_an_orphan_is():
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
     cgroups.reap()
     assert not any(map(os.path.isdir, directories))
+
+
+def test_stirring_moves_nobody() -> None:
+    before = Path("/proc/self/cgroup").read_text()
+    open_files = len(os.listdir("/proc/self/fd"))
+    cgroups.stir()
+    assert Path("/proc/self/cgroup").read_text() == before
+    assert len(os.listdir("/proc/self/fd")) == open_files

@@ -56,7 +56,7 @@ def exec_(cli: Cli, values: Values, arguments: list[str]) -> int:
         return 1
     cli.become()
     with Launcher() as launcher:
-        launcher.warm()  # it loads while we do, and while we look for the container
+        launcher.stir()  # it loads while we do, and while we look for the container
         return _exec(cli, values, arguments, launcher)
 
 
