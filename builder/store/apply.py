@@ -228,8 +228,7 @@ def _recorded(writer: recipes.Writer, parts: list[bytes], member: Member) -> boo
     """Note the content of *member* in the recipe; False when no file of the layer will have just that content."""
     path = b"/".join(parts)
     marked = any(part.startswith(WHITEOUT_PREFIX) for part in parts)
-    # A file where the root is belongs to nothing: what is left of it is its bytes in the tar.
-    if not path or member.kind != b"0" or member.sparse is not None or marked or len(path) > recipes.PATH_MAX:
+    if member.kind != b"0" or member.sparse is not None or marked or len(path) > recipes.PATH_MAX:
         return False
     writer.file(path, member.size)
     return True
