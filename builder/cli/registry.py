@@ -96,6 +96,7 @@ _IMAGES = _entries(
     tag      Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
     history  Show the history of an image
     rmi      Remove one or more images
+    sbom     Show the packages in an image as a CycloneDX or SPDX document
     """,
 )
 _TRANSFER = _entries(
@@ -214,6 +215,7 @@ GROUPS: dict[str, Group] = {
             "tag": COMMANDS["tag"],
             "history": COMMANDS["history"],
             "diff": Entry("files", "diff", "Compare two images: files, packages, config, sizes, capabilities"),
+            "sbom": COMMANDS["sbom"],
             "ls": Entry("images", "image ls", "List images"),
             "rm": Entry("images", "image rm", "Remove one or more images"),
             "inspect": Entry("inspect", "image", "Display detailed information on one or more images"),

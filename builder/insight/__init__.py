@@ -2,5 +2,6 @@
 
 listing    an image's merged files as entries
 packages   what package managers say is installed: dpkg, apk, rpm, Python, npm
+sbom       packages as CycloneDX and SPDX documents
 compare    two images: files, packages, config, sizes, setuid, capabilities
 """

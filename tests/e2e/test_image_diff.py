@@ -55,3 +55,14 @@ def test_exit_codes_and_wrong_use(two: Lamina) -> None:
     assert b"No such image: nothing" in two("diff", "app:1", "nothing", code=1).stderr
     assert b"--format is for the comparison of two images" in two("diff", "--format", "json", "c", code=125).stderr
     assert b"one of text, json, markdown" in two("diff", "--format", "xml", "app:1", "app:2", code=125).stderr
+
+
+def test_a_bill_of_materials_of_a_built_image(two: Lamina, tmp_path: Path) -> None:
+    document = json.loads(two.text("sbom", "app:2"))
+    assert [each["purl"] for each in document["components"]] == ["pkg:apk/musl@2?arch=x86_64"]
+    two("sbom", "--format", "spdx", "-o", tmp_path / "app.spdx.json", "app:2")
+    assert [each["name"] for each in json.loads((tmp_path / "app.spdx.json").read_text())["packages"]] == [
+        "app:2",
+        "musl",
+    ]
+    assert b"one of cyclonedx, spdx" in two("sbom", "--format", "x", "app:2", code=125).stderr

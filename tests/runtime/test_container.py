@@ -141,7 +141,10 @@ time.sleep(1000)
         launcher_.warm()
         for directory in groups_called(f"test-killed-{os.getpid()}"):
             # The lock goes with the last process that had it, which may be a helper of the killed one.
-            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                continue  # another launcher on this host has cleared it already
             fcntl.flock(fd, fcntl.LOCK_EX)
             os.close(fd)
         from runtime import cgroups
