@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from builder.store import trees
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 BLOCKED = Path(__file__).parent / "support/blocked.conf"
@@ -121,7 +122,7 @@ def store(root: Path) -> Iterator[Lamina]:
             lamina("rm", "-f", "-v", *containers, code=None)
         # it also takes the store's bridges and firewall rules off the host
         lamina("system", "prune", "-f", code=None)
-        shutil.rmtree(root, ignore_errors=True)
+        trees.remove(root)  # shutil and pytest cannot remove trees as deep as some tests make them
 
 
 @contextmanager

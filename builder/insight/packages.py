@@ -56,7 +56,7 @@ class Package:
             qualifiers.append(f"arch={quote(self.architecture, safe='')}")
         if system and distribution is not None and distribution.id and distribution.version:
             qualifiers.append(f"distro={quote(f'{distribution.id}-{distribution.version}', safe='')}")
-        version = f"@{quote(self.version, safe='')}" if self.version else ""
+        version = f"@{quote(self.version, safe=':')}" if self.version else ""
         return f"pkg:{self.ecosystem}/{path}{version}" + (f"?{'&'.join(qualifiers)}" if qualifiers else "")
 
 

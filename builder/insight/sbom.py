@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from builder import VERSION
 from builder.errors import Unsupported
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.insight.packages import Distribution, Package

@@ -129,7 +129,7 @@ def test_python_and_npm() -> None:
 def test_package_urls() -> None:
     debian = Distribution("debian", "12", "Debian")
     assert Package(Ecosystem.DEB, "g++", "4:12.2", "amd64").purl(debian) == (
-        "pkg:deb/debian/g%2B%2B@4%3A12.2?arch=amd64&distro=debian-12"
+        "pkg:deb/debian/g%2B%2B@4:12.2?arch=amd64&distro=debian-12"
     )
     assert Package(Ecosystem.NPM, "@a/b", "1").purl(debian) == "pkg:npm/%40a/b@1"
     assert Package(Ecosystem.PYPI, "Foo_Bar", "1").purl() == "pkg:pypi/foo-bar@1"

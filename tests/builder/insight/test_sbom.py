@@ -35,7 +35,7 @@ def test_cyclonedx_is_valid_and_names_every_package() -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     document = json.loads(text)
     assert sorted(each["purl"] for each in document["components"]) == [
-        "pkg:deb/debian/g%2B%2B@4%3A12.2?arch=amd64&distro=debian-12",
+        "pkg:deb/debian/g%2B%2B@4:12.2?arch=amd64&distro=debian-12",
         "pkg:npm/%40a/b@1",
         "pkg:npm/%40a/b@1",
         "pkg:pypi/flask",
