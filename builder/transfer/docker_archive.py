@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.oci.descriptors import Descriptor
-    from builder.oci.digests import Digest
+    from builder.oci.digests import DiffID, Digest
     from builder.oci.documents import Object
     from builder.store import Store
     from builder.store.apply import Limits
@@ -242,10 +242,8 @@ def _load_entry(
     if len(paths) != len(config.diff_ids):
         raise ArchiveInvalid(f"image has {len(paths)} layers, its config says {len(config.diff_ids)}")
     names = [_reference(text) for text in entry.strings("RepoTags") or ()]
-    kept = [
-        layers.read_in(store, partial(archive.open, path), expected=diff_id, limits=limits).id
-        for path, diff_id in zip(paths, config.diff_ids, strict=True)
-    ]
+    wanted = [(partial(archive.open, path), diff_id) for path, diff_id in zip(paths, config.diff_ids, strict=True)]
+    kept = layers.read_all(store, wanted, limits=limits)
     _tell(store, store.images.put(config, kept, raw=raw, origin="load"), names, done)
 
 
@@ -283,10 +281,10 @@ def read_image(store: Store, blobs: Blobs, described: Descriptor, *, limits: Lim
     config = ImageConfig.from_json(raw)
     if len(manifest.layers) != len(config.diff_ids):
         raise ArchiveInvalid(f"image has {len(manifest.layers)} layers, its config says {len(config.diff_ids)}")
-    kept = [
-        layers.read_in(store, _blob_opener(blobs, layer), expected=diff_id, limits=limits).id
-        for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
-    ]
+    pairs = zip(manifest.layers, config.diff_ids, strict=True)
+    kept = layers.read_all(
+        store, [(_blob_opener(blobs, layer, diff_id), diff_id) for layer, diff_id in pairs], limits=limits
+    )
     return store.images.put(config, kept, raw=raw, origin="load")
 
 
@@ -306,7 +304,9 @@ def _reference(text: str) -> Reference:
         raise ArchiveInvalid(f"archive has an image with an invalid name: {err}") from err
 
 
-def _blob_opener(blobs: Blobs, layer: Descriptor) -> Callable[[], Readable]:
+def _blob_opener(blobs: Blobs, layer: Descriptor, diff_id: DiffID) -> Callable[[], Readable]:
+    if layer.digest == diff_id:
+        return lambda: blobs.open_blob(layer)  # not packed: its digest is compared when it is unpacked
     return lambda: _Verified(blobs.open_blob(layer), layer.digest)
 
 

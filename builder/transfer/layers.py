@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.errors import StoreCorrupt
+from builder.errors import ArchiveInvalid, StoreCorrupt
 from builder.store import apply, changesets, recipes
 from builder.store.hashing import Sha256
 from builder.store.unpack import unpack
@@ -15,10 +17,12 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.apply import Limits
     from builder.store.changesets import Sink
-    from builder.store.snapshots import Layer
+    from builder.store.snapshots import Layer, LayerID
     from builder.store.tarstream import Readable
 
 _READ = 1 << 20
+_JOBS = 2
+"""Layers read at once: each has its hash in a thread of its own already."""
 
 
 def read_in(
@@ -73,6 +77,43 @@ def read_in(
     except BaseException:
         store.snapshots.discard(active)
         raise
+
+
+def read_all(
+    store: Store, wanted: Sequence[tuple[Callable[[], Readable], DiffID]], *, limits: Limits | None = None
+) -> list[LayerID]:
+    """The layers of an image in their order, each as `read_in`, two at a time: one is hashed while another is written.
+
+    After an error, or Ctrl-C, what is under way is stopped. Raises as `read_in`.
+    """
+    distinct = {diff_id: opener for opener, diff_id in wanted}
+    stop = threading.Event()
+
+    def bring(diff_id: DiffID) -> LayerID:
+        opener = distinct[diff_id]
+        return read_in(store, lambda: _Stoppable(opener(), stop), expected=diff_id, limits=limits).id
+
+    with ThreadPoolExecutor(_JOBS, "layer") as pool:
+        try:
+            found = dict(zip(distinct, pool.map(bring, distinct), strict=True))
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [found[diff_id] for _, diff_id in wanted]
+
+
+class _Stoppable:
+    """A stream that ends with an error when nobody wants it any more."""
+
+    def __init__(self, stream: Readable, stop: threading.Event) -> None:
+        self._stream = stream
+        self._stop = stop
+
+    def read(self, size: int, /) -> bytes:
+        if self._stop.is_set():
+            raise ArchiveInvalid("reading it was stopped")
+        return self._stream.read(size)
 
 
 def write_out(store: Store, layer: Layer, sink: Sink) -> int:
