@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from runtime.spec import Process
 
-_ALL = (
-    kernel.CLONE_NEWNS
-    | kernel.CLONE_NEWPID
-    | kernel.CLONE_NEWNET
-    | kernel.CLONE_NEWIPC
-    | kernel.CLONE_NEWUTS
-    | kernel.CLONE_NEWCGROUP
+_NAMESPACES = (
+    ("mnt", kernel.CLONE_NEWNS),
+    ("pid", kernel.CLONE_NEWPID),
+    ("net", kernel.CLONE_NEWNET),
+    ("ipc", kernel.CLONE_NEWIPC),
+    ("uts", kernel.CLONE_NEWUTS),
+    ("cgroup", kernel.CLONE_NEWCGROUP),
 )
 
 
@@ -53,6 +53,7 @@ def spawn(
         target = os.pidfd_open(pid)
     except OSError as err:
         raise ContainerError("the container is not running", hint="start it first") from err
+    namespaces = _foreign(pid)
     group = cgroups.of_process(pid)
     entries = group.entry_fds()
     ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
@@ -61,10 +62,10 @@ def spawn(
     try:
         child, pidfd = init.fork(
             lambda: boot.guarded(
-                lambda: _main(target, process, theirs, (stdin, stdout, stderr), entries, program), theirs
+                lambda: _main(target, namespaces, process, theirs, (stdin, stdout, stderr), entries, program), theirs
             ),
             0,
-            pid_namespace=target,
+            pid_namespace=target if namespaces & kernel.CLONE_NEWPID else -1,
         )
     except OSError as err:
         ours.close()
@@ -76,8 +77,21 @@ def spawn(
     return Entered(child, pidfd, ours, group, None)
 
 
+def _foreign(pid: int) -> int:
+    """The namespaces of the process *pid* that are not ours: a user may not join the host's, where he is already."""
+    flags = 0
+    for name, flag in _NAMESPACES:
+        try:
+            ours = os.readlink(f"/proc/self/ns/{name}") == os.readlink(f"/proc/{pid}/ns/{name}")
+        except OSError:
+            ours = False
+        flags |= 0 if ours else flag
+    return flags
+
+
 def _main(
     target: int,
+    namespaces: int,
     process: Process,
     sock: socket,
     stdio: tuple[int, int, int],
@@ -86,9 +100,9 @@ def _main(
 ) -> NoReturn:
     console = -1
     try:
-        kernel.setns(target, kernel.CLONE_NEWUSER | _ALL)
+        kernel.setns(target, kernel.CLONE_NEWUSER | namespaces)
     except OSError:
-        kernel.setns(target, _ALL)  # EINVAL: it is our own user namespace
+        kernel.setns(target, namespaces)  # EINVAL: it is our own user namespace
     boot.isolate(sock, entries, stdio)
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     who = users.resolve(root, process.user, process.additional_groups)

@@ -153,6 +153,15 @@ def test_the_hosts_network(busybox: Plain) -> None:
     assert inside == os.readlink("/proc/self/ns/net")
 
 
+def test_a_process_more_in_a_container_on_the_hosts_namespaces(busybox: Plain) -> None:
+    shared = ("--network", "host", "--uts", "host", "--ipc", "host")
+    busybox("run", "-d", "--name", "shared", *shared, "busybox", "sleep", "1000")
+    for kind in ("net", "uts", "ipc"):
+        inside = busybox.text("exec", "shared", "readlink", f"/proc/self/ns/{kind}")
+        assert inside == os.readlink(f"/proc/self/ns/{kind}")
+    busybox("rm", "-f", "shared")
+
+
 def test_a_container_in_the_background(busybox: Plain) -> None:
     script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done"
     for name in ("first", "second"):
