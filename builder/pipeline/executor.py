@@ -119,7 +119,9 @@ class Executor:
         layers = () if self.plan.last is None else self._layers(self.plan.last)
         if self._behind is not None and self._behind.busy():
             self.store.snapshots.flush()  # the disk writes while large layers are still hashed
-        for layer in layers if missing else ():
+        # Also what another build has just made and written down, but not hashed yet, is found in the cache.
+        unhashed = layers if missing else [one.id for one in self.store.snapshots.get_all(layers) if not one.diff_id]
+        for layer in unhashed:
             self._content(layer)
         return layers
 

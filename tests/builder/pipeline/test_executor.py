@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -203,6 +204,19 @@ def test_two_builds_that_want_the_same_step_run_it_once(project: Project) -> Non
     ids = {process.communicate(timeout=60)[0] for process in others}
     assert len(ids) == 1
     assert [process.returncode for process in others] == [0, 0]
+
+
+def test_a_layer_that_another_build_has_not_hashed_yet_is_found_whole(project: Project) -> None:
+    project.write("FROM busybox\nRUN echo 1 > /1\n")
+    first = project.lamina.text("build", "-q", project.directory)
+    database = sqlite3.connect(next(project.lamina.root.glob("*.db*")))
+    with database:
+        # As it is between the record of a step and the digests of its layer.
+        rows = database.execute("SELECT layer FROM cache_records WHERE text LIKE 'RUN echo 1%'").fetchall()
+        database.executemany("UPDATE layers SET diff_id = NULL, content_digest = NULL WHERE id = ?", rows)
+        database.execute("DELETE FROM parsed")
+    database.close()
+    assert len(rows) == 1 and project.lamina.text("build", "-q", project.directory) == first
 
 
 def test_from_takes_names_and_only_long_beginnings_of_ids(project: Project) -> None:
