@@ -205,6 +205,14 @@ class Conflict(EngineError):
     """The request is right, but what is there now forbids it."""
 
 
+class CacheMountInUse(Conflict):
+    """A running step has the cache mount, so it can neither be removed nor replaced."""
+
+    def __init__(self, mount: str) -> None:
+        super().__init__(f"cache mount {mount} is in use by a running build", hint="wait for the build, or cancel it")
+        self.mount = mount
+
+
 class NameInUse(Conflict):
     """Another container has this name already."""
 

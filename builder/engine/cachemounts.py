@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import Conflict
+from builder.errors import CacheMountInUse
 from builder.oci import documents
 
 if TYPE_CHECKING:
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def remove(engine: Engine, word: str) -> tuple[str, ...]:
-    """Remove those with this id or name; their names. Raises NotFound, Conflict (a running step has it)."""
+    """Remove those with this id or name; their names. Raises NotFound, CacheMountInUse."""
     mounts = engine.store.cache_mounts
     names = {each.name for each in mounts.find(word)}
     busy = names & mounts.in_use()
     if busy:
-        raise Conflict(f"cache mount {word} is in use by a running build", hint="wait for the build, or cancel it")
+        raise CacheMountInUse(word)
     gone = engine.store.collect(cache_budget=0, select=lambda item: item.id in names).of("cache mount")
     if len(gone) < len(names):
-        raise Conflict(f"cache mount {word} is in use by a running build", hint="wait for the build, or cancel it")
+        raise CacheMountInUse(word)
     return tuple(item.name for item in gone)
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import InvalidDigest
+from builder.errors import InvalidDigest, InvalidDocument
 from builder.oci import digests, documents
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.oci.descriptors import Descriptor
     from builder.oci.digests import DiffID
     from builder.oci.documents import Json, Object
+    from builder.oci.manifests import Manifest
 
 MEDIA_TYPE = "application/vnd.lamina.cache.config.v1+json"
 INLINE_KEY = "lamina.cache.v1"
@@ -26,17 +30,13 @@ MAX_ENTRIES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """One step that somebody ran. `key`, `step`, `text`, `leaves`, `parent`, `content_key` as in a cache record.
+    """One step that somebody ran. `key` and `content_key` as in a cache record.
 
     `layer` is what it gave, `below` the topmost layer that it stood on (None: nothing), `sources` the topmost layers of
     the stages that it took files from.
     """
 
     key: str
-    step: str
-    text: str
-    leaves: tuple[tuple[str, str], ...]
-    parent: str
     content_key: str
     layer: DiffID
     below: DiffID | None = None
@@ -47,10 +47,6 @@ class CacheEntry:
         """As a JSON object."""
         return {
             "key": self.key,
-            "step": self.step,
-            "text": self.text,
-            "leaves": dict(self.leaves),
-            "parent": self.parent,
             "contentKey": self.content_key,
             "layer": self.layer,
             "below": self.below,
@@ -63,10 +59,6 @@ class CacheEntry:
         """Read one. Raises InvalidDocument."""
         return CacheEntry(
             key=source.required("key"),
-            step=source.required("step"),
-            text=source.string("text") or "",
-            leaves=tuple(source.string_map("leaves").items()),
-            parent=source.string("parent") or "",
             content_key=source.string("contentKey") or "",
             layer=_diff_id(source, "layer", source.required("layer")),
             below=_optional(source, "below", source.string("below") or ""),
@@ -99,6 +91,13 @@ def read(source: Object) -> tuple[CacheEntry, ...]:
 def layers(entries: tuple[CacheEntry, ...]) -> tuple[DiffID, ...]:
     """The distinct layers of a cache."""
     return tuple(dict.fromkeys(each.layer for each in entries))
+
+
+def paired(diff_ids: Sequence[DiffID], manifest: Manifest) -> dict[DiffID, Descriptor]:
+    """Which blob of a cache's manifest has which layer. Raises InvalidDocument when they are not as many."""
+    if len(diff_ids) != len(manifest.layers):
+        raise InvalidDocument("build cache", f"names {len(diff_ids)} layers, its manifest {len(manifest.layers)}")
+    return dict(zip(diff_ids, manifest.layers, strict=True))
 
 
 def _diff_id(source: Object, key: str, text: str) -> DiffID:

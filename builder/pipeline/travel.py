@@ -75,10 +75,6 @@ def entries(plan: Plan, states: Sequence[StepState], store: Store) -> tuple[Cach
         found.append(
             CacheEntry(
                 key=record.key,
-                step=record.step,
-                text=record.text,
-                leaves=record.leaves,
-                parent=record.parent or "",
                 content_key=record.content_key or "",
                 layer=_diff_id(store, record.layer),
                 below=None if step.parent is None else _top(store, states[step.parent - 1]),
@@ -220,7 +216,7 @@ def _put(
                 step=state.step,
                 text=step.text,
                 leaves=state.leaves,
-                parent=entry.parent,
+                parent=lookup.parent_key(step, states),
                 layer=layer,
                 content_key=entry.content_key or None,
                 result=json.dumps({"below": below, "sources": [tops.get(number) for number in step.inputs]}),

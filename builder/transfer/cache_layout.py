@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from builder.errors import InvalidDocument, NotFound
-from builder.oci import cacheconfigs, digests
+from builder.errors import ArchiveInvalid, ContextError, InvalidDocument, NotFound
+from builder.oci import cacheconfigs, digests, documents
 from builder.oci import descriptors as d
 from builder.oci.manifests import Index, Manifest
-from builder.transfer import layers
+from builder.transfer import layers, layout_in
 from builder.transfer.layout import REF_NAME, DirectoryOut
 from builder.transfer.outer import blob_name
 from builder.transfer.registry import packing
@@ -106,34 +106,29 @@ class LocalCache:
         self._blobs = blobs
 
     def fetch(self, layer: DiffID) -> LayerID:
-        """Bring one layer into the store. Raises StoreErrors, ArchiveInvalid, DigestMismatch, NotFound."""
-        path = self._directory / blob_name(self._blobs[layer].digest)
-        try:
-            with open(path, "rb") as file:
-                return layers.read_in(self._store, lambda: (file.seek(0), file)[1], expected=layer).id
-        except OSError as err:
-            raise NotFound(f"{path}: {err.strerror}") from err
+        """Bring one layer into the store. Raises StoreErrors, ArchiveInvalid, DigestMismatch, ContextError."""
+        with layout_in.opened(self._directory) as layout:
+            return layers.read_in(self._store, lambda: layout.open_blob(self._blobs[layer]), expected=layer).id
 
 
 def open_cache(store: Store, directory: Path, *, tag: str = TAG, digest: str = "") -> LocalCache:
-    """Read the cache of a directory. Raises NotFound (there is none), InvalidDocument."""
+    """Read the cache of a directory.
+
+    Raises NotFound (there is none), InvalidDocument, DigestMismatch, LimitExceeded.
+    """
     try:
-        index = Index.from_json((directory / "index.json").read_bytes())
-        found = [
-            each
-            for each in index.manifests
-            if (each.digest == digest if digest else each.annotations.get(REF_NAME, TAG) == tag)
-        ]
-        if not found:
-            raise NotFound(f"{directory} has no cache {digest or tag}")
-        manifest = Manifest.from_json((directory / blob_name(found[0].digest)).read_bytes())
-        config = (directory / blob_name(manifest.config.digest)).read_bytes()
-    except OSError as err:
-        raise NotFound(f"no build cache in {directory}: {err.strerror}") from err
-    if manifest.config.media_type != cacheconfigs.MEDIA_TYPE:
-        raise NotFound(f"{directory} has an image, but no build cache")
-    entries = cacheconfigs.load(config)
-    diff_ids = cacheconfigs.layers(entries)
-    if len(diff_ids) != len(manifest.layers):
-        raise InvalidDocument("build cache", f"names {len(diff_ids)} layers, its manifest {len(manifest.layers)}")
-    return LocalCache(store, directory, entries, dict(zip(diff_ids, manifest.layers, strict=True)))
+        with layout_in.opened(directory) as layout:
+            found = [
+                each
+                for each in layout.index().manifests
+                if (each.digest == digest if digest else each.annotations.get(REF_NAME, TAG) == tag)
+            ]
+            if not found:
+                raise NotFound(f"{directory} has no cache {digest or tag}")
+            manifest = Manifest.from_json(layout.blob(found[0], documents.LIMIT))
+            if manifest.config.media_type != cacheconfigs.MEDIA_TYPE:
+                raise NotFound(f"{directory} has an image, but no build cache")
+            entries = cacheconfigs.load(layout.blob(manifest.config, cacheconfigs.LIMIT))
+    except (ArchiveInvalid, ContextError) as err:
+        raise NotFound(f"no build cache in {directory}: {err.message}") from err
+    return LocalCache(store, directory, entries, cacheconfigs.paired(cacheconfigs.layers(entries), manifest))

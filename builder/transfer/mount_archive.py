@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import ArchiveInvalid, Conflict, InvalidDocument, NotFound
+from builder.errors import ArchiveInvalid, CacheMountInUse, InvalidDocument, NotFound
 from builder.oci import descriptors as d
 from builder.oci import digests
 from builder.oci.manifests import Index, Manifest
@@ -109,7 +109,7 @@ def chosen(index: Index) -> Descriptor:
 def read(store: Store, document: bytes, blobs: Blobs) -> tuple[str, ...]:
     """Take all cache mounts of a manifest into the store; their names.
 
-    Raises NotFound (the manifest is of something else), Conflict (a running step has one that is to be replaced),
+    Raises NotFound (the manifest is of something else), CacheMountInUse (it was to be replaced),
     ArchiveInvalid, InvalidDocument, DigestMismatch, LimitExceeded, StoreErrors.
     """
     parsed = Manifest.from_json(document, media_type=d.OCI_MANIFEST)
@@ -148,7 +148,7 @@ def _place(store: Store, name: str, made: Path, aside: Path) -> None:
     target = store.caches_dir / name
     with store.locks.hold(f"new cache {name}"):
         if name in store.cache_mounts.in_use():
-            raise Conflict(f"cache mount {name} is in use by a running build", hint="wait for the build, or cancel it")
+            raise CacheMountInUse(name)
         try:
             target.rename(aside)
         except FileNotFoundError:

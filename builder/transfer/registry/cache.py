@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from builder.errors import InvalidDocument, NotFound
+from builder.errors import NotFound
 from builder.oci import cacheconfigs, documents, platforms
 from builder.oci import descriptors as d
 from builder.oci.configs import ImageConfig
@@ -111,8 +111,6 @@ def open_cache(store: Store, registries: Registries, reference: Reference) -> Re
             )
         entries = cacheconfigs.read(documents.Object(inline, "inline build cache"))
         diff_ids = config.diff_ids
-    if len(diff_ids) != len(manifest.layers):
-        raise InvalidDocument("build cache", f"names {len(diff_ids)} layers, its manifest {len(manifest.layers)}")
-    layers = dict(zip(diff_ids, manifest.layers, strict=True))
+    layers = cacheconfigs.paired(diff_ids, manifest)
     entries = tuple(each for each in entries if each.layer in layers)
     return RegistryCache(store, places, f"registry {reference.familiar()}", entries, layers)

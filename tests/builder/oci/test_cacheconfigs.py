@@ -12,10 +12,6 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 ENTRIES = st.builds(
     CacheEntry,
     key=st.text("abc", min_size=1, max_size=5),
-    step=st.text("abc", min_size=1, max_size=5),
-    text=TEXT,
-    leaves=st.dictionaries(TEXT, TEXT, max_size=3).map(lambda found: tuple(found.items())),
-    parent=TEXT,
     content_key=TEXT,
     layer=DIFF_IDS,
     below=st.none() | DIFF_IDS,
