@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from builder.engine import images, rootfs
-from builder.insight import compare, listing, packages
+from builder.insight import compare, packages
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine
+    from builder.insight.listing import Listing
     from builder.store.images import Image
 
 _CHUNK = 1 << 20
@@ -19,8 +18,7 @@ _CHUNK = 1 << 20
 def compare_images(engine: Engine, before: str, after: str) -> compare.Comparison:
     """What differs between two images. Raises ImageNotFound, AmbiguousId, InvalidReference, MountFailed."""
     first, second = images.find(engine, before), images.find(engine, after)
-    with ExitStack() as undo:
-        ours, theirs = _open(engine, first, undo), _open(engine, second, undo)
+    with rootfs.image_files(engine, first) as ours, rootfs.image_files(engine, second) as theirs:
         return compare.compare(
             _view(engine, before, first, ours),
             _view(engine, after, second, theirs),
@@ -28,13 +26,7 @@ def compare_images(engine: Engine, before: str, after: str) -> compare.Compariso
         )
 
 
-def _open(engine: Engine, image: Image, undo: ExitStack) -> listing.Listing:
-    root = rootfs.layers_root(engine, image.layers)
-    undo.callback(os.close, root)
-    return listing.listing(root)
-
-
-def _view(engine: Engine, name: str, image: Image, files: listing.Listing) -> compare.View:
+def _view(engine: Engine, name: str, image: Image, files: Listing) -> compare.View:
     return compare.View(
         name=name,
         config=image.config,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from builder.engine.session import Engine
+    from builder.insight.listing import Listing
     from builder.store.containers import Container
+    from builder.store.images import Image
     from builder.store.snapshots import Active, LayerID
     from runtime.spec import Rootfs
 
@@ -45,6 +48,20 @@ def layers_root(engine: Engine, layers: Sequence[LayerID]) -> int:
 
     engine.store.snapshots.use(layers)
     return open_rootfs(Rootfs(tuple(map(str, engine.store.snapshots.lowers(layers))), readonly=True))
+
+
+@contextmanager
+def image_files(engine: Engine, image: Image) -> Iterator[Listing]:
+    """All files of an image, open for the block. Raises LayerNotFound, MountFailed, OSError."""
+    import os
+
+    from builder.insight.listing import listing
+
+    root = layers_root(engine, image.layers)
+    try:
+        yield listing(root)
+    finally:
+        os.close(root)
 
 
 def merged_root(engine: Engine, container: Container) -> int:

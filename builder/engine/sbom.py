@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from builder.engine import images, rootfs
-from builder.insight import listing, packages, sbom
+from builder.insight import packages, sbom
 from builder.oci.times import parse
 
 if TYPE_CHECKING:
@@ -17,12 +16,8 @@ if TYPE_CHECKING:
 def subject(engine: Engine, name: str) -> sbom.Subject:
     """What an image contains. Raises ImageNotFound, AmbiguousId, InvalidReference, MountFailed."""
     image = images.find(engine, name)
-    root = rootfs.layers_root(engine, image.layers)
-    try:
-        files = listing.listing(root)
+    with rootfs.image_files(engine, image) as files:
         found, distribution = packages.find(files), packages.distribution(files)
-    finally:
-        os.close(root)
     created = parse(image.config.created or "") or 0
     moment = datetime.fromtimestamp(created // 1_000_000_000, UTC)
     return sbom.Subject(name, str(image.id), moment, found, distribution)
