@@ -65,12 +65,12 @@ def ensure(table: str, zones: Sequence[Zone]) -> bool:
 
 
 def remove(table: str) -> None:
-    """Remove the root's table; no effect when there is none."""
+    """Remove the root's table; no effect when there is none, or when we may not (and so cannot have made one)."""
     with nft.open_netfilter() as netfilter:
         try:
             nft.delete_table(netfilter, table)
         except OSError as err:
-            if err.errno != errno.ENOENT:
+            if err.errno not in (errno.ENOENT, errno.EPERM):
                 raise
 
 

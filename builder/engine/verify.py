@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.engine import builds
+from builder.engine import builds, prune
 from builder.engine.session import Engine
 from builder.oci.digests import Digest
 from builder.store import layerdiff, trees
@@ -82,6 +82,7 @@ def verify(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, views: Ca
         ended = time.monotonic()
         moved = _moved(asked, scratch)
         other = undo.enter_context(Engine.open(scratch / "store", clock=engine.clock))
+        undo.callback(prune.release_host, other)  # its bridge and firewall rules go before its directory
         for name, image in bases:
             from builder.transfer.duplicate import copy_image
 
@@ -116,9 +117,12 @@ def _build(
 
 
 def _moved(wish: BuildWish, scratch: Path) -> BuildWish:
-    """The same build from a copy of its context, as a fresh checkout would be: other directory, other times."""
+    """The same build from a copy of its context, as a fresh checkout would be: other directory, other times.
+
+    A context that has the store in it stays where it is: the copy would be a part of what is copied.
+    """
     source = _local(wish)
-    if source is None:
+    if source is None or scratch.resolve().is_relative_to(source.resolve()):
         return wish
     copy = scratch / "context"
     copy.mkdir()

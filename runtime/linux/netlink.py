@@ -140,8 +140,11 @@ class Netlink:
             raise OSError(0, f"{call}: empty answer")
         return found[0]
 
-    def replies(self, sequences: set[int], *, call: str) -> Iterator[bytes]:
-        """Payloads until each of *sequences* is acknowledged or done; the first error ends it as OSError."""
+    def replies(self, sequences: set[int], *, call: str, around: int = 0) -> Iterator[bytes]:
+        """Payloads until each of *sequences* is acknowledged or done; the first error ends it as OSError.
+
+        *around* is the message that holds them together: an error for it (EPERM) is the only answer that comes.
+        """
         waiting = set(sequences)
         while waiting:
             data = self._socket.recv(_BUFFER)
@@ -150,7 +153,7 @@ class Netlink:
                 length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
                 body = data[at + 16 : at + length]
                 at += (length + 3) & ~3
-                if sequence not in sequences:
+                if sequence not in sequences and sequence != around:
                     continue
                 if kind == _NLMSG_ERROR:
                     _raise(body, flags, call)

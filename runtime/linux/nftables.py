@@ -217,7 +217,8 @@ def interface_names(expressions: bytes) -> frozenset[str]:
 
 def _transaction(netfilter: Netlink, work: list[tuple[int, int, bytes]], *, call: str) -> None:
     batch = struct.pack(">BBH", 0, 0, _SUBSYSTEM)
-    parts = [message(_BATCH_BEGIN, NLM_F_REQUEST, netfilter.next_sequence(), batch)]
+    begin = netfilter.next_sequence()
+    parts = [message(_BATCH_BEGIN, NLM_F_REQUEST, begin, batch)]
     sequences = set()
     for kind, flags, payload in work:
         sequence = netfilter.next_sequence()
@@ -227,7 +228,7 @@ def _transaction(netfilter: Netlink, work: list[tuple[int, int, bytes]], *, call
         )
     parts.append(message(_BATCH_END, NLM_F_REQUEST, netfilter.next_sequence(), batch))
     netfilter.send(b"".join(parts))
-    for _ in netfilter.replies(sequences, call=call):
+    for _ in netfilter.replies(sequences, call=call, around=begin):
         pass
 
 

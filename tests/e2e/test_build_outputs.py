@@ -4,7 +4,9 @@ import base64
 import io
 import json
 import os
+import shlex
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -289,6 +291,25 @@ def test_verify_says_that_a_build_is_reproducible_and_leaves_nothing(busybox: La
     assert document["Reproducible"] and document["Images"] == [built, built]
     assert busybox.text("images", "-q", "--no-trunc", "x") == built
     busybox("fsck", "--full")
+
+
+def test_verify_takes_a_context_with_the_store_in_it(busybox: Lamina, tmp_path: Path) -> None:
+    assert busybox.root.is_relative_to(tmp_path)
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY Dockerfile /\n")
+    assert busybox.text("verify", "-q", tmp_path).splitlines()[-1].startswith("reproducible: ")
+
+
+def test_verify_leaves_no_bridge_behind(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(tmp_path / "p", "FROM busybox\nRUN echo 1 > /1\n")
+    verify, prune = (
+        shlex.join(busybox.command(*words)) for words in (("verify", directory), ("system", "prune", "-f"))
+    )
+    # In a network namespace of its own, where nobody else's bridges are; the last takes those of the usual store.
+    script = f"{verify} && {prune} && cat /proc/self/net/dev"
+    environment = busybox.variables(None)
+    done = subprocess.run(["unshare", "--net", "sh", "-c", script], capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"reproducible: " in done.stdout and b" lo:" in done.stdout and b"lm-" not in done.stdout
 
 
 def test_verify_names_what_differs_and_where_it_was_made(busybox: Lamina, tmp_path: Path) -> None:

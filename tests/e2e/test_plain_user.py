@@ -153,6 +153,12 @@ def test_the_hosts_network(busybox: Plain) -> None:
     assert inside == os.readlink("/proc/self/ns/net")
 
 
+def test_nothing_of_the_hosts_has_to_be_given_back(busybox: Plain) -> None:
+    context = busybox.context("FROM busybox\nRUN echo 1 > /1\n")
+    assert "reproducible: " in busybox.text("verify", "--network", "none", context)
+    busybox("system", "prune", "-f")
+
+
 def test_a_process_more_in_a_container_on_the_hosts_namespaces(busybox: Plain) -> None:
     shared = ("--network", "host", "--uts", "host", "--ipc", "host")
     busybox("run", "-d", "--name", "shared", *shared, "busybox", "sleep", "1000")
