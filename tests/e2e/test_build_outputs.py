@@ -236,15 +236,14 @@ RUN touch -d '2001-01-01 00:00:00' /old
 
 
 def test_the_same_source_gives_the_same_digest_at_another_time_place_and_store(
-    busybox: Lamina, base_archives: Any, tmp_path: Path
+    busybox: Lamina, machines: Any, tmp_path: Path
 ) -> None:
     epoch = {"SOURCE_DATE_EPOCH": "1600000000"}
     first = busybox.text("build", "-q", "-t", "x", project(tmp_path / "p", TIMES, f="f"), environment=epoch)
     other = project(tmp_path / "elsewhere", TIMES, f="f")
     os.utime(other / "f", (1_700_000_000, 1_700_000_000))
     assert busybox.text("build", "-q", "--no-cache", other, environment=epoch) == first
-    second = type(busybox)(tmp_path / "second")
-    second("load", "-i", base_archives.get("busybox"))
+    second = machines()
     options = ("--build-arg", "SOURCE_DATE_EPOCH=1600000000", "-o", "type=docker,rewrite-timestamp=true")
     assert second.text("build", "-q", *options, other) == first
     archives = [one("build", "-o", "type=oci", other, environment=epoch).stdout for one in (busybox, second)]

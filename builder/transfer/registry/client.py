@@ -7,6 +7,8 @@ ends what they wait for.
 
 from __future__ import annotations
 
+import http.client
+import io
 import random
 import socket
 import ssl
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     HTTPError,
     IncompleteRead,
@@ -163,8 +166,6 @@ class Client:
             self._open.add(response)
         answer = Answer(response, url)
         try:
-            if _headless(method, response):
-                raise Cut("the connection was cut off")
             yield answer
         finally:
             with self._guard:
@@ -188,8 +189,54 @@ class Client:
                         # It was the user's decision, or is loopback: nothing to warn of again.
                         urllib3.disable_warnings(InsecureRequestWarning)
                 made = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)  # type: ignore[arg-type]
+                made.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
                 self._pools[key] = made
             return self._pools[key]
+
+
+class _Lines:
+    """The lines of an answer's head, which are whole: the end of a connection is not the end of a head or a number."""
+
+    def __init__(self, source: io.BufferedIOBase) -> None:
+        self._source = source
+
+    def readline(self, size: int) -> bytes:
+        line = self._source.readline(size)
+        if not line.endswith(b"\n") and len(line) < size:
+            raise http.client.RemoteDisconnected("the connection ended in the head of an answer")
+        return line
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class _Response(http.client.HTTPResponse):
+    """http.client takes a head that broke off for a whole one: `Content-Length: 602` of 60241, or none at all."""
+
+    def begin(self) -> None:
+        source = self.fp
+        self.fp = _Lines(source)  # type: ignore[assignment]
+        try:
+            super().begin()
+        finally:
+            if self.fp:
+                self.fp = source
+
+
+class _HTTPConnection(HTTPConnection):
+    response_class = _Response
+
+
+class _HTTPSConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
 
 
 class Stopped(Exception):
@@ -203,16 +250,6 @@ class NotConnected(Exception):
         super().__init__(text)
         self.text = text
         self.plain = plain
-
-
-def _headless(method: str, response: urllib3.BaseHTTPResponse) -> bool:
-    """Whether the head of an answer broke off: http.client takes the end of a connection for the end of the head.
-
-    HTTP/1.1 has to say how long a body is, or that the connection ends with it.
-    """
-    headers = response.headers
-    said = "Content-Length" in headers or "Transfer-Encoding" in headers or "close" in headers.get("Connection", "")
-    return method != "HEAD" and response.status not in (204, 304) and response.version == 11 and not said
 
 
 @contextmanager

@@ -73,6 +73,27 @@ def test_what_may_pass_is_tried_again_with_growing_pauses(
     assert pauses == sorted(pauses) and len(pauses) == 3 and pauses[2] > 3 * pauses[0]
 
 
+def test_a_head_that_breaks_off_anywhere_is_no_answer(registry: RegistryServer, image: str, connect: Any) -> None:
+    descriptor = head(connect(), image)
+    said = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: {descriptor.media_type}\r\n"
+        f"Docker-Content-Digest: {descriptor.digest}\r\nContent-Length: {descriptor.size}\r\n\r\n"
+    ).encode()
+    for end in range(len(said) - 1):
+        left = [1]
+
+        def intercept(request: Request, end: int = end, left: list[int] = left) -> bool:
+            if "/manifests/" not in request.path or not left:
+                return False
+            left.clear()
+            request.wfile.write(said[:end])
+            request.cut()
+            return True
+
+        registry.intercept = intercept
+        assert head(connect(), image) == descriptor and not left
+
+
 def test_retry_after_is_respected_and_too_long_is_an_error(registry: RegistryServer, image: str, connect: Any) -> None:
     pauses: list[float] = []
     registry.intercept = failing(1, 429, Retry_After="7")
