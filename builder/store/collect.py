@@ -275,6 +275,7 @@ class _Collection:
         held = self._leased(BLOB)
         held.update(row[0] for row in self._database.rows("SELECT digest FROM packed"))
         held.update(row[0] for row in self._database.rows("SELECT recipe FROM layers WHERE recipe IS NOT NULL"))
+        held.update(row[0] for row in self._database.rows("SELECT digest FROM attestations"))
         for (result,) in self._database.rows("SELECT result FROM cache_records WHERE result LIKE '%sha256:%'"):
             # The pipeline's text is its own; a digest in it may be a blob's.
             held.update(re.findall(r"sha256:[0-9a-f]{64}", result))
@@ -283,7 +284,7 @@ class _Collection:
             if digest not in held:
                 self._database.run("DELETE FROM blobs WHERE digest = ?", (digest,))
                 name = digest.replace(":", "-")
-                self._take("blob", digest, "no layer or cache record needs it", _garbage(directory, name), size)
+                self._take("blob", digest, "no image, layer or cache record needs it", _garbage(directory, name), size)
 
 
 def _garbage(directory: Path, name: str) -> Garbage:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from builder.store.attestations import Attestations
     from builder.store.buildcache import BuildCache
     from builder.store.cacheitems import Select
     from builder.store.cachemounts import CacheMounts
@@ -188,6 +189,13 @@ class Store:
         from builder.store.images import Images
 
         return Images(self.database, self.snapshots, self.lease, self.clock)
+
+    @cached_property
+    def attestations(self) -> Attestations:
+        """What is attested of images."""
+        from builder.store.attestations import Attestations
+
+        return Attestations(self.database, lambda: self.content, self.clock)
 
     @cached_property
     def buildcache(self) -> BuildCache:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Problem:
     """One thing that is not as promised.
 
-    `kind` is one of database, mode, garbage, layer, image, reference, cache, container, failed, flat, blob; `name` its
-    id or path below the root, `detail` a sentence without the name, `repaired` whether it has been put right.
+    `kind` is one of database, mode, garbage, layer, image, attestation, reference, cache, container, failed, flat,
+    blob; `name` its id or path below the root, `detail` a sentence without the name, `repaired` whether it has been put right.
     """
 
     kind: str
@@ -75,6 +75,7 @@ class _Check:
         yield from self._blobs()
         yield from self._layers()
         yield from self._images()
+        yield from self._attestations()
         yield from self._references()
         yield from self._cache()
         yield from self._containers()
@@ -198,6 +199,12 @@ class _Check:
                 self._run(
                     "UPDATE image_layers SET layer = ? WHERE image = ? AND position = ?", other.id, image_id, position
                 )
+
+    def _attestations(self) -> Iterator[Problem]:
+        for image, name, digest in self._database.rows("SELECT image, type, digest FROM attestations ORDER BY 1, 2"):
+            if not self._blob_is_there(digest):
+                self._run("DELETE FROM attestations WHERE image = ? AND type = ?", image, name)
+                yield self._problem("attestation", f"{name} of {image}", "its document is missing")
 
     def _references(self) -> Iterator[Problem]:
         nothing = "SELECT name, target FROM refs WHERE target NOT IN (SELECT id FROM images)"

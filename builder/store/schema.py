@@ -228,5 +228,15 @@ CREATE TABLE uploads (
 ) WITHOUT ROWID
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _CACHE_MOUNTS, _PACKED)
+_ATTESTATIONS = """
+CREATE TABLE attestations (
+    image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    type TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (image, type)
+) WITHOUT ROWID
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _CACHE_MOUNTS, _PACKED, _ATTESTATIONS)
 """Script n brings version n to n + 1."""
