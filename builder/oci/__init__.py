@@ -6,7 +6,7 @@ Read in this order:
     documents    strict, bounded JSON
     times        RFC 3339 with nanoseconds
     platforms    os/arch/variant in normal form
-    references   registry/repository:tag@digest with docker's rules
+    references   registry/repository:tag@digest with docker's rules; purls   the same as package URLs
     descriptors  pointers to blobs; media types
     manifests    Manifest and Index
     configs      ImageConfig, ContainerConfig, History, Healthcheck

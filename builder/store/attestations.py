@@ -37,7 +37,7 @@ class Attestations:
         self._clock = clock
 
     def put(self, image_id: Digest, predicates: Iterable[Predicate]) -> None:
-        """Attach predicates to an image of the store, each instead of an earlier one of its type. Raises StoreErrors."""
+        """Attach predicates to an image, each instead of an earlier one of its type. Raises StoreErrors."""
         kept = [(image_id, each.type, self._content().put(each.data), self._clock()) for each in predicates]
         with self._database.write(durable=True):
             self._database.run_many(

@@ -31,7 +31,8 @@ class Problem:
     """One thing that is not as promised.
 
     `kind` is one of database, mode, garbage, layer, image, attestation, reference, cache, container, failed, flat,
-    blob; `name` its id or path below the root, `detail` a sentence without the name, `repaired` whether it has been put right.
+    blob; `name` its id or path below the root, `detail` a sentence without the name, `repaired` whether it has been
+    put right.
     """
 
     kind: str
