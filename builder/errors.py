@@ -29,6 +29,7 @@
     │   ├── ArchiveInvalid        ├── LimitExceeded
     │   ├── DigestMismatch        ├── DownloadFailed
     │   ├── OutputInTheWay        ├── OutputFailed
+    │   ├── BucketFailed          an object store, for caches that travel
     │   ├── CredentialsFailed     a helper or a file of credentials
     │   └── RegistryError         a registry: which one, which repository
     │       ├── RegistryUnreachable   ├── RegistryBlocked
@@ -398,6 +399,10 @@ class OutputInTheWay(TransferError):
             hint="remove it, or choose another destination",
         )
         self.path = os.fspath(path)
+
+
+class BucketFailed(TransferError):
+    """An object store cannot be reached, or did not do what it was asked for; no key of the account is in the text."""
 
 
 class CredentialsFailed(TransferError):

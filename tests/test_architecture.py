@@ -24,6 +24,8 @@ ONLY_IN = {
     "rich": ("builder/cli/",),
     "dockerfile_parse": ("builder/engine/pin",),
     "tarsafe": ("builder/transfer/",),
+    "s3fs": ("builder/transfer/caches/bucket",),
+    "botocore": ("builder/transfer/caches/bucket",),
     "subprocess": (
         "runtime/",
         "builder/pipeline/remote.py",

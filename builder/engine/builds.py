@@ -12,7 +12,7 @@ from builder.errors import ContextError, InvalidReference
 from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
-    from builder.engine.caches import CacheSpec
+    from builder.engine.options.caches import CacheSpec
     from builder.engine.options.limits import Ulimit
     from builder.engine.options.outputs import Output
     from builder.engine.session import Engine

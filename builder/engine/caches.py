@@ -1,88 +1,29 @@
-"""--cache-from and --cache-to: what they say, and the caches behind them.
+"""The caches behind --cache-from and --cache-to.
 
-A source that cannot be read, and an export that fails, are warnings: a cache costs time, never a build.
+A source that cannot be read, and an export that fails, are warnings: a cache costs time, never a build. What was asked
+for in a way that cannot be meant, or needs what is not installed, is an error before the build.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import EngineError, InvalidInput
+from builder.errors import EngineError, InvalidInput, TransferError
 from builder.oci import cacheconfigs
-from runtime.values import dataclass
 
 if TYPE_CHECKING:
+    from builder.engine.options.caches import CacheSpec
     from builder.engine.session import Engine
     from builder.oci.cacheconfigs import CacheEntry
     from builder.oci.digests import DiffID
     from builder.pipeline.progress import Emit
     from builder.pipeline.travel import CacheSource, Travel
     from builder.store.snapshots import LayerID
-
-_FROM = {"registry": {"ref"}, "local": {"src", "tag", "digest"}}
-_TO = {
-    "registry": {"ref", "mode", "ignore-error", "image-manifest", "oci-mediatypes", "compression"},
-    "local": {"dest", "tag", "mode", "ignore-error", "image-manifest", "oci-mediatypes", "compression"},
-    "inline": set[str](),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class CacheSpec:
-    """One --cache-from or --cache-to as it was read."""
-
-    kind: str
-    options: Mapping[str, str]
-
-    @property
-    def everything(self) -> bool:
-        """mode=max: all steps, not only those of the image."""
-        return self.options.get("mode", "min") == "max"
-
-
-def parse_from(text: str) -> CacheSpec:
-    """Read `type=registry,ref=…`, `type=local,src=…`, or a bare reference. Raises InvalidInput."""
-    return _parse(text, _FROM, {"registry": "ref", "local": "src"}, "--cache-from")
-
-
-def parse_to(text: str) -> CacheSpec:
-    """Read `type=registry,ref=…`, `type=local,dest=…`, `type=inline`, or a bare reference. Raises InvalidInput."""
-    spec = _parse(text, _TO, {"registry": "ref", "local": "dest"}, "--cache-to")
-    if spec.options.get("mode", "min") not in ("min", "max"):
-        raise InvalidInput(f"--cache-to: invalid mode {spec.options['mode']!r}", hint="min or max")
-    if spec.options.get("compression", "gzip") != "gzip":
-        raise InvalidInput("--cache-to: the layers of a cache are packed with gzip, as those of images are")
-    return spec
-
-
-def _parse(text: str, known: Mapping[str, set[str]], needed: Mapping[str, str], flag: str) -> CacheSpec:
-    (fields,) = list(csv.reader([text])) or [[]]
-    if fields and all("=" not in field for field in fields):
-        return CacheSpec("registry", {"ref": text})
-    options: dict[str, str] = {}
-    for field in fields:
-        key, equals, value = field.partition("=")
-        if not equals:
-            raise InvalidInput(f"{flag}: invalid value {field}", hint="expected key=value, separated by commas")
-        options[key.strip().lower()] = value
-    kind = options.pop("type", "")
-    if not kind:
-        raise InvalidInput(f"{flag}: type required form> {text!r}", hint=f"one of {', '.join(known)}")
-    if kind not in known:
-        raise InvalidInput(f"{flag}: unknown cache type {kind!r}", hint=f"there are {', '.join(known)}")
-    unknown = sorted(set(options) - known[kind])
-    if unknown:
-        raise InvalidInput(
-            f"{flag}: type={kind} has no option {unknown[0]!r}",
-            hint=f"it has {', '.join(sorted(known[kind])) or 'none'}",
-        )
-    if kind in needed and not options.get(needed[kind]):
-        raise InvalidInput(f"{flag}: type={kind} needs {needed[kind]}=")
-    return CacheSpec(kind, options)
+    from builder.transfer.caches import Place
+    from builder.transfer.caches.bucket import Bucket
 
 
 def travel(
@@ -94,35 +35,96 @@ def travel(
     undo: ExitStack,
     emit: Emit,
 ) -> Travel | None:
-    """What the pipeline is given; connections are closed by `undo`. None when there is nothing to do."""
+    """What the pipeline is given; connections are closed by `undo`. None when there is nothing to do.
+
+    Raises InvalidInput and Unsupported for what could never be read or written.
+    """
     if not sources and not targets:
         return None
     from builder.pipeline.progress import BuildWarning
     from builder.pipeline.travel import Travel
+    from builder.transfer.caches import open_cache
 
+    for spec in (*sources, *targets):
+        if spec.kind == "s3":
+            _bucket(engine, spec, environment)
     opened: list[CacheSource] = []
     for spec in sources:
         try:
-            opened.append(_open(engine, spec, environment, cwd, undo))
+            opened.append(open_cache(undo.enter_context(_source(engine, spec, environment, cwd))))
         except EngineError as err:
-            where = spec.options.get("ref") or spec.options.get("src", "")
-            emit(BuildWarning(f"importing cache from {where} failed: {err.message}"))
+            emit(BuildWarning(f"importing cache from {spec.place} failed: {err.message}"))
     return Travel(tuple(opened), bool(targets), any(spec.kind == "inline" for spec in targets))
 
 
-def _open(engine: Engine, spec: CacheSpec, environment: Mapping[str, str], cwd: Path, undo: ExitStack) -> CacheSource:
+@contextmanager
+def _source(engine: Engine, spec: CacheSpec, environment: Mapping[str, str], cwd: Path) -> Iterator[Place]:
     if spec.kind == "local":
-        from builder.transfer import cache_layout
+        from builder.transfer.caches import directory
 
-        directory = cwd / spec.options["src"]
-        tag, digest = spec.options.get("tag", cache_layout.TAG), spec.options.get("digest", "")
-        return cache_layout.open_cache(engine.store, directory, tag=tag, digest=digest)
+        tag, digest = spec.options.get("tag", directory.TAG), spec.options.get("digest", "")
+        yield directory.Directory(engine.store, cwd / spec.options["src"], tag=tag, digest=digest)
+        return
+    with _elsewhere(engine, spec, environment) as place:
+        yield place
+
+
+@contextmanager
+def _target(engine: Engine, spec: CacheSpec, environment: Mapping[str, str], cwd: Path) -> Iterator[Place]:
+    if spec.kind == "local":
+        from builder.transfer.caches import directory
+
+        tag = spec.options.get("tag", directory.TAG)
+        with directory.written(engine.store, cwd / spec.options["dest"], tag=tag) as written:
+            yield written
+        return
+    with _elsewhere(engine, spec, environment) as place:
+        yield place
+
+
+@contextmanager
+def _elsewhere(engine: Engine, spec: CacheSpec, environment: Mapping[str, str]) -> Iterator[Place]:
+    if spec.kind == "s3":
+        yield _bucket(engine, spec, environment)
+        return
     from builder.oci.references import Reference
-    from builder.transfer.registry.cache import open_cache
+    from builder.transfer.caches.registry import Registry
     from builder.transfer.registry.session import Registries
 
-    registries = undo.enter_context(Registries(environment))
-    return open_cache(engine.store, registries, Reference.parse(spec.options["ref"]))
+    with Registries(environment) as registries:
+        yield Registry(engine.store, registries, Reference.parse(spec.options["ref"]))
+
+
+def _bucket(engine: Engine, spec: CacheSpec, environment: Mapping[str, str]) -> Bucket:
+    """The bucket that is meant. Raises InvalidInput, Unsupported (the extra is not installed)."""
+    from builder.engine.options.units import parse_duration
+    from builder.transfer.caches import bucket
+
+    options = spec.options
+    said = {key: options.get(key) or environment.get(f"AWS_{key.upper()}", "") for key in ("bucket", "region")}
+    for key, value in said.items():
+        if not value:
+            raise InvalidInput(f"{key} ($AWS_{key.upper()}) not set for s3 cache", hint=f"add {key}=")
+    jobs = options.get("upload_parallelism", "4")
+    if not (jobs.isascii() and jobs.isdigit() and 0 < int(jobs) <= _MOST_UPLOADS):
+        raise InvalidInput("upload_parallelism must be a positive integer", hint=f"at most {_MOST_UPLOADS}")
+    place = bucket.Place(
+        bucket=said["bucket"],
+        region=said["region"],
+        names=tuple(filter(None, options.get("name", "").split(";"))) or ("buildkit",),
+        prefix=options.get("prefix", ""),
+        blobs=options.get("blobs_prefix", "blobs/"),
+        manifests=options.get("manifests_prefix", "manifests/"),
+        endpoint=options.get("endpoint_url", ""),
+        path_style=spec.truth("use_path_style"),
+        touch_refresh=parse_duration(options.get("touch_refresh", "24h")) / 1e9,
+        jobs=int(jobs),
+    )
+    keys = (options.get(key, "") for key in ("access_key_id", "secret_access_key", "session_token"))
+    return bucket.Bucket(engine.store, place, bucket.Account(*keys), now=engine.clock().timestamp())
+
+
+_MOST_UPLOADS = 64
 
 
 def export(
@@ -134,8 +136,12 @@ def export(
     cwd: Path,
     emit: Emit,
 ) -> None:
-    """Write what a build gave to every target; `diff_ids` are the image's, which mode=min keeps to."""
+    """Write what a build gave to every target; `diff_ids` are the image's, which mode=min keeps to.
+
+    Raises TransferError for a target that must not fail.
+    """
     from builder.pipeline.progress import BuildWarning
+    from builder.transfer import caches
 
     own = set(diff_ids)
     for spec in targets:
@@ -143,29 +149,19 @@ def export(
             continue
         kept = entries if spec.everything else tuple(each for each in entries if each.layer in own)
         try:
-            _export(engine, spec, kept, environment, cwd)
+            layers = [_here(engine, each) for each in cacheconfigs.layers(kept)]
+            with _target(engine, spec, environment, cwd) as place:
+                caches.export(place, kept, layers)
         except (EngineError, OSError) as err:
-            where = spec.options.get("ref") or spec.options.get("dest", "")
-            text = err.message if isinstance(err, EngineError) else f"{err.filename}: {err.strerror}"
-            emit(BuildWarning(f"exporting cache to {where} failed: {text}"))
+            text = err.message if isinstance(err, EngineError) else _said(err)
+            told = f"exporting cache to {spec.place} failed: {text}"
+            if spec.required:
+                raise TransferError(told, hint="without ignore-error=false this is a warning") from err
+            emit(BuildWarning(told))
 
 
-def _export(
-    engine: Engine, spec: CacheSpec, entries: tuple[CacheEntry, ...], environment: Mapping[str, str], cwd: Path
-) -> None:
-    layers = [_here(engine, each) for each in cacheconfigs.layers(entries)]
-    if spec.kind == "local":
-        from builder.transfer import cache_layout
-
-        directory = cwd / spec.options["dest"]
-        cache_layout.export(engine.store, directory, entries, layers, tag=spec.options.get("tag", cache_layout.TAG))
-        return
-    from builder.oci.references import Reference
-    from builder.transfer.registry.cache import push_cache
-    from builder.transfer.registry.session import Registries
-
-    with Registries(environment) as registries:
-        push_cache(engine.store, registries, Reference.parse(spec.options["ref"]), entries, layers)
+def _said(err: OSError) -> str:
+    return f"{err.filename}: {err.strerror}" if err.filename else str(err.strerror or err)
 
 
 def _here(engine: Engine, diff_id: DiffID) -> LayerID:

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import InvalidDigest, InvalidDocument
+from builder.errors import InvalidDigest
 from builder.oci import digests, documents
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from builder.oci.descriptors import Descriptor
     from builder.oci.digests import DiffID
     from builder.oci.documents import Json, Object
-    from builder.oci.manifests import Manifest
 
 MEDIA_TYPE = "application/vnd.lamina.cache.config.v1+json"
 INLINE_KEY = "lamina.cache.v1"
@@ -91,13 +87,6 @@ def read(source: Object) -> tuple[CacheEntry, ...]:
 def layers(entries: tuple[CacheEntry, ...]) -> tuple[DiffID, ...]:
     """The distinct layers of a cache."""
     return tuple(dict.fromkeys(each.layer for each in entries))
-
-
-def paired(diff_ids: Sequence[DiffID], manifest: Manifest) -> dict[DiffID, Descriptor]:
-    """Which blob of a cache's manifest has which layer. Raises InvalidDocument when they are not as many."""
-    if len(diff_ids) != len(manifest.layers):
-        raise InvalidDocument("build cache", f"names {len(diff_ids)} layers, its manifest {len(manifest.layers)}")
-    return dict(zip(diff_ids, manifest.layers, strict=True))
 
 
 def _diff_id(source: Object, key: str, text: str) -> DiffID:

@@ -144,14 +144,25 @@ def test_what_cannot_be_read_or_written_is_a_warning(
     assert len(ran) == STEPS and "no build cache in /nowhere" in told
 
 
+def test_an_export_that_must_not_fail_fails_the_build(
+    machines: Callable[[], Lamina], context: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    flag = f"--cache-to=type=local,dest={tmp_path / 'file'},ignore-error=false"
+    assert b"exporting cache to" in machines()("build", flag, context, code=1).stderr
+
+
 @pytest.mark.parametrize(
     ("flag", "text"),
     [
         ("--cache-to=type=local", "type=local needs dest="),
-        ("--cache-to=type=gha", "unknown cache type 'gha'"),
+        ("--cache-to=type=gha", "type=gha is not supported"),
         ("--cache-to=type=local,dest=x,mode=all", "invalid mode 'all'"),
         ("--cache-from=type=local,src=x,color=red", "has no option 'color'"),
         ("--cache-from=dest=x", "type required"),
+        ("--cache-to=type=azblob,name=x", "type=azblob is not supported"),
+        ("--cache-to=type=local,dest=x,ignore-error=perhaps", "invalid ignore-error 'perhaps'"),
+        ("--cache-to=bucket=b,secret_access_key=hush", "secret_access_key=xxxxx"),
     ],
 )
 def test_flags_that_mean_nothing_are_refused(busybox_store: Lamina, context: Path, flag: str, text: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from builder.cli.progress import View
     from builder.cli.progress.transfers import TransferView
     from builder.engine.builds import BuildWish, Built
-    from builder.engine.caches import CacheSpec
+    from builder.engine.options.caches import CacheSpec
     from builder.engine.options.outputs import Output
     from builder.pipeline.progress import BuildWarning
     from builder.transfer.registry.progress import Message
@@ -137,7 +137,7 @@ def wish(cli: Cli, values: Values, arguments: list[str], asked: str = "") -> Bui
 def _caches(values: Values, flag: str) -> tuple[CacheSpec, ...]:
     if not values.given(flag):
         return ()
-    from builder.engine.caches import parse_from, parse_to
+    from builder.engine.options.caches import parse_from, parse_to
 
     return tuple(map(parse_from if flag == "cache-from" else parse_to, values.all(flag)))
 

@@ -63,7 +63,7 @@ def packed(store: Store, layer: Layer, packing: Packing = USUAL) -> Iterator[tup
     with store.scratch() as directory, Sha256() as hasher:
         path = directory / "layer"
         size = 0
-        with open(path, "wb", buffering=0) as file:
+        with open(path, "wb") as file:
 
             def out(data: bytes) -> None:
                 nonlocal size

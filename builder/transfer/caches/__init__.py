@@ -1,0 +1,102 @@
+"""Build caches that travel: a manifest with a config of its own (`oci.cacheconfigs`), whose layers are those of steps.
+
+A `Place` keeps the manifest under a name and the blobs by digest: a `directory` (an OCI image layout), a repository of
+a `registry`, a `bucket` of an object store. What is written to a place, and what is believed of what it has, is decided
+here once. Reading fetches manifest and config; layers come one by one, when a build turns out to need them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from builder.errors import InvalidDocument, NotFound
+from builder.oci import cacheconfigs, documents
+from builder.oci import descriptors as d
+from builder.oci.configs import ImageConfig
+from builder.oci.manifests import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from builder.oci.cacheconfigs import CacheEntry
+    from builder.oci.descriptors import Descriptor
+    from builder.oci.digests import DiffID, Digest
+    from builder.store.snapshots import LayerID
+
+
+class Place(Protocol):
+    """Where a cache is or goes to. Its methods raise EngineErrors; what it gives is checked against its digest."""
+
+    @property
+    def name(self) -> str:
+        """For messages: "registry example.com/app:cache"."""
+
+    def manifest(self) -> Manifest:
+        """What is under the name. Raises NotFound, InvalidDocument."""
+
+    def document(self, blob: Descriptor, limit: int, /) -> bytes:
+        """A small blob. Raises LimitExceeded, DigestMismatch."""
+
+    def fetch(self, blob: Descriptor, layer: DiffID, /) -> LayerID:
+        """Bring one layer into the store, checked."""
+
+    def send_layers(self, layers: Sequence[LayerID], /) -> tuple[Descriptor, ...]:
+        """Let the place have all of these; what they are there, in the same order."""
+
+    def send(self, data: bytes, /) -> Digest:
+        """Let the place have a small blob."""
+
+    def finish(self, manifest: Manifest, /) -> None:
+        """Put a manifest under the name; the blobs that it names are there."""
+
+
+class TravellingCache:
+    """A cache that a place has. `entries` are those whose layers it has as well."""
+
+    def __init__(self, place: Place, entries: tuple[CacheEntry, ...], blobs: Mapping[DiffID, Descriptor]) -> None:
+        self.name = place.name
+        self.entries = entries
+        self._place = place
+        self._blobs = blobs
+
+    def fetch(self, layer: DiffID) -> LayerID:
+        """Bring one of its layers into the store. Raises EngineErrors."""
+        return self._place.fetch(self._blobs[layer], layer)
+
+
+def export(place: Place, entries: tuple[CacheEntry, ...], layers: Sequence[LayerID]) -> None:
+    """Write a cache; `layers` are those of `cacheconfigs.layers(entries)`, in that order.
+
+    Raises OSError and what the place raises.
+    """
+    described = place.send_layers(layers)
+    config = cacheconfigs.dump(entries)
+    place.finish(Manifest(d.Descriptor(cacheconfigs.MEDIA_TYPE, place.send(config), len(config)), described))
+
+
+def open_cache(place: Place) -> TravellingCache:
+    """Read what cache a place has: one of its own, or that in an image's config (inline); nothing else of an image is
+    looked at. Raises NotFound (it has none), InvalidDocument, and what the place raises.
+    """
+    manifest = place.manifest()
+    own = manifest.config.media_type == cacheconfigs.MEDIA_TYPE
+    if not own and manifest.config.media_type not in d.CONFIG_TYPES:
+        raise NotFound(f"{place.name} has something that is neither a build cache nor an image")
+    raw = place.document(manifest.config, cacheconfigs.LIMIT)
+    if own:
+        entries = cacheconfigs.load(raw)
+        diff_ids = cacheconfigs.layers(entries)
+    else:
+        config = ImageConfig.from_json(raw)
+        inline = config.extra.get(cacheconfigs.INLINE_KEY)
+        if not isinstance(inline, dict):
+            raise NotFound(
+                f"{place.name} has no build cache of lamina, but an image",
+                hint="export one with --cache-to type=inline, or --cache-to type=registry,ref=…",
+            )
+        entries = cacheconfigs.read(documents.Object(inline, "inline build cache"))
+        diff_ids = config.diff_ids
+    if len(diff_ids) != len(manifest.layers):
+        raise InvalidDocument("build cache", f"names {len(diff_ids)} layers, its manifest {len(manifest.layers)}")
+    blobs = dict(zip(diff_ids, manifest.layers, strict=True))
+    return TravellingCache(place, tuple(each for each in entries if each.layer in blobs), blobs)

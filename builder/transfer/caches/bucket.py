@@ -1,0 +1,194 @@
+"""Build caches in a bucket of an object store that speaks S3, by way of fsspec and s3fs (the extra `s3`).
+
+Objects are called as BuildKit calls them: PREFIX BLOBS_PREFIX DIGEST and PREFIX MANIFESTS_PREFIX NAME. Nothing in a
+bucket goes by itself: its own life-cycle rules take what is old. So that they leave what is still used, an object that
+an export finds there is copied onto itself when it is older than `touch_refresh`.
+
+Blobs go in blocks, so that memory does not grow with them, and come in blocks into the store's partial blobs, so that
+what has come is not fetched again. Keys of the account are in no message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import BucketFailed, LimitExceeded, NotFound, Unsupported
+from builder.oci import digests, documents
+from builder.oci.manifests import Manifest
+from builder.store.packed import PackedLayer
+from builder.transfer import layers
+from builder.transfer.caches import packed
+from builder.transfer.outer import checked
+from parser.redact import hidden
+from runtime.values import dataclass, field
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from builder.oci.descriptors import Descriptor
+    from builder.oci.digests import DiffID, Digest
+    from builder.store import Store
+    from builder.store.snapshots import LayerID
+
+BLOCK = 8 << 20
+"""Bytes of an object that are sent or fetched with one request; no part of an upload may have less than 5 MiB."""
+PARTS = 2
+"""Parts of one object that are sent at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who asks: what is empty is found as Amazon's own tools find it (variables, files, the machine's role)."""
+
+    key: str = field(default="", repr=False)
+    secret: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which bucket, and where in it. The first of `names` is read, all are written. `path_style` None: as the endpoint
+    needs it. `touch_refresh` in seconds."""
+
+    bucket: str
+    region: str
+    names: tuple[str, ...]
+    prefix: str = ""
+    blobs: str = "blobs/"
+    manifests: str = "manifests/"
+    endpoint: str = ""
+    path_style: bool | None = None
+    touch_refresh: float = 24 * 3600.0
+    jobs: int = 4
+
+
+class Bucket:
+    """A cache in a bucket."""
+
+    def __init__(self, store: Store, place: Place, account: Account, *, now: float) -> None:
+        """`now` in unix seconds. Raises Unsupported without the extra."""
+        self.name = f"bucket {place.bucket}/{place.prefix}{place.manifests}{place.names[0]}"
+        self._store = store
+        self._place = place
+        self._secrets = tuple(filter(None, (account.key, account.secret, account.token)))
+        self._now = now
+        self._files = _connect(place, account)
+
+    def manifest(self) -> Manifest:
+        """What is under the name."""
+        path = self._path(self._place.manifests + self._place.names[0])
+        return Manifest.from_json(self._small(path, documents.LIMIT))
+
+    def document(self, blob: Descriptor, limit: int) -> bytes:
+        """A small blob."""
+        return checked(self._small(self._blob(blob.digest), limit), blob)
+
+    def _small(self, path: str, limit: int) -> bytes:
+        with self._spoken():
+            data: bytes = self._files.cat_file(path, start=0, end=limit + 1)
+        if len(data) > limit:
+            raise LimitExceeded(f"{path} is larger than {limit} bytes")
+        return data
+
+    def fetch(self, blob: Descriptor, layer: DiffID) -> LayerID:
+        """Bring one layer into the store."""
+        content = self._store.content
+        known = self._store.snapshots.find(layer)
+        if known is not None:
+            return known.id
+        if not content.use(blob.digest):
+            with content.partial(blob.digest) as partial:
+                if partial.size > blob.size:
+                    partial.restart()
+                while partial.size < blob.size:
+                    end = min(partial.size + BLOCK, blob.size)
+                    with self._spoken():
+                        data = self._files.cat_file(self._blob(blob.digest), start=partial.size, end=end)
+                    if len(data) != end - partial.size:
+                        raise BucketFailed(
+                            f"{self._blob(blob.digest)} has not the {blob.size} bytes that it should have"
+                        )
+                    partial.write(data)
+                partial.commit()
+        with ExitStack() as undo:
+            found = layers.read_in(
+                self._store, lambda: undo.enter_context(content.open(blob.digest)), expected=layer
+            ).id
+        packed.note(self._store, blob, layer)
+        return found
+
+    def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:
+        """The blobs of layers, but for those that are there."""
+        return packed.send_all(self._store, layers, self._has, self._send, jobs=self._place.jobs)
+
+    def _has(self, form: PackedLayer) -> bool:
+        path = self._blob(form.digest)
+        with self._spoken():
+            try:
+                found = self._files.info(path)
+            except FileNotFoundError:
+                return False
+            if found["size"] != form.size:
+                return False
+            if self._now - found["LastModified"].timestamp() > self._place.touch_refresh:
+                self._files.cp_file(path, path, MetadataDirective="REPLACE")
+        return True
+
+    def _send(self, form: PackedLayer, path: Path) -> None:
+        with self._spoken():
+            self._files.put_file(str(path), self._blob(form.digest), chunksize=BLOCK, max_concurrency=PARTS)
+
+    def send(self, data: bytes) -> Digest:
+        """A small blob."""
+        digest = digests.of(data)
+        with self._spoken():
+            self._files.pipe_file(self._blob(digest), data)
+        return digest
+
+    def finish(self, manifest: Manifest) -> None:
+        """The manifest under all names."""
+        for name in self._place.names:
+            with self._spoken():
+                self._files.pipe_file(self._path(self._place.manifests + name), manifest.to_json())
+
+    def _blob(self, digest: str) -> str:
+        return self._path(self._place.blobs + digest)
+
+    def _path(self, name: str) -> str:
+        return f"{self._place.bucket}/{self._place.prefix}{name}"
+
+    @contextmanager
+    def _spoken(self) -> Iterator[None]:
+        """Turn what the library raises into our errors, without the account's keys."""
+        import botocore.exceptions
+
+        try:
+            yield
+        except FileNotFoundError as err:
+            raise NotFound(f"there is no build cache in {self.name}") from err
+        except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, ValueError) as err:
+            text = hidden(str(err)) or type(err).__name__
+            for secret in self._secrets:
+                text = text.replace(secret, "xxxxx")
+            raise BucketFailed(f"{self._place.bucket}: {text}") from None
+
+
+def _connect(place: Place, account: Account) -> Any:
+    try:
+        import s3fs
+    except ImportError as err:
+        raise Unsupported("a cache of type=s3 needs the package s3fs", hint="pip install 'lamina[s3]'") from err
+    style = {None: "auto", True: "path", False: "virtual"}[place.path_style]
+    return s3fs.S3FileSystem(
+        key=account.key or None,
+        secret=account.secret or None,
+        token=account.token or None,
+        endpoint_url=place.endpoint or None,
+        client_kwargs={"region_name": place.region},
+        config_kwargs={"s3": {"addressing_style": style}},
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )

@@ -1,0 +1,158 @@
+"""Build caches in a directory: an OCI image layout with one cache for each tag, which collects itself.
+
+The blobs are the same as in a registry, so `skopeo copy` moves a cache between both. After an export, blobs that no
+manifest of the layout names are removed; a cache therefore never grows beyond what its last export needed. Exports to
+one directory wait for each other: the directory itself is locked, so nothing is left of a process that was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from builder.errors import ArchiveInvalid, ContextError, DigestMismatch, InvalidDocument, LimitExceeded, NotFound
+from builder.oci import descriptors as d
+from builder.oci import digests, documents
+from builder.oci.manifests import Index, Manifest
+from builder.transfer import layers, layout_in
+from builder.transfer.caches import packed
+from builder.transfer.layout import REF_NAME, DirectoryOut
+from builder.transfer.outer import blob_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from builder.oci.descriptors import Descriptor
+    from builder.oci.digests import DiffID, Digest
+    from builder.store import Store
+    from builder.store.packed import PackedLayer
+    from builder.store.snapshots import LayerID
+
+TAG = "latest"
+JOBS = 2
+"""Layers that are packed at once."""
+
+
+@contextmanager
+def written(store: Store, path: Path, *, tag: str = TAG) -> Iterator[Directory]:
+    """The directory, made if need be, for one export; nobody else writes to it during the block. Raises OSError."""
+    DirectoryOut(path)  # makes it
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(descriptor)
+        yield Directory(store, path, tag=tag)
+        collect(path)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        pass  # a network file system without locks
+
+
+class Directory:
+    """One tag of a layout. With a `digest` that manifest is meant instead."""
+
+    def __init__(self, store: Store, path: Path, *, tag: str = TAG, digest: str = "") -> None:
+        self.name = f"directory {path}"
+        self._store = store
+        self._path = path
+        self._tag = tag
+        self._digest = digest
+
+    def manifest(self) -> Manifest:
+        """What the tag or digest means."""
+        try:
+            with layout_in.opened(self._path) as layout:
+                for each in layout.index().manifests:
+                    meant = each.digest == self._digest if self._digest else _tag(each) == self._tag
+                    if meant:
+                        return Manifest.from_json(layout.blob(each, documents.LIMIT))
+        except (ArchiveInvalid, ContextError) as err:
+            raise NotFound(f"no build cache in {self._path}: {err.message}") from err
+        raise NotFound(f"{self._path} has no cache {self._digest or self._tag}")
+
+    def document(self, blob: Descriptor, limit: int) -> bytes:
+        """A small blob."""
+        with layout_in.opened(self._path) as layout:
+            return layout.blob(blob, limit)
+
+    def fetch(self, blob: Descriptor, layer: DiffID) -> LayerID:
+        """Bring one layer into the store. A blob that turns out to be damaged goes: the next export makes it again."""
+        try:
+            with layout_in.opened(self._path) as layout:
+                return layers.read_in(self._store, lambda: layout.open_blob(blob), expected=layer).id
+        except (ArchiveInvalid, DigestMismatch, LimitExceeded):
+            self._drop_damaged(blob)
+            raise
+
+    def _drop_damaged(self, blob: Descriptor) -> None:
+        path = self._path / blob_name(blob.digest)
+        try:
+            with open(path, "rb") as file:
+                found = digests.of_chunks(iter(lambda: file.read(1 << 20), b""))
+            if found != blob.digest:
+                path.unlink()
+        except OSError:
+            pass
+
+    def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:
+        """The blobs of layers, but for those that are there."""
+        return packed.send_all(self._store, layers, self._has, self._send, jobs=JOBS)
+
+    def _has(self, form: PackedLayer) -> bool:
+        try:
+            return os.stat(self._path / blob_name(form.digest)).st_size == form.size
+        except OSError:
+            return False
+
+    def _send(self, form: PackedLayer, path: Path) -> None:
+        out = DirectoryOut(self._path)
+        with open(path, "rb") as file:
+            read = iter(lambda: file.read(1 << 20), b"")
+            out.stream(blob_name(form.digest), form.size, lambda sink: [sink(data) for data in read])
+
+    def send(self, data: bytes) -> Digest:
+        """A small blob."""
+        digest = digests.of(data)
+        DirectoryOut(self._path).put(blob_name(digest), data)
+        return digest
+
+    def finish(self, manifest: Manifest) -> None:
+        """The manifest, and the index that names it beside those of other tags."""
+        document = manifest.to_json()
+        noted = {REF_NAME: self._tag}
+        top = d.Descriptor(manifest.media_type, self.send(document), len(document), annotations=noted)
+        out = DirectoryOut(self._path)
+        out.put("index.json", Index((top,)).to_json())
+        out.put("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+
+
+def _tag(manifest: Descriptor) -> str:
+    return manifest.annotations.get(REF_NAME, TAG)
+
+
+def collect(directory: Path) -> None:
+    """Remove the blobs that no manifest of the layout names, and what a killed export has left. What cannot be read
+    keeps everything."""
+    try:
+        index = Index.from_json((directory / "index.json").read_bytes())
+        keep = {each.digest for each in index.manifests}
+        for each in index.manifests:
+            manifest = Manifest.from_json((directory / blob_name(each.digest)).read_bytes())
+            keep.update((manifest.config.digest, *(layer.digest for layer in manifest.layers)))
+    except (OSError, InvalidDocument):
+        return
+    blobs = directory / "blobs" / "sha256"
+    for name in os.listdir(blobs):
+        if f"sha256:{name}" not in keep:
+            (blobs / name).unlink()
+    for left in (*directory.glob(".index.json.*"), *directory.glob(".oci-layout.*")):
+        left.unlink()

@@ -1,0 +1,57 @@
+"""Layers to a place that keeps blobs by digest, packed as they are pushed, several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.oci import descriptors as d
+from builder.store.packed import PackedLayer
+from builder.transfer.registry import packing
+
+if TYPE_CHECKING:
+    from builder.oci.descriptors import Descriptor
+    from builder.oci.digests import DiffID
+    from builder.store import Store
+    from builder.store.snapshots import Layer, LayerID
+
+Has = Callable[[PackedLayer], bool]
+Send = Callable[[PackedLayer, Path], None]
+
+
+def send_all(store: Store, layers: Sequence[LayerID], has: Has, send: Send, *, jobs: int) -> tuple[Descriptor, ...]:
+    """Send those that the place has not; what they are there, in the same order. Raises as `has`, `send`, OSError."""
+    pool = ThreadPoolExecutor(jobs, "cache")
+    try:
+        return tuple(pool.map(lambda layer: _send(store, store.snapshots.get(layer), has, send), layers))
+    finally:
+        # after an error those that wait are not begun any more
+        pool.shutdown(cancel_futures=True)
+
+
+def _send(store: Store, layer: Layer, has: Has, send: Send) -> Descriptor:
+    form = packing.known(store, layer)
+    if form is None or not has(form):
+        with _file(store, layer, form) as (form, path):
+            if not has(form):
+                send(form, path)
+    zstd = form.media_type == d.OCI_LAYER_ZSTD
+    return d.Descriptor(d.OCI_LAYER_ZSTD if zstd else d.OCI_LAYER_GZIP, form.digest, form.size)
+
+
+@contextmanager
+def _file(store: Store, layer: Layer, form: PackedLayer | None) -> Iterator[tuple[PackedLayer, Path]]:
+    if form is not None and store.content.use(form.digest):
+        yield form, store.content.path(form.digest)
+        return
+    with packing.packed(store, layer) as made:
+        yield made
+
+
+def note(store: Store, blob: Descriptor, layer: DiffID) -> None:
+    """Remember the packed form that a layer came in: it goes out again as it came."""
+    if blob.media_type in (d.OCI_LAYER_GZIP, d.OCI_LAYER_ZSTD) and blob.digest != layer:
+        store.packed.put(PackedLayer(blob.digest, layer, blob.size, blob.media_type))

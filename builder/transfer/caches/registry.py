@@ -1,0 +1,80 @@
+"""Build caches in registries. A cache's layers are packed as an image's are, so that a repository that has the image
+has most of its cache already."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from builder.oci import descriptors as d
+from builder.oci import platforms
+from builder.oci.manifests import Manifest
+from builder.transfer.registry.progress import Teller, silent
+from builder.transfer.registry.pull import WantedLayer, bring_layer, check_layers, choose
+from builder.transfer.registry.push import LayerPush
+from builder.transfer.registry.session import described, first
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.oci.descriptors import Descriptor
+    from builder.oci.digests import DiffID, Digest
+    from builder.oci.references import Reference
+    from builder.store import Store
+    from builder.store.snapshots import LayerID
+    from builder.transfer.registry.repository import Repository
+    from builder.transfer.registry.session import Registries
+
+
+class Registry:
+    """What a reference means at its registry, or at a mirror of it."""
+
+    def __init__(self, store: Store, registries: Registries, reference: Reference) -> None:
+        self.name = f"registry {reference.familiar()}"
+        self._store = store
+        self._registries = registries
+        self._reference = reference.tagged()
+        self._places: tuple[Repository, ...] = ()
+
+    def manifest(self) -> Manifest:
+        """The manifest; of an index that of this machine's platform."""
+        places = self._registries.repositories(self._reference)
+        place, descriptor = first(places, lambda each: described(each, self._reference))
+        # Should the place that named it not have a blob, the others are asked.
+        self._places = places = (place, *(each for each in places if each is not place))
+        fetched = first(places, lambda each: each.manifest(descriptor.digest, descriptor))[1]
+        if fetched.descriptor.media_type in d.INDEX_TYPES:
+            chosen = choose(fetched, platforms.host(os.uname().machine), place)
+            fetched = first(places, lambda each: each.manifest(chosen.digest, chosen))[1]
+        manifest = Manifest.from_json(fetched.data, media_type=fetched.descriptor.media_type)
+        check_layers(manifest, place)
+        return manifest
+
+    def document(self, blob: Descriptor, limit: int) -> bytes:
+        """A small blob."""
+        return first(self._places, lambda each: each.blob(blob, limit))[1]
+
+    def fetch(self, blob: Descriptor, layer: DiffID) -> LayerID:
+        """Bring one layer into the store."""
+        known = self._store.snapshots.find(layer)
+        if known is not None:
+            return known.id
+        return bring_layer(self._store, WantedLayer(blob, layer, self._places), Teller(silent))
+
+    def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:
+        """Push layers; the repository may have them, or another one of its registry."""
+        there = self._push(layers).blobs({})
+        return tuple(there[layer] for layer in layers)
+
+    def send(self, data: bytes) -> Digest:
+        """A small blob."""
+        return self._push(()).small(data)
+
+    def finish(self, manifest: Manifest) -> None:
+        """The manifest under the tag."""
+        target = self._registries.target(self._reference)
+        target.put_manifest(str(self._reference.tag), manifest.to_json(), manifest.media_type)
+
+    def _push(self, layers: Sequence[LayerID]) -> LayerPush:
+        target = self._registries.target(self._reference)
+        return LayerPush(self._store, self._registries, target, layers, Teller(silent))

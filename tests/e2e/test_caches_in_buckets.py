@@ -1,0 +1,152 @@
+"""type=s3 of --cache-to and --cache-from, against moto's server."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from moto.server import ThreadedMotoServer
+
+pytestmark = pytest.mark.root
+
+Lamina = Any
+KEY, SECRET, TOKEN = "AKIDOFTHETEST", "hush/hush", "a+token"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    client: Any
+    flags: str
+
+    def keys(self) -> list[str]:
+        return [each["Key"] for each in self.client.list_objects_v2(Bucket="caches").get("Contents", ())]
+
+    def moments(self) -> dict[str, object]:
+        listed = self.client.list_objects_v2(Bucket="caches")["Contents"]
+        return {each["Key"]: each["LastModified"] for each in listed}
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    session = botocore.session.get_session()
+    client = session.create_client(
+        "s3", region_name="us-east-1", endpoint_url=url, aws_access_key_id=KEY, aws_secret_access_key=SECRET
+    )
+    client.create_bucket(Bucket="caches")
+    account = f"access_key_id={KEY},secret_access_key={SECRET},session_token={TOKEN}"
+    try:
+        yield Bucket(client, f"type=s3,bucket=caches,region=us-east-1,endpoint_url={url},{account},use_path_style=true")
+    finally:
+        client.close()
+        server.stop()
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    made = tmp_path / "context"
+    made.mkdir()
+    (made / "Dockerfile").write_text(
+        "FROM busybox AS tools\nRUN head -c 20000000 /dev/urandom > /made\n"
+        "FROM busybox\nRUN date > /1\nCOPY Dockerfile /\nCOPY --from=tools /made /tool\n"
+    )
+    return made
+
+
+def build(machine: Lamina, context: Path, *flags: str) -> tuple[list[str], str]:
+    """(diff_ids, all that was told)."""
+    done = machine("build", "--progress=plain", "-t", "app", *flags, context)
+    machine("fsck")
+    (image,) = json.loads(machine.text("inspect", "app"))
+    told = done.stderr.decode()
+    assert not any(secret in told for secret in (KEY, SECRET, TOKEN))
+    return image["RootFS"]["Layers"], told
+
+
+def ran(told: str) -> int:
+    return told.count("DONE") - 1
+
+
+def test_a_bucket_takes_a_cache_to_another_machine_that_runs_no_step(
+    machines: Callable[[], Lamina], context: Path, bucket: Bucket
+) -> None:
+    first, told = build(machines(), context, f"--cache-to={bucket.flags},mode=max,prefix=ours/,name=a;b")
+    assert "WARN" not in told
+    assert {"ours/manifests/a", "ours/manifests/b"} < set(bucket.keys())
+    assert all(key.startswith(("ours/manifests/", "ours/blobs/sha256:")) for key in bucket.keys())
+    second = machines()
+    got, told = build(second, context, f"--cache-from={bucket.flags},prefix=ours/,name=b")
+    assert (got, "WARN" in told) == (first, False)
+    assert told.count("CACHED") == 3
+    # The stage that only gave a file was not needed: its layer was not fetched.
+    assert len(second.text("builder", "du", "--format", "json").splitlines()) == 3
+    # Nor is anything packed again that came from there.
+    before = bucket.moments()
+    build(second, context, f"--cache-to={bucket.flags},prefix=ours/,name=c")
+    after = bucket.moments()
+    assert {key for key in after if after[key] != before.get(key)} >= {"ours/manifests/c"}
+    assert {key for key in after if "blobs" in key and key not in before} == {
+        key for key in after if key not in before and "blobs" in key
+    }
+
+
+def test_what_an_old_object_is_worth_is_said_again(
+    machines: Callable[[], Lamina], context: Path, bucket: Bucket
+) -> None:
+    machine = machines()
+    build(machine, context, f"--cache-to={bucket.flags},mode=max")
+    before = bucket.moments()
+    large = max(bucket.client.list_objects_v2(Bucket="caches")["Contents"], key=lambda each: each["Size"])["Key"]
+    build(machine, context, f"--cache-to={bucket.flags},mode=max,touch_refresh=24h")
+    assert bucket.moments()[large] == before[large]
+    _, told = build(machine, context, f"--cache-to={bucket.flags},mode=max,touch_refresh=0s,upload_parallelism=1")
+    assert "WARN" not in told and bucket.moments()[large] > before[large]  # type: ignore[operator]
+
+
+def test_what_a_bucket_cannot_do_is_a_warning_without_its_keys(
+    machines: Callable[[], Lamina], context: Path, bucket: Bucket
+) -> None:
+    other = bucket.flags.replace("bucket=caches", "bucket=nowhere")
+    machine = machines()
+    _, told = build(machine, context, f"--cache-to={other}", f"--cache-from={other}")
+    assert "importing cache from nowhere failed" in told and "exporting cache to nowhere failed" in told
+    _, told = build(machine, context, f"--cache-from={bucket.flags}")
+    assert "there is no build cache in bucket caches/manifests/buildkit" in told
+    # A cache of BuildKit's, or anything else under the name.
+    bucket.client.put_object(Bucket="caches", Key="manifests/buildkit", Body=b'{"layers": [], "records": []}')
+    _, told = build(machine, context, f"--cache-from={bucket.flags}")
+    assert "importing cache from caches failed" in told
+    # A layer that is damaged, and one that has gone.
+    build(machine, context, f"--cache-to={bucket.flags},mode=max")
+    for key in bucket.keys():
+        if "blobs" in key and bucket.client.head_object(Bucket="caches", Key=key)["ContentLength"] < 1000:
+            bucket.client.delete_object(Bucket="caches", Key=key)
+    _, told = build(machines(), context, f"--cache-from={bucket.flags}")
+    assert "failed" in told and "CACHED" not in told
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("type=s3,region=r", "bucket ($AWS_BUCKET) not set for s3 cache"),
+        ("type=s3,bucket=b", "region ($AWS_REGION) not set for s3 cache"),
+        ("type=s3,bucket=b,region=r,upload_parallelism=0", "upload_parallelism must be a positive integer"),
+        ("type=s3,bucket=b,region=r,touch_refresh=soon", "soon"),
+        ("type=s3,bucket=b,region=r,use_path_style=perhaps", "invalid use_path_style 'perhaps'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(busybox_store: Lamina, context: Path, flag: str, text: str) -> None:
+    assert text in busybox_store("build", f"--cache-to={flag}", context, code=None).stderr.decode()
+
+
+def test_without_the_extra_it_is_said_what_to_install(busybox_store: Lamina, context: Path, tmp_path: Path) -> None:
+    (tmp_path / "s3fs.py").write_text("raise ImportError('no such package', name='s3fs')")
+    flag = "--cache-to=type=s3,bucket=b,region=r"
+    told = busybox_store("build", flag, context, code=1, environment={"PYTHONPATH": str(tmp_path)}).stderr.decode()
+    assert "needs the package s3fs" in told and "pip install 'lamina[s3]'" in told
