@@ -88,7 +88,10 @@ class Bucket:
 
     def _small(self, path: str, limit: int) -> bytes:
         with self._spoken():
-            data: bytes = self._files.cat_file(path, start=0, end=limit + 1)
+            try:
+                data: bytes = self._files.cat_file(path, start=0, end=limit + 1)
+            except FileNotFoundError as err:
+                raise NotFound(f"no build cache in {self.name}: {err}") from err
         if len(data) > limit:
             raise LimitExceeded(f"{path} is larger than {limit} bytes")
         return data
@@ -167,8 +170,6 @@ class Bucket:
 
         try:
             yield
-        except FileNotFoundError as err:
-            raise NotFound(f"there is no build cache in {self.name}") from err
         except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, ValueError) as err:
             text = hidden(str(err)) or type(err).__name__
             for secret in self._secrets:
