@@ -26,13 +26,14 @@ MAX_ENTRIES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """One step that somebody ran. `key` and `content_key` as in a cache record.
+    """One step that somebody ran. `key`, `step` and `content_key` as in a cache record ("": not known).
 
     `layer` is what it gave, `below` the topmost layer that it stood on (None: nothing), `sources` the topmost layers of
     the stages that it took files from.
     """
 
     key: str
+    step: str
     content_key: str
     layer: DiffID
     below: DiffID | None = None
@@ -43,6 +44,7 @@ class CacheEntry:
         """As a JSON object."""
         return {
             "key": self.key,
+            "step": self.step,
             "contentKey": self.content_key,
             "layer": self.layer,
             "below": self.below,
@@ -55,6 +57,7 @@ class CacheEntry:
         """Read one. Raises InvalidDocument."""
         return CacheEntry(
             key=source.required("key"),
+            step=source.string("step") or "",
             content_key=source.string("contentKey") or "",
             layer=_diff_id(source, "layer", source.required("layer")),
             below=_optional(source, "below", source.string("below") or ""),

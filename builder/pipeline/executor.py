@@ -18,8 +18,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from builder.errors import EngineError
-from builder.pipeline import cachekeys, directories, lookup, progress
-from builder.pipeline.steps import AddStep, BaseStep, CopyStep, RunStep, StepSpec, WorkdirStep
+from builder.pipeline import directories, lookup, progress
+from builder.pipeline.contents import Contents
+from builder.pipeline.steps import AddStep, CopyStep, RunStep, StepSpec, WorkdirStep
 from builder.pipeline.written import cache_record, hash_layer
 from builder.store.records import StepRecord
 from builder.store.snapshots import LayerID
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from builder.pipeline.request import BuildRequest
     from builder.pipeline.schedule import Together
     from builder.pipeline.sources import Sources
+    from builder.pipeline.travel import Offers
     from builder.pipeline.wiring import Wiring
     from builder.store import Store
     from builder.store.buildcache import CacheRecord
@@ -91,6 +93,7 @@ class Executor:
         self._together = together
         self._cancel = together.cancel if together is not None else None
         self._wiring: Wiring | None = None
+        self._offers: Offers | None = None
 
     def __enter__(self) -> Executor:
         return self
@@ -106,10 +109,12 @@ class Executor:
 
         Raises StepFailed, BuildError, ContextError, StoreError, ContainerError."""
         self._states = lookup.describe(self.plan, self.request, self.sources)
+        self._contents = Contents(self.plan, self._states, self.store, wait=self._wait, select=self._select)
         if self.request.travel is not None:
-            from builder.pipeline import travel
+            from builder.pipeline.travel import Offers
 
-            travel.adopt(self.plan, self._states, self.store, self.request.travel.sources, self.emit)
+            self._offers = Offers(self.request.travel.sources, self.store, self.emit)
+            self._offers.adopt(self.plan, self._states)
         lookup.find(self.plan, self._states, self.store, change=True)
         wanted = lookup.needed(self.plan, lookup.found(self._states))
         self._tell_cached([step for step in wanted if self._state(step).taken is not None])
@@ -122,7 +127,7 @@ class Executor:
         # Also what another build has just made and written down, but not hashed yet, is found in the cache.
         unhashed = layers if missing else [one.id for one in self.store.snapshots.get_all(layers) if not one.diff_id]
         for layer in unhashed:
-            self._content(layer)
+            self._contents.of(layer)
         return layers
 
     def states(self) -> Sequence[StepState]:
@@ -179,30 +184,49 @@ class Executor:
             held.enter_context(exclusive(self.store, f"step {state.key}", self._cancel))
             record = self.store.buildcache.lookup(state.key) if not step.forced or self._together is not None else None
             if record is not None and self._may_take(step, record) and lookup.stands(record, step, below, self._states):
-                self._take(step, record, below)
+                assert record.layer is not None
+                self._take(step, record.layer, record.duration_us, below)
                 return
-            if not step.forced and self.store.buildcache.nearest(state.step) is not None:
-                content_key = self._content_key(step)
-                same = self.store.buildcache.lookup_content(content_key)
-                if same is not None and same.layer is not None:
-                    self._put(step, same.layer, content_key, same.duration_us)
-                    self._take(step, same, below, by_content=True)
-                    return
+            if not step.forced and self._same(step, below):
+                return
             self._make(step, below, lookup.reason(step, state, self.store), held)
+
+    def _same(self, step: StepSpec, below: tuple[LayerID, ...]) -> bool:
+        """Whether *step* was run on the same content, here or where a cache came from; it then has its layers."""
+        state, cache = self._state(step), self.store.buildcache
+        offers = self._offers if self._offers is not None and self._offers.has(state.step) else None
+        if offers is None and cache.nearest(state.step) is None:
+            return False
+        content_key = self._contents.key(step)
+        same = cache.lookup_content(content_key)
+        if same is not None and same.layer is not None:
+            layer, duration = same.layer, same.duration_us
+        elif offers is not None and (brought := offers.bring(content_key)) is not None:
+            layer, duration = brought
+        else:
+            return False
+        self._put(step, layer, content_key, duration)
+        self._take(step, layer, duration, below, by_content=True)
+        return True
 
     def _may_take(self, step: StepSpec, record: CacheRecord) -> bool:
         """A step that must be seen to run counts as seen when a build that belongs to this one has run it."""
         return not step.forced or (self._together is not None and record.build in self._together.builds)
 
     def _take(
-        self, step: StepSpec, record: CacheRecord, below: tuple[LayerID, ...], *, by_content: bool = False
+        self,
+        step: StepSpec,
+        layer: LayerID,
+        duration_us: int,
+        below: tuple[LayerID, ...],
+        *,
+        by_content: bool = False,
     ) -> None:
-        assert record.layer is not None
-        self._state(step).layers = (*below, record.layer)
+        self._state(step).layers = (*below, layer)
         with self._guard:
             self.cached += 1
         self.emit(progress.StepCached(step.number, step.name, self.clock(), by_content))
-        facts = {"saved_us": record.duration_us, "by_content": by_content}
+        facts = {"saved_us": duration_us, "by_content": by_content}
         self.store.records.add_step(self._record(step, "cached", facts=facts))
 
     def _tell_cached(self, steps: Sequence[StepSpec]) -> None:
@@ -241,7 +265,7 @@ class Executor:
         step, layer = made.step, LayerID(made.active.key)
         state = self._state(step)
         with lock:
-            content_key = self._content_key(step)
+            content_key = self._contents.key(step)
             with self.store.database.write():
                 self.store.snapshots.record(made.active)
                 if state.selection is not None:
@@ -280,52 +304,9 @@ class Executor:
             )
         )
 
-    # content
-
-    def _content(self, layer: LayerID) -> str:
-        """The content digest of *layer*; waits for the job that hashes it, or hashes it here."""
+    def _wait(self, layer: LayerID) -> None:
         if self._behind is not None:
             self._behind.wait(layer)
-        found = self.store.snapshots.get(layer)
-        if found.content_digest is None or found.diff_id is None:
-            hash_layer(self.store, layer, found.path)
-            found = self.store.snapshots.get(layer)
-        assert found.content_digest is not None
-        return found.content_digest
-
-    def _stack_content(self, number: int | None) -> str:
-        """What the files of step *number* and of all below it are, as a digest; of nothing for None."""
-        missing = []
-        while number is not None and self._states[number - 1].content is None:
-            missing.append(number)
-            number = self.plan.steps[number - 1].parent
-        content = cachekeys.EMPTY if number is None else self._states[number - 1].content
-        assert content is not None
-        for one in reversed(missing):
-            layers = self._layers(one)
-            own = layers if isinstance(self.plan.steps[one - 1].work, BaseStep) else layers[-1:]
-            for layer in own:
-                content = cachekeys.digest("chain", content, self._content(layer))
-            self._states[one - 1].content = content
-        return content
-
-    def _content_key(self, step: StepSpec) -> str:
-        """The key of *step* by what its parent and its sources contain."""
-        state, work = self._state(step), step.work
-        own = [leaf for leaf in state.leaves if leaf[0] not in ("source", "paths")]
-        if isinstance(work, CopyStep) and work.source.step is not None:
-            self._select(step, work)
-            assert state.selection is not None
-            own.append(("files", state.selection.digest))
-        if isinstance(work, RunStep):
-            by_step = {
-                f"mount {position + 1} files": self._stack_content(source.step)
-                for position, source in enumerate(work.sources)
-                if source is not None and source.step is not None
-            }
-            own = [(name, by_step.get(name, value)) for name, value in own]
-        alone = cachekeys.stands_alone(step)
-        return cachekeys.key(own, cachekeys.EMPTY if alone else self._stack_content(step.parent))
 
     def _select(self, step: StepSpec, work: CopyStep | AddStep) -> None:
         state = self._state(step)
@@ -460,7 +441,13 @@ class Executor:
 
     def _put(self, step: StepSpec, layer: LayerID, content_key: str, duration_us: int) -> None:
         record = cache_record(
-            step, self._states, layer, content_key=content_key, build=self.build, duration_us=duration_us
+            step,
+            self._states,
+            layer,
+            lookup.tops(self._states),
+            content_key=content_key,
+            build=self.build,
+            duration_us=duration_us,
         )
         self.store.buildcache.put(record)
 

@@ -160,6 +160,11 @@ def top(layers: tuple[LayerID, ...]) -> LayerID | None:
     return layers[-1] if layers else None
 
 
+def tops(states: Sequence[StepState]) -> dict[int, LayerID | None]:
+    """The topmost layer of each step that has its layers."""
+    return {number: top(state.layers) for number, state in enumerate(states, 1) if state.layers is not None}
+
+
 def found(states: Sequence[StepState]) -> list[bool]:
     """Which steps have their layers."""
     return [state.layers is not None for state in states]

@@ -2,7 +2,8 @@
 
 Taking decides first, on keys and diff_ids alone: which steps the target needs, and which of these another machine has
 run on the same layers. Only their layers are then fetched, and the records put beside our own; all that follows is the
-ordinary look-up. A source that fails is a warning, and its steps are misses.
+ordinary look-up. What that does not find is looked for once more by content, when its parents are there. A source that
+fails is a warning, and its steps are misses.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from builder.oci.cacheconfigs import INLINE_KEY, CacheEntry
 from builder.pipeline import cachekeys, lookup
 from builder.pipeline.progress import BuildWarning
 from builder.pipeline.steps import BaseStep, StepSpec
-from builder.store.buildcache import CacheRecord
+from builder.pipeline.written import cache_record
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def entries(plan: Plan, states: Sequence[StepState], store: Store) -> tuple[Cach
         found.append(
             CacheEntry(
                 key=record.key,
+                step=record.step,
                 content_key=record.content_key or "",
                 layer=_diff_id(store, record.layer),
                 below=None if step.parent is None else _top(store, states[step.parent - 1]),
@@ -95,136 +97,133 @@ def _diff_id(store: Store, layer: LayerID) -> DiffID:
     return found
 
 
-def adopt(plan: Plan, states: Sequence[StepState], store: Store, sources: Sequence[CacheSource], emit: Emit) -> None:
-    """Put records beside our own for the steps that the target needs, we have not, and a source has."""
-    offered: dict[str, list[_Hit]] = {}
-    for source in sources:
-        for entry in source.entries:
-            offered.setdefault(entry.key, []).append(_Hit(entry, source))
-    if not offered:
-        return
-    found = _hits(plan, states, store, offered)
-    there = [each is not None or state.layers is not None for each, state in zip(found, states, strict=True)]
-    needed = {step.number for step in lookup.needed(plan, there)}
-    wanted = {number: hit for number, hit in enumerate(found, 1) if isinstance(hit, _Hit) and number in needed}
-    here = _fetch(store, wanted.values(), emit)
-    _put(plan, states, store, wanted, here)
+class Offers:
+    """What the sources of one build have."""
 
+    def __init__(self, sources: Sequence[CacheSource], store: Store, emit: Emit) -> None:
+        self._store = store
+        self._emit = emit
+        self._by_key: dict[str, list[_Hit]] = {}
+        self._by_content: dict[str, _Hit] = {}
+        self._steps: set[str] = set()
+        for source in sources:
+            for entry in source.entries:
+                hit = _Hit(entry, source)
+                self._by_key.setdefault(entry.key, []).append(hit)
+                if entry.content_key and entry.step:
+                    self._by_content.setdefault(entry.content_key, hit)
+                    self._steps.add(entry.step)
 
-def _hits(
-    plan: Plan, states: Sequence[StepState], store: Store, offered: Mapping[str, Sequence[_Hit]]
-) -> list[_Hit | LayerID | None]:
-    """For each step: our own layer, somebody's entry, or None; each stands on what the steps below have."""
-    found: list[_Hit | LayerID | None] = []
-    tops: dict[int, DiffID | None] = {}
-    uncertain: set[int] = set()
-    for step, state in zip(plan.steps, states, strict=True):
-        if state.layers is not None:
-            found.append(state.layers[-1] if state.layers else None)
-            tops[step.number] = _top(store, state)
-            continue
-        others = (*step.inputs, *((step.parent,) if step.parent else ()))
-        hit: _Hit | LayerID | None = None
-        if step.forced or uncertain.intersection(others):
-            uncertain.add(step.number)
-        elif step.parent is None or step.parent in tops:
-            hit = _hit(step, state, store, tops, offered)
-        found.append(hit)
-        if isinstance(hit, _Hit):
-            tops[step.number] = hit.entry.layer
-        elif hit is not None:
-            tops[step.number] = _diff_id(store, hit)
-    return found
+    def has(self, step: str) -> bool:
+        """Whether somebody has run this instruction, on whatever content."""
+        return step in self._steps
 
-
-def _hit(
-    step: StepSpec,
-    state: StepState,
-    store: Store,
-    tops: Mapping[int, DiffID | None],
-    offered: Mapping[str, Sequence[_Hit]],
-) -> _Hit | LayerID | None:
-    below = tops.get(step.parent) if step.parent is not None else None
-    own = store.buildcache.peek(state.key)
-    if own is not None and own.layer is not None and store.snapshots.peek(own.layer) is not None:
-        facts = json.loads(own.result or "{}")
-        stood = facts.get("below")
-        layer = store.snapshots.peek(stood) if stood else None
-        same = (layer.diff_id if layer is not None else None) == below
-        if (same or cachekeys.stands_alone(step)) and store.snapshots.get(own.layer).diff_id is not None:
-            return own.layer
-    for hit in offered.get(state.key, ()):
-        entry = hit.entry
-        if not cachekeys.stands_alone(step) and entry.below != below:
-            continue
-        known = zip(step.inputs, entry.sources, strict=False)
-        if all(tops.get(number, diff_id) == diff_id for number, diff_id in known):
-            return hit
-    return None
-
-
-def _fetch(store: Store, hits: Iterable[_Hit], emit: Emit) -> dict[DiffID, LayerID]:
-    """The layers of `hits`, several at a time; those that cannot be had are left out and told."""
-    distinct = {hit.entry.layer: hit for hit in hits}
-
-    def bring(hit: _Hit) -> LayerID | EngineError:
-        try:
-            return hit.source.fetch(hit.entry.layer)
-        except EngineError as err:
-            return err
-
-    with ThreadPoolExecutor(JOBS) as pool:
-        results = dict(zip(distinct, pool.map(bring, distinct.values()), strict=True))
-    failed = {str(each): distinct[diff_id] for diff_id, each in results.items() if isinstance(each, EngineError)}
-    for text, hit in failed.items():
-        emit(BuildWarning(f"cache of {hit.source.name}: {text}"))
-    here = {diff_id: each for diff_id, each in results.items() if not isinstance(each, EngineError)}
-    store.snapshots.use(list(here.values()))
-    return here
-
-
-def _put(
-    plan: Plan,
-    states: Sequence[StepState],
-    store: Store,
-    wanted: Mapping[int, _Hit],
-    here: Mapping[DiffID, LayerID],
-) -> None:
-    """Records for what came, in the order of the plan: each names the layer below it as it is called here."""
-    tops: dict[int, LayerID | None] = {
-        step.number: state.layers[-1] if state.layers else None
-        for step, state in zip(plan.steps, states, strict=True)
-        if state.layers is not None
-    }
-    for step, state in zip(plan.steps, states, strict=True):
-        if state.layers is not None:
-            continue
-        hit = wanted.get(step.number)
+    def bring(self, content_key: str) -> tuple[LayerID, int] | None:
+        """The layer of what somebody ran on this content, fetched, and how many µs that took."""
+        hit = self._by_content.get(content_key)
         if hit is None:
-            own = store.buildcache.peek(state.key)
-            if own is not None:
-                tops[step.number] = own.layer
-            continue
-        layer = here.get(hit.entry.layer)
-        if layer is None or (step.parent is not None and step.parent not in tops):
-            continue
-        below = tops[step.parent] if step.parent is not None else None
-        entry = hit.entry
-        store.buildcache.put(
-            CacheRecord(
-                key=state.key,
-                step=state.step,
-                text=step.text,
-                leaves=state.leaves,
-                parent=lookup.parent_key(step, states),
-                layer=layer,
-                content_key=entry.content_key or None,
-                result=json.dumps({"below": below, "sources": [tops.get(number) for number in step.inputs]}),
-                duration_us=entry.duration_us,
-                place=state.place,
+            return None
+        layer = self._fetch([hit]).get(hit.entry.layer)
+        return None if layer is None else (layer, hit.entry.duration_us)
+
+    def adopt(self, plan: Plan, states: Sequence[StepState]) -> None:
+        """Put records beside our own for the steps that the target needs, we have not, and a source has."""
+        if not self._by_key:
+            return
+        found = self._hits(plan, states)
+        there = [each is not None or state.layers is not None for each, state in zip(found, states, strict=True)]
+        needed = {step.number for step in lookup.needed(plan, there)}
+        wanted = {number: hit for number, hit in enumerate(found, 1) if isinstance(hit, _Hit) and number in needed}
+        self._put(plan, states, wanted, self._fetch(wanted.values()))
+
+    def _hits(self, plan: Plan, states: Sequence[StepState]) -> list[_Hit | LayerID | None]:
+        """For each step: our own layer, somebody's entry, or None; each stands on what the steps below have."""
+        found: list[_Hit | LayerID | None] = []
+        tops: dict[int, DiffID | None] = {}
+        uncertain: set[int] = set()
+        for step, state in zip(plan.steps, states, strict=True):
+            if state.layers is not None:
+                found.append(state.layers[-1] if state.layers else None)
+                tops[step.number] = _top(self._store, state)
+                continue
+            others = (*step.inputs, *((step.parent,) if step.parent else ()))
+            hit: _Hit | LayerID | None = None
+            if step.forced or uncertain.intersection(others):
+                uncertain.add(step.number)
+            elif step.parent is None or step.parent in tops:
+                hit = self._hit(step, state, tops)
+            found.append(hit)
+            if isinstance(hit, _Hit):
+                tops[step.number] = hit.entry.layer
+            elif hit is not None:
+                tops[step.number] = _diff_id(self._store, hit)
+        return found
+
+    def _hit(self, step: StepSpec, state: StepState, tops: Mapping[int, DiffID | None]) -> _Hit | LayerID | None:
+        below = tops.get(step.parent) if step.parent is not None else None
+        store = self._store
+        own = store.buildcache.peek(state.key)
+        if own is not None and own.layer is not None and store.snapshots.peek(own.layer) is not None:
+            facts = json.loads(own.result or "{}")
+            stood = facts.get("below")
+            layer = store.snapshots.peek(stood) if stood else None
+            same = (layer.diff_id if layer is not None else None) == below
+            if (same or cachekeys.stands_alone(step)) and store.snapshots.get(own.layer).diff_id is not None:
+                return own.layer
+        for hit in self._by_key.get(state.key, ()):
+            entry = hit.entry
+            if not cachekeys.stands_alone(step) and entry.below != below:
+                continue
+            known = zip(step.inputs, entry.sources, strict=False)
+            if all(tops.get(number, diff_id) == diff_id for number, diff_id in known):
+                return hit
+        return None
+
+    def _fetch(self, hits: Iterable[_Hit]) -> dict[DiffID, LayerID]:
+        """The layers of `hits`, several at a time; those that cannot be had are left out and told."""
+        distinct = {hit.entry.layer: hit for hit in hits}
+
+        def bring(hit: _Hit) -> LayerID | EngineError:
+            try:
+                return hit.source.fetch(hit.entry.layer)
+            except EngineError as err:
+                return err
+
+        with ThreadPoolExecutor(JOBS) as pool:
+            results = dict(zip(distinct, pool.map(bring, distinct.values()), strict=True))
+        failed = {str(each): distinct[diff_id] for diff_id, each in results.items() if isinstance(each, EngineError)}
+        for text, hit in failed.items():
+            self._emit(BuildWarning(f"cache of {hit.source.name}: {text}"))
+        here = {diff_id: each for diff_id, each in results.items() if not isinstance(each, EngineError)}
+        self._store.snapshots.use(list(here.values()))
+        return here
+
+    def _put(
+        self,
+        plan: Plan,
+        states: Sequence[StepState],
+        wanted: Mapping[int, _Hit],
+        here: Mapping[DiffID, LayerID],
+    ) -> None:
+        """Records for what came, in the order of the plan: each names the layer below it as it is called here."""
+        tops = lookup.tops(states)
+        for step, state in zip(plan.steps, states, strict=True):
+            if state.layers is not None:
+                continue
+            hit = wanted.get(step.number)
+            if hit is None:
+                own = self._store.buildcache.peek(state.key)
+                if own is not None:
+                    tops[step.number] = own.layer
+                continue
+            layer = here.get(hit.entry.layer)
+            if layer is None or (step.parent is not None and step.parent not in tops):
+                continue
+            entry = hit.entry
+            self._store.buildcache.put(
+                cache_record(step, states, layer, tops, content_key=entry.content_key, duration_us=entry.duration_us)
             )
-        )
-        tops[step.number] = layer
+            tops[step.number] = layer
 
 
 def with_inline(config: ImageConfig, found: Sequence[CacheEntry]) -> ImageConfig:

@@ -9,7 +9,7 @@ from builder.pipeline import lookup
 from builder.store.buildcache import CacheRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from builder.pipeline.lookup import StepState
@@ -19,13 +19,21 @@ if TYPE_CHECKING:
 
 
 def cache_record(
-    step: StepSpec, states: Sequence[StepState], layer: LayerID, *, content_key: str, build: str, duration_us: int
+    step: StepSpec,
+    states: Sequence[StepState],
+    layer: LayerID,
+    tops: Mapping[int, LayerID | None],
+    *,
+    content_key: str,
+    duration_us: int,
+    build: str | None = None,
 ) -> CacheRecord:
-    """The record by which *layer* is found again, as what *step* gives on what lies below it now."""
+    """The record by which *layer* is found again, as what *step* gives on what lies below it now.
+
+    *tops* are the topmost layers of the steps that it needs; one that is not known counts by its key alone.
+    """
     state = states[step.number - 1]
-    below = lookup.layers_below(step, states)
-    assert below is not None
-    tops = [lookup.top(states[number - 1].layers or ()) for number in step.inputs]
+    below = None if step.parent is None else tops[step.parent]
     return CacheRecord(
         key=state.key,
         step=state.step,
@@ -33,8 +41,8 @@ def cache_record(
         leaves=state.leaves,
         parent=lookup.parent_key(step, states),
         layer=layer,
-        content_key=content_key,
-        result=json.dumps({"below": lookup.top(below), "sources": tops}),
+        content_key=content_key or None,
+        result=json.dumps({"below": below, "sources": [tops.get(number) for number in step.inputs]}),
         build=build,
         duration_us=duration_us,
         place=state.place,

@@ -81,6 +81,30 @@ def test_a_changed_file_runs_only_what_stands_on_it(
     assert [name.split("] ")[1] for name in ran] == ["COPY src /src", "RUN cat /src/file > /2"]
 
 
+def test_what_stands_on_the_same_content_is_taken_though_its_definition_changed(
+    machines: Callable[[], Lamina], context: Path, tmp_path: Path
+) -> None:
+    cache, dockerfile = tmp_path / "cache", context / "Dockerfile"
+    random = "cat /proc/sys/kernel/random/uuid"
+    text = (
+        f"FROM busybox AS a\nRUN echo same > /f\nRUN {random} > /1\n"
+        f"FROM busybox\nCOPY --from=a /1 /\nRUN {random} > /2\n"
+    )
+    dockerfile.write_text(text)
+    first, _, _ = build(machines(), context, f"--cache-to=type=local,dest={cache},mode=max")
+    dockerfile.write_text(text.replace("RUN echo same", "RUN true; echo same"))
+    second = machines()
+    assert build(second, context, f"--cache-from=type=local,src={cache}")[:2] == (
+        first,
+        ["[a 2/3] RUN true; echo same > /f"],
+    )
+    # From then on it is known by its new definition.
+    assert build(second, context)[:2] == (first, [])
+    # What it stands on has other content, or the instruction has never been run: it is run.
+    dockerfile.write_text(text.replace("echo same", "echo other").replace("/2", "/3"))
+    assert len(build(machines(), context, f"--cache-from=type=local,src={cache}")[1]) == 4
+
+
 def test_mode_min_has_the_steps_of_the_image_alone_and_a_directory_collects_itself(
     machines: Callable[[], Lamina], context: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 ENTRIES = st.builds(
     CacheEntry,
     key=st.text("abc", min_size=1, max_size=5),
+    step=TEXT,
     content_key=TEXT,
     layer=DIFF_IDS,
     below=st.none() | DIFF_IDS,
