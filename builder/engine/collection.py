@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from builder.store import trees
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -45,11 +46,19 @@ def after_build(engine: Engine, max_used: int) -> Collected | None:
     need not be remembered any longer are forgotten in any case."""
     for build in engine.store.records.outdated():
         engine.store.records.remove(build)
-    (layers,) = engine.store.database.row("SELECT COALESCE(SUM(size), 0) FROM layers") or (0,)
-    mounts = sum(each.size() for each in engine.store.cache_mounts.list())
-    if layers + mounts <= max_used:
+    if _at_most(engine) <= max_used:
         return None
     return engine.store.collect(cache_budget=max_used)
+
+
+def _at_most(engine: Engine) -> int:
+    """What the build cache takes, with what collection would take anyhow; nothing is counted that need not be."""
+    store = engine.store
+    (layers,) = store.database.row(
+        "SELECT COALESCE(SUM(size), 0) FROM layers WHERE id NOT IN (SELECT layer FROM image_layers)"
+    ) or (0,)
+    failed = sum(trees.size(each.path) for each in store.snapshots.list_failed())
+    return int(layers) + store.cache_mounts.total(store.lease()) + failed
 
 
 def cache_items(engine: Engine) -> tuple[CacheItem, ...]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.store.database import Database
+    from builder.store.leases import Lease
 
 NAME = re.compile(r"[0-9a-z]{1,64}(-[0-9]{1,9})?")
 
@@ -50,18 +51,19 @@ class CacheMounts:
         self._clock = clock
 
     def note_use(self, name: str, mount_id: str, origin: str) -> None:
-        """A step uses it now."""
+        """A step uses it now: its size is not known any longer."""
         now = self._clock()
         with self._database.write():
             self._database.run(
                 "INSERT INTO cache_mounts (name, id, origin, created, last_used, uses) VALUES (?, ?, ?, ?, ?, 1)"
-                " ON CONFLICT (name) DO UPDATE SET last_used = excluded.last_used, uses = uses + 1",
+                " ON CONFLICT (name) DO UPDATE SET last_used = excluded.last_used, uses = uses + 1, size = NULL",
                 (name, mount_id, origin, now, now),
             )
 
     def list(self) -> tuple[CacheMount, ...]:
         """All whose directory is there, last used first."""
-        rows = {row[0]: row[1:] for row in self._database.rows("SELECT * FROM cache_mounts")}
+        columns = "name, id, origin, created, last_used, uses"
+        rows = {row[0]: row[1:] for row in self._database.rows(f"SELECT {columns} FROM cache_mounts")}
         found = []
         for name in os.listdir(self._directory):
             path = self._directory / name
@@ -82,6 +84,29 @@ class CacheMounts:
         if not found:
             raise NotFound(f"no such cache mount: {word}", hint="lamina cache-mount ls shows them")
         return found
+
+    def total(self, lease: Lease) -> int:
+        """The bytes of all. Counted are those that `lease`, this process's own, has used, and those whose size nobody
+        knows; a size that a step of another process changes now is not kept."""
+        rows = self._database.rows
+        used = {row[0] for row in rows("SELECT name FROM lease_items WHERE kind = ? AND lease = ?", (CACHE, lease.id))}
+        sizes: dict[str, int | None] = dict(rows("SELECT name, size FROM cache_mounts"))
+        total, counted = 0, []
+        for name in os.listdir(self._directory):
+            size = None if name in used else sizes.get(name)
+            if size is None:
+                size = trees.size(self._directory / name)
+                counted.append((size, name, CACHE, lease.id))
+            total += size
+        if counted:
+            with self._database.write():
+                # Whoever begins to use one after this makes its size unknown.
+                self._database.run_many(
+                    "UPDATE cache_mounts SET size = ? WHERE name = ? AND name NOT IN"
+                    " (SELECT name FROM lease_items WHERE kind = ? AND lease <> ?)",
+                    counted,
+                )
+        return total
 
     def in_use(self) -> frozenset[str]:
         """Names of those that a living process has."""

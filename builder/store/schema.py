@@ -238,5 +238,10 @@ CREATE TABLE attestations (
 ) WITHOUT ROWID
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _CACHE_MOUNTS, _PACKED, _ATTESTATIONS)
+_CACHE_MOUNT_SIZES = """
+ALTER TABLE cache_mounts ADD COLUMN size INTEGER
+"""
+"""NULL: a step has used it, and nobody has counted since."""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _CACHE_MOUNTS, _PACKED, _ATTESTATIONS, _CACHE_MOUNT_SIZES)
 """Script n brings version n to n + 1."""

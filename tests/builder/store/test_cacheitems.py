@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from builder.errors import NotFound
 from builder.store import Store
 from builder.store.cacheitems import CacheItem, CacheKind, cache_items, choose
+from builder.store.leases import CACHE
 
 
 def item(name: str, size: int, used: int, **more: Any) -> CacheItem:
@@ -99,3 +101,22 @@ def test_cache_mounts_are_found_by_id_and_name(store: Store) -> None:
     (store.caches_dir / "0123ffff").rmdir()
     store.collect()
     assert [row[0] for row in store.database.rows("SELECT name FROM cache_mounts")] == ["0123abcd"]
+
+
+def test_cache_mounts_are_counted_when_a_step_has_used_them(root: Path) -> None:
+    def write(size: int) -> None:
+        (store.caches_dir / "0123abcd" / "file").write_bytes(bytes(size))
+
+    with Store.open(root) as store, Store.open(root) as other:
+        (store.caches_dir / "0123abcd").mkdir()
+        write(5)
+        store.cache_mounts.note_use("0123abcd", "npm", "")
+        assert store.cache_mounts.total(store.lease()) == 5
+        write(7)
+        assert store.cache_mounts.total(store.lease()) == 5
+        # Who has used it counts again; what he finds is what others know.
+        other.lease().protect(CACHE, ["0123abcd"])
+        other.cache_mounts.note_use("0123abcd", "npm", "")
+        assert store.cache_mounts.total(store.lease()) == 7
+        write(11)
+        assert other.cache_mounts.total(other.lease()) == store.cache_mounts.total(store.lease()) == 11
