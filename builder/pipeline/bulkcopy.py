@@ -1,37 +1,24 @@
-"""Many files at once: ``filecopy.transfer`` in worker processes, or right here when they are few.
-
-Processes and not threads: reading and writing a small file is all system calls, each of which gives up the GIL and must
-get it back. Measured on two cores for 50,000 files of 1 KiB: one process 2.2 s, two threads 9–18 s, two processes 1.15
-s.
-"""
+"""Many files at once: ``filecopy.transfer`` in worker processes, or right here when they are few."""
 
 from __future__ import annotations
 
 import errno
 import marshal
 import os
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from builder.errors import ContextError, from_os_error
 from builder.pipeline.filecopy import Changed, Facts, Goal, StatKey, transfer
 from builder.pipeline.trees import open_directory
+from builder.store.beside import Beside, cores
 
 MANY = 1500
 """Files from which on workers pay: each costs some 30 ms to start."""
 _PIECE = 256
 _BYTES_PER_FILE = 40_000
 """Copying this many bytes takes about as long as the fixed cost of a file."""
-
-_OURS = str(Path(__file__).parent.parent.parent)
-_WORKER = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); from builder.pipeline.copyworker import main; main(sys.argv[1:])"
-)
-"""Without site-packages: a worker needs nothing but the standard library and ours."""
 
 Item: TypeAlias = "tuple[int, str, str, int, int, int, int, StatKey | None]"
 """(id, name, name at the goal, mode, uid, gid, size, what an earlier read found)."""
@@ -55,7 +42,7 @@ def run(
     Raises: ContextError (a file changes, is unreadable, has gone), StoreError (disk full).
     """
     count = sum(len(batch.items) for batch in batches)
-    workers = min(len(os.sched_getaffinity(0)), 4) if count >= MANY else 0
+    workers = min(cores(), 4) if count >= MANY else 0
     if workers:
         yield from _in_processes(source, goal, batches, workers, digest=digest, label=label)
         return
@@ -131,12 +118,10 @@ class _Worker:
         theirs_in, ours_in = os.pipe()
         ours_out, theirs_out = os.pipe()
         self.output = os.fdopen(ours_out, "rb")
-        actions = [(os.POSIX_SPAWN_DUP2, theirs_in, 0), (os.POSIX_SPAWN_DUP2, theirs_out, 1)]
-        # A descriptor duplicated to itself is one that stays open.
-        actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in passed]
-        command = [sys.executable, "-I", "-S", "-c", _WORKER, _OURS, *map(str, passed)]
         try:
-            self.pid = os.posix_spawn(sys.executable, command, {}, file_actions=actions)
+            self._process = Beside(
+                "builder.pipeline.copyworker", passed, passed=passed, standard=(theirs_in, theirs_out)
+            )
         except BaseException:
             os.close(ours_in)
             self.output.close()
@@ -164,8 +149,7 @@ class _Worker:
     def end(self) -> None:
         """Stop it if it still runs; once only."""
         self.output.close()
-        os.kill(self.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
-        os.waitpid(self.pid, 0)
+        self._process.end()
 
 
 def _in_processes(

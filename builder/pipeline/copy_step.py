@@ -19,7 +19,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ from builder.errors import BuildError
 from builder.pipeline import bulkcopy
 from builder.pipeline.filecopy import Facts, is_racy
 from builder.pipeline.ignore import Filter
-from builder.pipeline.manifest import is_file, read_manifest, stat_key, write_manifest
+from builder.pipeline.manifest import is_file, leaf_name, read_manifest, stat_key, write_manifest
 from builder.pipeline.permissions import chmod, new_directory_mode, numeric_owner, owner
 from builder.pipeline.scanning import Block, Entry, Part, Shape, fingerprint, scan
 from builder.store.layout import spread
@@ -374,7 +374,7 @@ def materialise(
         target = placing.Target(write, None if merged else root, given, permissions, new_directory_mode(spec.chmod))
         if root is not None and not merged:
             destinations.copy_top(root, write)
-        old = _open_earlier(earlier, undo) if not merged else None
+        old = _open_earlier(earlier, selection, undo) if not merged else None
         where = destinations.destination(spec.dest, spec.workdir, write if merged else root)
         for part in selection.parts:
             destinations.put(part, where, target, old)
@@ -399,17 +399,32 @@ def _note_archives(selection: Selection) -> None:
                     part.shape = Shape.ARCHIVE
 
 
-def _open_earlier(earlier: Earlier | None, undo: ExitStack) -> placing.Earlier | None:
+def _open_earlier(earlier: Earlier | None, selection: Selection, undo: ExitStack) -> placing.Earlier | None:
+    """*earlier*, if the files of *selection* are under the same names there: a layer that was made of several sources
+    may have another's file under a name, of the same size and time."""
     from builder.pipeline import placing
 
-    if earlier is None:
+    if earlier is None or len(selection.parts) != 1:
+        return None
+    old, new = read_manifest(earlier.manifest), read_manifest(selection.manifest())
+    (part,) = selection.parts
+    if not _all_of(part, old):
         return None
     try:
         root = os.open(earlier.path, _DIRECTORY)
     except OSError:
         return None  # collected since: everything is copied
     undo.callback(os.close, root)
-    return placing.Earlier(root, read_manifest(earlier.manifest))
+    return placing.Earlier(root, dict(new.items() - old.items()))
+
+
+def _all_of(part: Part, names: Iterable[str]) -> bool:
+    """Whether *names* of leaves are all below *part*."""
+    top = part.blocks[0]
+    if part.shape is Shape.FILE:
+        return set(names) == {leaf_name(top, top.entries[0])}
+    below = "/" if top.path == "." else f"/{top.path}/"
+    return all(name.startswith(below) for name in names)
 
 
 __all__ = [

@@ -46,7 +46,6 @@ def read_manifest(manifest: bytes) -> dict[str, str]:
 
 def leaf(part: Part, block: Block, entry: Entry, digest: bytes | None) -> tuple[str, str]:
     """(path from the tree's top, "type mode uid:gid what"): one named leaf of a selection."""
-    name = f"/{entry.name}" if block.path == "." else f"/{block.path}/{entry.name}"
     kind = _KINDS.get(entry.mode & 0o170000, "?")
     what = digest.hex() if digest is not None else entry.detail
     if kind == "f" and digest is None:
@@ -56,7 +55,12 @@ def leaf(part: Part, block: Block, entry: Entry, digest: bytes | None) -> tuple[
         value += _xattrs_text(block.file_xattrs[entry.name])
     if part.shape is Shape.FILE and part.name != entry.name:
         value += f" as {part.name}"
-    return name, value
+    return leaf_name(block, entry), value
+
+
+def leaf_name(block: Block, entry: Entry) -> str:
+    """The path of *entry* from the tree's top."""
+    return f"/{entry.name}" if block.path == "." else f"/{block.path}/{entry.name}"
 
 
 def is_file(entry: Entry) -> bool:

@@ -15,14 +15,14 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from builder.errors import BuildError, from_os_error
 from builder.pipeline import bulkcopy
 from builder.pipeline.filecopy import kept_xattrs, set_owner, set_xattrs
-from builder.pipeline.manifest import leaf
+from builder.pipeline.manifest import leaf_name
 from builder.pipeline.permissions import Chmod, Owner
 from builder.pipeline.scanning import Block, Entry, Part, Shape
 from builder.pipeline.trees import open_directory
@@ -33,7 +33,8 @@ class Earlier(NamedTuple):
     """The layer that the same step made before, opened: unchanged files are linked from there."""
 
     root: int
-    leaves: dict[str, str]
+    changed: Container[str]
+    """Names of the leaves that the layer was not made from."""
 
 
 @dataclass(slots=True, eq=False)
@@ -343,10 +344,7 @@ class _Placing:
         the link count in ``stat``, one higher per layer that shares the file.
         """
         assert self.earlier is not None
-        if block.file_xattrs.get(entry.name) or digest is None:
-            return False
-        leaf_name, value = leaf(self.part, block, entry, digest)
-        if self.earlier.leaves.get(leaf_name) != value:
+        if block.file_xattrs.get(entry.name) or digest is None or leaf_name(block, entry) in self.earlier.changed:
             return False
         try:
             status = os.stat(name, dir_fd=earlier, follow_symlinks=False)

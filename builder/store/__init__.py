@@ -16,6 +16,7 @@
     sweep       what the dead left goes; collect   what nothing needs goes; cacheitems   the cache beyond its budget
     fsck        is everything as promised?; validate   is this image whole?
     changesets, apply, recipes, tarstream   layers as tars
+    layerwalk, layerread   what is in a layer; beside   processes that do a part of the work
 
 What it promises: a blob or layer appears whole or not at all. A directory without its row is garbage, a row without its
 directory is a miss. References and images are on the disk when the call returns. Locks die with their process.

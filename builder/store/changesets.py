@@ -12,25 +12,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.errors import StoreError
 from builder.oci.digests import ContentDigest, DiffID, Digest
 from builder.store import recipes, tarheaders
+from builder.store.beside import cores
 from builder.store.hashing import Sha256
-from builder.store.layerwalk import Found, walk
+from builder.store.layerwalk import walk
 from runtime.values import dataclass
+
+if TYPE_CHECKING:
+    from builder.store.layerread import Fields, Read
 
 Sink = Callable[[bytes], object]
 """Takes the next bytes of a stream (``file.write``, ``hash.update``)."""
 
-KnownDigest = Callable[[bytes, os.stat_result], "bytes | None"]
-"""(path, status) of a file → the 32 bytes of its content's sha256, or None to have it read."""
-
 _BATCH = 1 << 18
 """Small pieces are gathered to this many bytes before they are hashed: a large update lets other threads run."""
 _READ = 1 << 20
+_MANY = 2000
+"""Entries after which the rest is read by a process beside us, which takes some 30 ms to start."""
 _EMPTY = hashlib.sha256().digest()
 
 
@@ -124,8 +130,8 @@ class _Leaves:
         self.files = 0
         self.content_size = 0
 
-    def add(self, found: Found, digest: bytes) -> None:
-        path, kind, mode, uid, gid, size, _, link, device, xattrs, _, _ = found
+    def add(self, entry: Fields, digest: bytes) -> None:
+        path, kind, mode, uid, gid, size, _, link, device, xattrs = entry
         self._pending += b"%d:%b%b%o %d:%d %d,%d %d:%b%d%b" % (
             *(len(path), path, kind, mode, uid, gid, *device),
             *(len(link), link, len(xattrs), digest),
@@ -152,35 +158,47 @@ def write(
     *,
     overlay: bool = True,
     latest_mtime: int | None = None,
-    known_digest: KnownDigest | None = None,
+    contents: bool = True,
     on_entry: Callable[[Entry], object] | None = None,
 ) -> Changeset:
     """Write the canonical tar of *upper* (a path, or a directory's descriptor) to *sink* (None: only digests are
     wanted).
 
     *overlay* says that it is an overlay upper directory, with whiteouts; otherwise it is an ordinary tree.
-    *latest_mtime* (seconds) replaces every later modification time, as SOURCE_DATE_EPOCH asks. *known_digest* saves the
-    second hash over the content of a file. Safe to run in a thread: large updates of the hash release the interpreter's
-    lock. Sockets are left out, as docker does.
+    *latest_mtime* (seconds) replaces every later modification time, as SOURCE_DATE_EPOCH asks. Without *contents*
+    nobody asks for a content digest or for those of files, and none that is given is true. Safe to run in a thread:
+    large updates of the hash release the interpreter's lock. Sockets are left out, as docker does.
 
     Raises: OSError (the directory cannot be read), StoreError (a file changed its size while being read).
     """
     # The tar is hashed beside us: it has every file's content a second time.
     with Sha256() as hasher:
         output, leaves = _Output(sink, hasher), _Leaves()
-        for found in walk(upper, overlay=overlay):
-            output.add(_header(found, latest_mtime))
+        for entry, fd, content in _read(upper, overlay=overlay):
+            output.add(_header(entry, latest_mtime))
             digest = b""
-            if found.kind == tarheaders.FILE:
+            if entry[1] == tarheaders.FILE:
                 digest = _EMPTY
-                if found.size:
-                    digest = _copy(found, output, known_digest(found.path, found.status) if known_digest else None)
-                    output.add(tarheaders.padding(found.size))
-            leaves.add(found, digest)
+                if entry[5]:
+                    digest = _copy(entry, fd, content, output, digested=contents)
+                    output.add(tarheaders.padding(entry[5]))
+            leaves.add(entry, digest)
             if on_entry:
-                on_entry(_entry(found, digest))
+                on_entry(_entry(entry, digest))
         output.add(tarheaders.END)
         return Changeset(output.digest(), leaves.digest(), output.size, leaves.content_size, leaves.files)
+
+
+def _read(upper: Path | int, *, overlay: bool) -> Iterator[Read]:
+    """The entries of *upper*. Raises: OSError, StoreError."""
+    with closing(walk(upper, overlay=overlay)) as entries:
+        for found in islice(entries, _MANY) if cores() > 1 else entries:
+            yield found[:10], found.fd, b""
+        if next(entries, None) is None:
+            return
+    from builder.store import layerread
+
+    yield from layerread.read_on(upper, skip=_MANY, overlay=overlay)
 
 
 def summarise(upper: Path, digests: Mapping[int, bytes]) -> Summary:
@@ -192,7 +210,8 @@ def summarise(upper: Path, digests: Mapping[int, bytes]) -> Summary:
     leaves, recipe_hash = _Leaves(), hashlib.sha256()
     recipe = recipes.Writer(recipe_hash.update)
     for found in walk(upper):
-        recipe.literal(_header(found, None))
+        entry = found[:10]
+        recipe.literal(_header(entry, None))
         digest = b""
         if found.kind == tarheaders.FILE:
             digest = _EMPTY
@@ -203,14 +222,14 @@ def summarise(upper: Path, digests: Mapping[int, bytes]) -> Summary:
                 digest = known
                 recipe.file(found.path, found.size)
                 recipe.literal(tarheaders.padding(found.size))
-        leaves.add(found, digest)
+        leaves.add(entry, digest)
     recipe.literal(tarheaders.END)
     recipe.close()
     return Summary(leaves.digest(), leaves.content_size, leaves.files, recipe_hash.digest())
 
 
-def _header(found: Found, latest_mtime: int | None) -> bytes:
-    path, kind, mode, uid, gid, size, mtime, link, device, xattrs, _, _ = found
+def _header(entry: Fields, latest_mtime: int | None) -> bytes:
+    path, kind, mode, uid, gid, size, mtime, link, device, xattrs = entry
     if latest_mtime is not None and mtime > latest_mtime:
         mtime = latest_mtime
     # Docker's layers have no attribute but this one: the same files must give the same digest.
@@ -218,30 +237,27 @@ def _header(found: Found, latest_mtime: int | None) -> bytes:
     return tarheaders.header(path, kind, mode, (uid, gid), size, mtime, link, xattrs, device)
 
 
-def _copy(found: Found, output: _Output, known: bytes | None) -> bytes:
-    """Give a file's content to *output*; returns its sha256."""
-    left, fd = found.size, found.fd
-    hasher = None if known else hashlib.sha256()
+def _copy(entry: Fields, fd: int, content: bytes, output: _Output, *, digested: bool) -> bytes:
+    """Give a file's content to *output*; returns its sha256 if it is to be *digested*."""
+    left = entry[5]
+    hasher = hashlib.sha256()
     while True:
         # One byte more is asked for than there is to come: where the file ended must be its end, or what was added
         # since would be missing in the tar.
-        chunk = os.read(fd, min(left + 1, _READ))
+        chunk = os.read(fd, min(left + 1, _READ)) if fd >= 0 else content
         if len(chunk) > left:
-            raise StoreError(f"layer file {os.fsdecode(found.path)!r} became longer while it was read")
-        if not chunk:
-            break
+            raise StoreError(f"layer file {os.fsdecode(entry[0])!r} became longer while it was read")
         left -= len(chunk)
-        if hasher:
+        if digested:
             hasher.update(chunk)
         output.add(chunk)
-        if not left and len(chunk) < _READ:
+        if len(chunk) < _READ and (not left or not chunk or fd < 0):
             break  # less than was asked for: it was the end
     if left:
-        raise StoreError(f"layer file {os.fsdecode(found.path)!r} became shorter while it was read")
-    return known or (hasher.digest() if hasher else _EMPTY)
+        raise StoreError(f"layer file {os.fsdecode(entry[0])!r} became shorter while it was read")
+    return hasher.digest()
 
 
-def _entry(found: Found, digest: bytes) -> Entry:
-    path = found.path.rstrip(b"/")
-    kind = found.kind.decode()
-    return Entry(path, kind, found.mode, found.uid, found.gid, found.size, digest.hex(), found.link)
+def _entry(entry: Fields, digest: bytes) -> Entry:
+    path, kind, mode, uid, gid, size, _, link, _, _ = entry
+    return Entry(path.rstrip(b"/"), kind.decode(), mode, uid, gid, size, digest.hex(), link)

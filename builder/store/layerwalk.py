@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ class Found(NamedTuple):
     status: os.stat_result
 
 
-def walk(root: Path | int, *, overlay: bool = True) -> Iterator[Found]:
+def walk(root: Path | int, *, overlay: bool = True) -> Generator[Found, None, None]:
     """The entries below *root* (a path, or the descriptor of a directory, which stays open).
 
     With *overlay*, *root* is an overlay upper directory: whiteouts (a character device 0:0, or an empty file with

@@ -536,3 +536,19 @@ def test_unchanged_files_are_linked_from_the_layer_before(bench: Bench) -> None:
     assert (first / "out/2").read_text() == "2"
     assert (second / "out/2").read_text() == "changed"
     assert (second / "out/4").stat().st_mtime == 77
+
+
+@pytest.mark.parametrize("sources", [("*/version",), ("a", "b"), ("a/version", "b/version")])
+def test_what_another_source_left_in_the_layer_before_is_not_taken_for_the_same_file(
+    bench: Bench, sources: tuple[str, ...]
+) -> None:
+    bench.file("a/version", "1.0")
+    bench.file("b/version", "2.0")
+    selection, first = bench.select(*sources), bench.upper()
+    bench.write(selection, first)
+    assert (first / "out/version").read_text() == "2.0"
+    (bench.context / "b/version").unlink()
+    second = bench.upper()
+    left = tuple(source for source in sources if source != "b/version")
+    bench.write(bench.select(*left), second, earlier=Earlier(first, selection.manifest()))
+    assert (second / "out/version").read_text() == "1.0"

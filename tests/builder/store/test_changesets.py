@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import subprocess
 import tarfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.errors import ArchiveInvalid, EngineError, StoreError
-from builder.store import apply, changesets, recipes, tarheaders
+from builder.store import apply, changesets, layerwalk, recipes, tarheaders
+from builder.store.layerwalk import Found
 from builder.store.tarstream import TarReader
 
 NAMES = st.binary(min_size=1, max_size=60).filter(lambda name: not set(name) & {0, 47} and name not in (b".", b".."))
@@ -156,7 +159,9 @@ def test_every_cut_and_flip_is_an_error_of_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 1000, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
-def test_a_file_that_changes_its_size_while_it_is_read_is_refused(tmp_path: Path, size: int) -> None:
+def test_a_file_that_changes_its_size_while_it_is_read_is_refused(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, tar = tmp_path / "f", io.BytesIO()
     path.write_bytes(b"x" * size)
     change = changesets.write(tmp_path, tar.write)
@@ -168,9 +173,46 @@ def test_a_file_that_changes_its_size_while_it_is_read_is_refused(tmp_path: Path
     for other, word in ((size + 1, "longer"), (size - 1, "shorter")):
         path.write_bytes(b"x" * size)
 
-        def resize(_: bytes, __: os.stat_result, to: int = other) -> None:
-            """Asked for its digest, the file has been looked at and is about to be read."""
-            os.truncate(path, to)
+        def resizing(root: Path, *, overlay: bool, to: int = other) -> Generator[Found, None, None]:
+            """The file has been looked at and is about to be read."""
+            for found in layerwalk.walk(root, overlay=overlay):
+                if found.fd >= 0:
+                    os.truncate(path, to)
+                yield found
 
-        with pytest.raises(StoreError, match=f"'f' became {word}"):
-            changesets.write(tmp_path, known_digest=resize)
+        with monkeypatch.context() as patch, pytest.raises(StoreError, match=f"'f' became {word}"):
+            patch.setattr(changesets, "walk", resizing)
+            changesets.write(tmp_path)
+
+
+@pytest.mark.root
+def test_a_layer_of_many_entries_is_the_same_read_by_two_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links across the cut, files too large to come over, deletions, attributes, names that are no text."""
+    tree = tmp_path / "t"
+    tree.mkdir(mode=0o755)
+    for name in (b"a", b"\xff\xfe", b"d/e/f", b"empty", b"s" * 150):
+        path = Path(os.fsdecode(os.fsencode(tree) + b"/" + name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name * (0 if name == b"empty" else 7))
+    for size in (65536, 65537, 3 << 20):
+        (tree / "d" / str(size)).write_bytes(os.urandom(size))
+    os.link(tree / "a", tree / "d" / "link")
+    os.link(tree / "d" / "65537", tree / "z")
+    os.symlink("a", tree / "symlink")
+    os.mkfifo(tree / "d" / "pipe")
+    os.mknod(tree / "gone", stat.S_IFCHR | 0o600, 0)
+    os.setxattr(tree / "d", "trusted.overlay.opaque", b"y")
+    os.setxattr(tree / "a", "user.note", b"x")
+
+    def written(many: int) -> tuple[bytes, changesets.Changeset, list[changesets.Entry]]:
+        monkeypatch.setattr(changesets, "_MANY", many)
+        tar, entries = io.BytesIO(), list[changesets.Entry]()
+        change = changesets.write(tree, tar.write, on_entry=entries.append)
+        return tar.getvalue(), change, entries
+
+    whole = written(1000)
+    assert len(whole[2]) == 16
+    monkeypatch.setattr(changesets, "cores", lambda: 2)
+    assert [many for many in (0, 1, 5, 15, 16) if written(many) != whole] == []
