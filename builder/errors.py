@@ -11,6 +11,7 @@
     │   └── BakeError             a bake file, or what was asked of it, cannot be meant
     ├── NotFound
     │   ├── ImageNotFound         ├── ContainerNotFound
+    │   │   └── PlatformNotFound  the image is there, but not for this platform
     │   ├── LayerNotFound         ├── BlobNotFound
     │   └── BuildNotFound         └── LogNotFound
     ├── Conflict                  the thing is there, but in the way
@@ -51,7 +52,7 @@ from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from builder.pipeline.progress import BuildWarning
 
@@ -154,6 +155,21 @@ class ImageNotFound(NotFound):
         super().__init__(
             f"No such image: {reference}",
             hint=hint or "lamina images lists what is here; pull, build, load or bootstrap it first",
+        )
+        self.reference = reference
+
+
+class PlatformNotFound(ImageNotFound):
+    """The image is here, but not for the platform that was asked for (None: for none at all)."""
+
+    def __init__(self, reference: str, platform: object | None, *, here: Iterable[str] = ()) -> None:
+        missing = f"the specified platform ({platform})" if platform is not None else "any platform"
+        there = ", ".join(sorted(set(here)))
+        pull = f"pull {reference}" if platform is None else f"pull --platform {platform} {reference}"
+        NotFound.__init__(
+            self,
+            f"image with reference {reference} was found but does not provide {missing}",
+            hint=f"{f'it is here for {there}; ' if there else ''}lamina {pull} brings it from its registry",
         )
         self.reference = reference
 

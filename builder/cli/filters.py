@@ -13,7 +13,7 @@ from builder.errors import InvalidInput
 if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.oci.references import Reference
-    from builder.store.images import Listed
+    from builder.store.listing import Listed
 
 Wanted = Mapping[str, Sequence[str]]
 

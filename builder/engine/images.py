@@ -12,7 +12,8 @@ from runtime.values import dataclass
 if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.oci.digests import Digest
-    from builder.store.images import Image, Listed, Removal
+    from builder.store.images import Image, Removal
+    from builder.store.listing import Listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,11 @@ def list_images(engine: Engine) -> tuple[Listed, ...]:
 
 
 def tag(engine: Engine, source: str, target: str) -> None:
-    """Give the image `source` the further name `target`. Raises ImageNotFound, InvalidReference."""
+    """Give the image or index `source` the further name `target`. Raises ImageNotFound, InvalidReference."""
     reference = Reference.parse(target)
     if reference.digest is not None:
         raise InvalidInput("refusing to create a tag with a digest reference")
-    engine.store.images.tag(reference, engine.store.images.resolve(source))
+    engine.store.images.tag(reference, engine.store.images.target(source))
 
 
 def remove(engine: Engine, name: str, *, force: bool = False, prune_parents: bool = True) -> tuple[Removal, ...]:

@@ -71,7 +71,7 @@ def from_store(engine: Engine) -> Resolve:
         known = [one.digest for one in engine.store.images.references(image) if one.name == reference.name]
         found = [digest for digest in known if digest is not None]
         # an index fits every platform
-        return next((one for one in found if engine.store.images.get_index(one)), next(iter(found), None))
+        return next((one for one in found if engine.store.indexes.find(one)), next(iter(found), None))
 
     return resolve
 

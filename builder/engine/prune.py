@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.store.cacheitems import Select
     from builder.store.containers import Container
-    from builder.store.images import Listed
+    from builder.store.listing import Listed
     from runtime.networkstate import Network
 
 

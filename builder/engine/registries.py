@@ -177,7 +177,7 @@ def is_here(engine: Engine, name: str, platform: str) -> bool:
 
     wanted = platforms.parse(platform, default=platforms.host(os.uname().machine))
     try:
-        image = engine.store.images.get(engine.store.images.resolve(name, platform=wanted))
+        engine.store.images.resolve(name, platform=wanted)
     except ImageNotFound:
         return False
-    return wanted.matches(image.config.platform)
+    return True

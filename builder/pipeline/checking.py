@@ -123,7 +123,8 @@ def _image(store: Store, reference: str, platform: Platform | None) -> ImageFact
     from parser.checks import ImageFacts
 
     try:
-        config = store.images.get(store.images.resolve(reference, platform=platform, shortest=BASE_ID)).config
+        target = store.images.target(reference, shortest=BASE_ID)
+        config = store.images.get(store.images.choose(target, platform) or target).config
     except EngineError:
         return ImageFacts()
     env = {"PATH": DEFAULT_PATH}

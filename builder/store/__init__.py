@@ -9,6 +9,7 @@
     snapshots   layers from prepare to commit; trees, flats   directories copied, merged, removed
     content     blobs by digest; partial   blobs that are still coming; packed   compressed forms of layers
     images      images and references; removal   docker's rules for rmi; attestations   what is said of images
+    indexes     images for several platforms under one name
     buildcache  records of steps; cachemounts   directories of RUN --mount=type=cache
     files   digests of outside files, parsed Dockerfiles
     outcomes    what a whole build came to, for the next that asks the same

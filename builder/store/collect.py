@@ -1,10 +1,9 @@
 """Collection: what nothing needs is removed. Mark from what is needed, sweep the rest, one write transaction for both.
 
 Needed are the layers of images, of containers, of what living processes lease and work on, of kept failed steps, and of
-cache records within the budget; the blobs and flat directories that these need; and what belongs to the former. Of the
-history of builds the newest are kept. Whoever
-wants to use something leases it in a write transaction, so it comes before ours (and we see the lease) or after (and it
-sees that the thing has gone).
+cache records within the budget; indexes that have a name; the blobs and flat directories that these need; and what
+belongs to the former. Of the history of builds the newest are kept. Whoever wants to use something leases it in a write
+transaction, so it comes before ours (and we see the lease) or after (and it sees that the thing has gone).
 
 Directories are moved to tmp/ inside of the transaction and removed after it. On a full disk the transaction cannot be
 written; then the directories are removed all the same (a row without its directory is a miss) and it is tried again.
@@ -18,9 +17,9 @@ import re
 from typing import TYPE_CHECKING
 
 from builder.errors import DiskFull
-from builder.store import flats, trees
+from builder.store import flats, indexes, trees
 from builder.store.crash import crashpoint
-from builder.store.leases import BLOB, FLAT, IMAGE, LAYER
+from builder.store.leases import BLOB, FLAT, IMAGE, INDEX, LAYER
 from builder.store.records import HISTORY
 from builder.store.sweep import (
     LOCK,
@@ -58,7 +57,7 @@ class Item:
     size: int = 0
 
 
-KINDS = ("image", "cache record", "layer", "flat", "blob", "failed step", "cache mount", "build", "garbage")
+KINDS = ("image", "index", "cache record", "layer", "flat", "blob", "failed step", "cache mount", "build", "garbage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +141,8 @@ class _Collection:
         forget_dead(self._store)
         if self._budget is not None:
             self._cache_items(self._budget)
+        for digest in indexes.forget_unnamed(self._database, self._leased(INDEX)):
+            self.items.append(Item("index", digest, "no name points at it"))
         if dangling:
             self._dangling_images()
         stacks = self._stacks()
@@ -218,11 +219,8 @@ class _Collection:
                 if not image.dangling or used or image.id in leased or images.children(image.id):
                     continue
                 self._database.run("DELETE FROM refs WHERE target = ?", (image.id,))
-                self._database.run("DELETE FROM index_images WHERE image = ?", (image.id,))
                 gone += self._database.run("DELETE FROM images WHERE id = ?", (image.id,))
                 self.items.append(Item("image", image.id, "it has no name, and no container or image needs it"))
-            empty = "SELECT digest FROM indexes WHERE digest NOT IN (SELECT digest FROM index_images)"
-            self._database.run(f"DELETE FROM refs WHERE target IN ({empty})")
             # The parent of one that went may be free now.
             if not gone:
                 return
@@ -274,6 +272,7 @@ class _Collection:
         )
         held = self._leased(BLOB)
         held.update(row[0] for row in self._database.rows("SELECT digest FROM packed"))
+        held.update(indexes.blobs(self._database, self._store.content))
         held.update(row[0] for row in self._database.rows("SELECT recipe FROM layers WHERE recipe IS NOT NULL"))
         held.update(row[0] for row in self._database.rows("SELECT digest FROM attestations"))
         for (result,) in self._database.rows("SELECT result FROM cache_records WHERE result LIKE '%sha256:%'"):
@@ -284,7 +283,7 @@ class _Collection:
             if digest not in held:
                 self._database.run("DELETE FROM blobs WHERE digest = ?", (digest,))
                 name = digest.replace(":", "-")
-                self._take("blob", digest, "no image, layer or cache record needs it", _garbage(directory, name), size)
+                self._take("blob", digest, "no image, index, layer or cache record needs it", _garbage(directory, name), size)
 
 
 def _garbage(directory: Path, name: str) -> Garbage:

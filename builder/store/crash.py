@@ -24,6 +24,7 @@ NAMES = (
     "blob-renamed",
     "layers-synced",
     "image-row",
+    "index-row",
     "reference-row",
     "container-row",
     "container-removed",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from builder.store.files import Files
     from builder.store.fsck import Problem
     from builder.store.images import Images
+    from builder.store.indexes import Indexes
     from builder.store.outcomes import Outcomes
     from builder.store.packed import Packed
     from builder.store.records import Records
@@ -196,6 +197,13 @@ class Store:
         from builder.store.attestations import Attestations
 
         return Attestations(self.database, lambda: self.content, self.clock)
+
+    @cached_property
+    def indexes(self) -> Indexes:
+        """Indexes of images for several platforms."""
+        from builder.store.indexes import Indexes
+
+        return Indexes(self.database, self.images, self.snapshots, self.content, self.lease, self.clock)
 
     @cached_property
     def buildcache(self) -> BuildCache:

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 class Problem:
     """One thing that is not as promised.
 
-    `kind` is one of database, mode, garbage, layer, image, attestation, reference, cache, container, failed, flat,
-    blob; `name` its id or path below the root, `detail` a sentence without the name, `repaired` whether it has been
-    put right.
+    `kind` is one of database, mode, garbage, layer, image, attestation, index, manifest, reference, cache, container,
+    failed, flat, blob; `name` its id or path below the root, `detail` a sentence without the name, `repaired` whether
+    it has been put right.
     """
 
     kind: str
@@ -77,6 +77,7 @@ class _Check:
         yield from self._layers()
         yield from self._images()
         yield from self._attestations()
+        yield from self._indexes()
         yield from self._references()
         yield from self._cache()
         yield from self._containers()
@@ -175,7 +176,6 @@ class _Check:
             if self._database.row("SELECT 1 FROM images WHERE id = ?", (image_id,)) is None:
                 continue  # removed meanwhile
             self._run("DELETE FROM refs WHERE target = ?", image_id)
-            self._run("DELETE FROM index_images WHERE image = ?", image_id)
             self._run("DELETE FROM images WHERE id = ?", image_id)
             yield self._problem("image", image_id, detail)
 
@@ -207,10 +207,20 @@ class _Check:
                 self._run("DELETE FROM attestations WHERE image = ? AND type = ?", image, name)
                 yield self._problem("attestation", f"{name} of {image}", "its document is missing")
 
+    def _indexes(self) -> Iterator[Problem]:
+        for digest, document in self._database.rows("SELECT digest, document FROM indexes ORDER BY digest"):
+            if digests.of(bytes(document)) != digest:
+                self._run("DELETE FROM indexes WHERE digest = ?", digest)
+                yield self._problem("index", digest, "its document has changed")
+        for digest, document in self._database.rows("SELECT digest, document FROM manifests ORDER BY digest"):
+            if digests.of(bytes(document)) != digest:
+                self._run("DELETE FROM manifests WHERE digest = ?", digest)
+                yield self._problem("manifest", digest, "its document has changed")
+
     def _references(self) -> Iterator[Problem]:
-        nothing = "SELECT name, target FROM refs WHERE target NOT IN (SELECT id FROM images)"
         for name, target in self._database.rows(
-            f"{nothing} AND target NOT IN (SELECT digest FROM index_images) ORDER BY name"
+            "SELECT name, target FROM refs WHERE target NOT IN"
+            " (SELECT id FROM images UNION ALL SELECT digest FROM indexes) ORDER BY name"
         ):
             self._run("DELETE FROM refs WHERE name = ?", name)
             yield self._problem("reference", name, f"it names {target}, which is not here")

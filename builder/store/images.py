@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import AmbiguousId, ImageNotFound, InvalidReference
+from builder.errors import AmbiguousId, ImageNotFound, InvalidReference, PlatformNotFound
 from builder.oci import digests
 from builder.oci.references import Reference, is_id
 from builder.store.crash import crashpoint
+from builder.store.indexes import images_here, is_index
 from builder.store.leases import IMAGE, LAYER
 from runtime.values import dataclass
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from builder.oci.configs import ImageConfig
     from builder.oci.digests import Digest
     from builder.oci.platforms import Platform
-    from builder.store.database import Database, Row
+    from builder.store.database import Database
     from builder.store.leases import Lease
+    from builder.store.listing import Listed
     from builder.store.snapshots import LayerID, Snapshots
 
 
@@ -46,27 +48,6 @@ class Image:
     created: int
     origin: str
     parent: Digest | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A row of `images`: `references` sorted, with those by digest, `created` from the config in ns (None: not stated).
-
-    `size` is the bytes of all its layers' files, None while a layer has not been hashed.
-    """
-
-    id: Digest
-    references: tuple[Reference, ...]
-    created: int | None
-    size: int | None
-    platform: str
-    parent: Digest | None
-    origin: str
-
-    @property
-    def dangling(self) -> bool:
-        """Whether no tag names it: <none>. That it came under a digest is no name that a user gave."""
-        return not any(each.tag for each in self.references)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,28 +149,9 @@ class Images:
 
     def list(self) -> tuple[Listed, ...]:
         """All images, newest first as docker sorts them."""
-        names: dict[str, list[Reference]] = {}
-        for name, target in self._database.rows("SELECT name, target FROM refs ORDER BY name"):
-            for image in self._images_of(target):
-                names.setdefault(image, []).append(Reference.parse(name))
-        rows = self._database.rows(
-            "SELECT i.id, i.config_created, i.platform, i.parent, i.origin, i.created,"
-            " (SELECT CASE WHEN count(*) = count(l.size) THEN total(l.size) END FROM image_layers p"
-            " LEFT JOIN layers l ON l.id = p.layer WHERE p.image = i.id)"
-            " FROM images i ORDER BY coalesce(i.config_created, 0) DESC, i.created DESC, i.id"
-        )
-        return tuple(
-            Listed(
-                id=image_id,
-                references=tuple(names.get(image_id, ())),
-                created=created,
-                size=None if size is None else int(size),
-                platform=platform,
-                parent=parent,
-                origin=origin,
-            )
-            for image_id, created, platform, parent, origin, _, size in rows
-        )
+        from builder.store.listing import listed
+
+        return listed(self._database, self.of)
 
     def children(self, image_id: Digest) -> tuple[Digest, ...]:
         """Images that were committed from this one."""
@@ -202,51 +164,32 @@ class Images:
 
     # --- documents of other registries and platforms ---
 
-    def put_manifest(self, image_id: Digest, document: bytes, media_type: str) -> Digest:
-        """Keep the manifest that an image came with, byte for byte; returns its digest."""
+    def put_manifest(self, image_id: Digest, document: bytes, media_type: str, *, made: bool = False) -> Digest:
+        """Keep the manifest that an image came with, byte for byte; returns its digest.
+
+        `made`: it was made for an index of this store, and nobody outside has it.
+        """
         digest = digests.of(document)
         with self._database.write(durable=True):
             self._database.run(
-                "INSERT OR REPLACE INTO manifests (digest, image, media_type, document) VALUES (?, ?, ?, ?)",
-                (digest, image_id, media_type, document),
+                "INSERT INTO manifests (digest, image, media_type, document, made) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (digest) DO UPDATE SET image = excluded.image, made = min(made, excluded.made)",
+                (digest, image_id, media_type, document, made),
             )
         return digest
 
     def manifests(self, image_id: Digest) -> tuple[tuple[Digest, str, bytes], ...]:
         """(digest, media type, bytes) of the manifests that an image came with."""
         rows = self._database.rows(
-            "SELECT digest, media_type, document FROM manifests WHERE image = ? ORDER BY digest", (image_id,)
+            "SELECT digest, media_type, document FROM manifests WHERE image = ? AND NOT made ORDER BY digest",
+            (image_id,),
         )
         return tuple((digest, media_type, bytes(document)) for digest, media_type, document in rows)
 
     def of_manifest(self, digest: Digest) -> tuple[Digest, ...]:
         """The images that are here of a manifest or index."""
-        rows = self._database.rows(
-            "SELECT image FROM manifests WHERE digest = ?1 UNION ALL"
-            " SELECT image FROM (SELECT image FROM index_images WHERE digest = ?1 ORDER BY position)",
-            (digest,),
-        )
-        return tuple(row[0] for row in rows)
-
-    def put_index(self, document: bytes, media_type: str, images: Sequence[Digest]) -> Digest:
-        """Keep an index and which images of it are here; `tag` may point at the digest that it returns."""
-        digest = digests.of(document)
-        with self._database.write(durable=True):
-            self._database.run(
-                "INSERT OR IGNORE INTO indexes (digest, media_type, created, document) VALUES (?, ?, ?, ?)",
-                (digest, media_type, self._clock(), document),
-            )
-            self._database.run("DELETE FROM index_images WHERE digest = ?", (digest,))
-            self._database.run_many(
-                "INSERT INTO index_images (digest, position, image) VALUES (?, ?, ?)",
-                [(digest, position, image) for position, image in enumerate(images)],
-            )
-        return digest
-
-    def get_index(self, digest: Digest) -> bytes | None:
-        """The bytes of an index, or None."""
-        row = self._database.row("SELECT document FROM indexes WHERE digest = ?", (digest,))
-        return None if row is None else bytes(row[0])
+        rows = self._database.rows("SELECT image FROM manifests WHERE digest = ?", (digest,))
+        return tuple(row[0] for row in rows) or tuple(image for image, _ in images_here(self._database, digest))
 
     # --- references ---
 
@@ -284,7 +227,7 @@ class Images:
         return before
 
     def references(self, image_id: Digest) -> tuple[Reference, ...]:
-        """The references that name an image, directly or through an index, sorted."""
+        """The references that name an image or index, an image also through an index, sorted."""
         rows = self._database.rows(
             "SELECT name FROM refs WHERE target = ?1 OR target IN (SELECT digest FROM index_images WHERE image = ?1)"
             " ORDER BY name",
@@ -305,16 +248,29 @@ class Images:
         """The id of the image that `text` means: a full id, a reference, or the start of an id with at least `shortest`
         hex digits, looked up in this order.
 
-        `platform` chooses from an index (without it: the first image that is here). Raises ImageNotFound, AmbiguousId,
-        InvalidReference.
+        `platform` chooses from an index (without it: the image for this machine, else the first that is here), and must
+        be that of an image. Raises ImageNotFound, PlatformNotFound, AmbiguousId, InvalidReference.
+        """
+        target = self.target(text, shortest=shortest)
+        found = self.choose(target, platform)
+        if found is None and not self._exists(target):
+            raise ImageNotFound(text)
+        if found is None:
+            raise PlatformNotFound(text, platform, here=[each for _, each in self._platforms(target)])
+        return found
+
+    def target(self, text: str, *, shortest: int = 1) -> Digest:
+        """What `text` means, as `resolve`: the id of an image, or the digest of an index.
+
+        Raises ImageNotFound, AmbiguousId, InvalidReference.
         """
         if is_id(text) and len(text.removeprefix("sha256:")) == 64:
             full = digests.from_hex(text.removeprefix("sha256:"))
-            if self._database.row("SELECT 1 FROM images WHERE id = ?", (full,)) is None:
+            if not self._exists(full):
                 raise ImageNotFound(text)
             return full
         try:
-            found = self.lookup(Reference.parse(text), platform=platform)
+            found = self.named(Reference.parse(text))
         except InvalidReference:
             # "sha256:ab12" is the start of an id and no reference; anything else is the user's mistake.
             if not is_id(text):
@@ -326,35 +282,59 @@ class Images:
             raise ImageNotFound(text)
         return found
 
-    def lookup(self, reference: Reference, *, platform: Platform | None = None) -> Digest | None:
-        """The id of the image that a reference names, or None. A digest is a manifest's, an index's or an image's."""
+    def named(self, reference: Reference) -> Digest | None:
+        """The image or index that a reference names, or None. A digest is a manifest's, an index's or an image's."""
         target = self._target(str(reference.tagged()))
         if target is None and reference.digest is not None:
             target = self._by_digest(reference)
-        if target is None:
-            return None
-        candidates = self._images_of(target)
-        if platform is not None and self.get_index(target) is not None:
-            from builder.oci.platforms import parse
+        return target
 
-            for candidate in candidates:
-                row = self._database.row("SELECT platform FROM images WHERE id = ?", (candidate,))
-                if row is not None and platform.matches(parse(row[0])):
-                    return candidate
-            return None
-        return candidates[0] if candidates else None
+    def lookup(self, reference: Reference, *, platform: Platform | None = None) -> Digest | None:
+        """The id of the image that a reference names, chosen as by `resolve`, or None."""
+        target = self.named(reference)
+        return None if target is None else self.choose(target, platform)
+
+    def of(self, target: Digest) -> tuple[Digest, ...]:
+        """The images that are here of an index, those for this machine first; an image is its own."""
+        return tuple(dict.fromkeys(image for image, _ in self._platforms(target)))
+
+    def choose(self, target: Digest, platform: Platform | None) -> Digest | None:
+        """The image of `target` (an image or index) for a platform, with its very variant if there is one."""
+        candidates = self._platforms(target)
+        if platform is None:
+            return candidates[0][0] if candidates else None
+        from builder.oci.platforms import normal
+
+        stated = ((image, normal(*(*text.split("/"), "", "")[:3])) for image, text in candidates)
+        fitting = [(found.variant != platform.variant, image) for image, found in stated if platform.matches(found)]
+        return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
+
+    def _platforms(self, target: Digest) -> tuple[tuple[Digest, str], ...]:
+        """The images of an image or index, each with its platform."""
+        if is_index(self._database, target):
+            return images_here(self._database, target)
+        row = self._database.row("SELECT platform FROM images WHERE id = ?", (target,))
+        return () if row is None else ((target, row[0]),)
 
     def remove(
-        self, text: str, *, force: bool = False, prune_parents: bool = True, running: Container[str] = ()
+        self,
+        text: str,
+        *,
+        force: bool = False,
+        prune_parents: bool = True,
+        running: Container[str] = (),
+        platforms: Sequence[Platform] = (),
     ) -> tuple[Removal, ...]:
         """Remove by reference or id with docker's rules; says what went. `running` are ids of running containers.
 
-        Raises ImageNotFound, ImageInUse, AmbiguousId, InvalidReference. Directories go with the next `collect`.
+        With `platforms` only the images for these go, and their names stay. Raises ImageNotFound, PlatformNotFound,
+        ImageInUse, AmbiguousId, InvalidReference. Directories go with the next `collect`.
         """
-        from builder.store.removal import remove
+        from builder.store.removal import Removing
 
         with self._database.write(durable=True, removing=True):
-            removed = remove(self, self._database, text, force=force, prune_parents=prune_parents, running=running)
+            work = Removing(self, self._database, running=running, force=force, prune_parents=prune_parents)
+            removed = work.platforms(text, platforms) if platforms else work.remove(text)
         crashpoint("remove-rows")
         return removed
 
@@ -395,16 +375,6 @@ class Images:
         row = self._database.row("SELECT target FROM refs WHERE name = ?", (name,))
         return None if row is None else row[0]
 
-    def _images_of(self, target: str) -> tuple[Digest, ...]:
-        rows = self._database.rows("SELECT image FROM index_images WHERE digest = ? ORDER BY position", (target,))
-        return tuple(row[0] for row in rows) or (
-            (digests.Digest(target),) if self.get_index_row(target) is None else ()
-        )
-
-    def get_index_row(self, target: str) -> Row | None:
-        """Whether there is an index with this digest (its row without the document)."""
-        return self._database.row("SELECT media_type FROM indexes WHERE digest = ?", (target,))
-
     def _by_digest(self, reference: Reference) -> Digest | None:
         """name@digest without a row of that name: the repository must have the image, by id or by a manifest of it."""
         row = self._database.row("SELECT image FROM manifests WHERE digest = ?", (reference.digest,))
@@ -413,7 +383,11 @@ class Images:
 
     def _by_prefix(self, text: str) -> Digest | None:
         start = "sha256:" + text.removeprefix("sha256:")
-        rows = self._database.rows("SELECT id FROM images WHERE id >= ? AND id < ?", (start, start + "g"))
+        rows = self._database.rows(
+            "SELECT id FROM images WHERE id >= ?1 AND id < ?2"
+            " UNION SELECT digest FROM indexes WHERE digest >= ?1 AND digest < ?2",
+            (start, start + "g"),
+        )
         if len(rows) > 1:
             raise AmbiguousId(text, tuple(row[0] for row in rows))
         return rows[0][0] if rows else None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LAYER = "layer"
 IMAGE = "image"
+INDEX = "index"
 BLOB = "blob"
 FLAT = "flat"
 CACHE = "cache"

@@ -111,14 +111,8 @@ class Outcomes:
         """Whether the names mean what they meant, and the image is there with all its layers."""
         row = self._database.row
         for name, image in outcome.names:
-            # as `Images.lookup`: of an index, the first image that is here
-            target = row(
-                "SELECT coalesce("
-                "(SELECT image FROM index_images WHERE digest = target ORDER BY position LIMIT 1), target)"
-                " FROM refs WHERE name = ?",
-                (name,),
-            )
-            if target != (image,):
+            target = row("SELECT target FROM refs WHERE name = ?", (name,))
+            if target is None or (target[0] != image and not self._chosen(target[0], image)):
                 return False
         for name in outcome.references:
             if row("SELECT target FROM refs WHERE name = ?", (name,)) != (outcome.image,):
@@ -131,6 +125,12 @@ class Outcomes:
             (outcome.image,),
         )
         return all(kept and os.path.isdir(f"{self._root}/layers/{layer}") for layer, kept in layers)
+
+    def _chosen(self, target: str, image: str) -> bool:
+        """Whether `Images.lookup` finds *image* in the index *target*."""
+        from builder.store.indexes import images_here
+
+        return next(iter(images_here(self._database, target)), ("",))[0] == image
 
 
 def new_build(now: int) -> str:

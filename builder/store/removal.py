@@ -2,61 +2,143 @@
 
 By reference: only the reference goes while others name the image; with the last one the image goes, unless a container
 uses it. By id: all references of one repository go with the image; several repositories need force. A running container
-and an image committed from it forbid removal even with force. Called by `Images.remove` only.
+and an image committed from it forbid removal even with force. An index goes as its images do: with its last name those
+go that nothing else names. Called by `Images.remove` only.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import ImageInUse, ImageNotFound
+from builder.errors import ImageInUse, ImageNotFound, PlatformNotFound
 from builder.oci import digests
 from builder.oci.references import Reference, is_id
 from builder.store.images import Deleted, Images, Removal, Untagged
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Sequence
 
     from builder.oci.digests import Digest
+    from builder.oci.platforms import Platform
     from builder.store.database import Database
 
 
-def remove(
-    images: Images, database: Database, text: str, *, force: bool, prune_parents: bool, running: Container[str]
-) -> tuple[Removal, ...]:
-    """Remove `text` (see Images.remove); must run inside of a write transaction."""
-    image_id = images.resolve(text)
-    by_id = is_id(text) and image_id.removeprefix("sha256:").startswith(text.removeprefix("sha256:"))
-    reference = None if by_id and _named(images, text) != image_id else Reference.parse(text).tagged()
-    users = tuple(row[0] for row in database.rows("SELECT id FROM containers WHERE image = ?", (image_id,)))
-    removed: list[Removal] = []
-    if reference is not None:
-        known = images.references(image_id)
-        going = _going(reference, known)
-        if users and not force and not set(known) - set(going):
+class Removing:
+    """One removal; must be used inside of a write transaction."""
+
+    def __init__(
+        self, images: Images, database: Database, *, running: Container[str], force: bool, prune_parents: bool
+    ) -> None:
+        self._images = images
+        self._database = database
+        self._running = running
+        self._force = force
+        self._prune_parents = prune_parents
+
+    def remove(self, text: str) -> tuple[Removal, ...]:
+        """Remove `text` (see Images.remove)."""
+        target = self._images.target(text)
+        by_id = is_id(text) and target.removeprefix("sha256:").startswith(text.removeprefix("sha256:"))
+        if by_id and _named(self._images, text) != target:
+            return self._by_id(target)
+        here = self._images.of(target)
+        known = tuple(dict.fromkeys(name for each in (target, *here) for name in self._images.references(each)))
+        going = _going(Reference.parse(text).tagged(), known)
+        for image_id in here:
+            users = self._users(image_id)
+            if users and not self._force and not set(self._images.references(image_id)) - set(going):
+                raise ImageInUse(
+                    f'conflict: unable to remove repository reference "{text}" (must force) - '
+                    f"container {users[0][:12]} is using its referenced image {digests.short(image_id)}",
+                    forceable=True,
+                )
+        removed = [removal for each in going for removal in _untag(self._images, each)]
+        if not here and not self._images.references(target):
+            return (*removed, Deleted(target))
+        for image_id in here:
+            if not self._images.references(image_id):
+                removed += self._delete(image_id)
+        return tuple(removed)
+
+    def platforms(self, text: str, platforms: Sequence[Platform]) -> tuple[Removal, ...]:
+        """Remove the images of `text` for these platforms; an index keeps its names, and no others may name them."""
+        target = self._images.target(text)
+        removed: list[Removal] = []
+        for platform in platforms:
+            image_id = self._images.choose(target, platform)
+            if image_id is None:
+                raise PlatformNotFound(text, platform)
+            if image_id == target:
+                return self.remove(text)
+            for name in self._images.references(image_id):
+                if name.tag and self._images.named(name) != target:
+                    raise ImageInUse(
+                        f"conflict: unable to delete {digests.short(image_id)} (cannot be forced) - "
+                        f"it is also what {name.familiar()} names",
+                        forceable=False,
+                    )
+                if self._images.named(name) == image_id:
+                    removed += _untag(self._images, name)
+            removed += self._delete(image_id)
+        return tuple(removed)
+
+    def _by_id(self, target: Digest) -> tuple[Removal, ...]:
+        """An image goes, or an index with those images that only it names."""
+        here = self._images.of(target)
+        names = [name for name in self._images.references(target) if set(self._of(name)) <= set(here)]
+        if not self._force and len({name.name for name in names}) > 1:
             raise ImageInUse(
-                f'conflict: unable to remove repository reference "{text}" (must force) - '
-                f"container {users[0][:12]} is using its referenced image {digests.short(image_id)}",
+                f"conflict: unable to delete {digests.short(target)} (must be forced) - "
+                "image is referenced in multiple repositories",
                 forceable=True,
             )
-        for each in going:
-            removed += _untag(images, each)
-        if images.references(image_id):
-            return tuple(removed)
-    elif force or len({name.name for name in images.references(image_id)}) <= 1:
-        _refuse(images, image_id, users, running, force=force)
-    else:
-        raise ImageInUse(
-            f"conflict: unable to delete {digests.short(image_id)} (must be forced) - "
-            "image is referenced in multiple repositories",
-            forceable=True,
-        )
-    _refuse(images, image_id, users, running, force=force)
-    removed += _delete(images, database, image_id)
-    if prune_parents:
-        removed += _prune(images, database, removed[-1], images_parent=_parent(database, image_id))
-    _forget(database, image_id)
-    return tuple(removed)
+        removed = [removal for name in names for removal in _untag(self._images, name)]
+        for image_id in here:
+            if image_id == target or not self._images.references(image_id):
+                removed += self._delete(image_id)
+        return tuple(removed) if here else (*removed, Deleted(target))
+
+    def _of(self, name: Reference) -> tuple[Digest, ...]:
+        target = self._images.named(name)
+        return () if target is None else self._images.of(target)
+
+    def _users(self, image_id: Digest) -> tuple[str, ...]:
+        """The containers that have the image."""
+        rows = self._database.rows("SELECT id FROM containers WHERE image = ?", (image_id,))
+        return tuple(row[0] for row in rows)
+
+    def _delete(self, image_id: Digest) -> list[Removal]:
+        """The image goes, with ancestors that nothing needs any more. Raises ImageInUse."""
+        self._refuse(image_id)
+        removed: list[Removal] = [Deleted(image_id)]
+        if self._prune_parents:
+            parent = _parent(self._database, image_id)
+            removed += _prune(self._images, self._database, removed[-1], images_parent=parent)
+        _forget(self._database, image_id)
+        return removed
+
+    def _refuse(self, image_id: Digest) -> None:
+        """Raise ImageInUse if something needs the image."""
+        short = digests.short(image_id)
+        if self._images.children(image_id):
+            raise ImageInUse(
+                f"conflict: unable to delete {short} (cannot be forced) - image has dependent child images",
+                forceable=False,
+            )
+        users = self._users(image_id)
+        for user in users:
+            if user in self._running:
+                raise ImageInUse(
+                    f"conflict: unable to delete {short} (cannot be forced) - "
+                    f"image is being used by running container {user[:12]}",
+                    forceable=False,
+                )
+        if users and not self._force:
+            raise ImageInUse(
+                f"conflict: unable to delete {short} (must be forced) - "
+                f"image is being used by stopped container {users[0][:12]}",
+                forceable=True,
+            )
 
 
 def forget_unnamed(database: Database, image_id: str, *, lease: str) -> bool:
@@ -85,7 +167,7 @@ def _named(images: Images, text: str) -> Digest | None:
     """What `text` names when it is read as a reference: "abc" may be both a name and the start of an id."""
     if text.startswith("sha256:") or len(text) == 64:
         return None
-    return images.lookup(Reference.parse(text))
+    return images.named(Reference.parse(text))
 
 
 def _untag(images: Images, reference: Reference) -> list[Removal]:
@@ -94,43 +176,12 @@ def _untag(images: Images, reference: Reference) -> list[Removal]:
     return [Untagged(reference)]
 
 
-def _refuse(images: Images, image_id: Digest, users: tuple[str, ...], running: Container[str], *, force: bool) -> None:
-    """Raise ImageInUse if something needs the image."""
-    short = digests.short(image_id)
-    if images.children(image_id):
-        raise ImageInUse(
-            f"conflict: unable to delete {short} (cannot be forced) - image has dependent child images",
-            forceable=False,
-        )
-    for user in users:
-        if user in running:
-            raise ImageInUse(
-                f"conflict: unable to delete {short} (cannot be forced) - "
-                f"image is being used by running container {user[:12]}",
-                forceable=False,
-            )
-    if users and not force:
-        raise ImageInUse(
-            f"conflict: unable to delete {short} (must be forced) - "
-            f"image is being used by stopped container {users[0][:12]}",
-            forceable=True,
-        )
-
-
-def _delete(images: Images, database: Database, image_id: Digest) -> list[Removal]:
-    removed: list[Removal] = []
-    for reference in images.references(image_id):
-        removed += _untag(images, reference)
-    return [*removed, Deleted(image_id)]
-
-
 def _parent(database: Database, image_id: str) -> Digest | None:
     row = database.row("SELECT parent FROM images WHERE id = ?", (image_id,))
     return None if row is None else row[0]
 
 
 def _forget(database: Database, image_id: str) -> None:
-    database.run("DELETE FROM index_images WHERE image = ?", (image_id,))
     database.run("DELETE FROM images WHERE id = ?", (image_id,))
 
 

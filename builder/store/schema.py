@@ -244,4 +244,31 @@ ALTER TABLE cache_mounts ADD COLUMN size INTEGER
 """NULL: a step has used it, and nobody has counted since."""
 
 MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _CACHE_MOUNTS, _PACKED, _ATTESTATIONS, _CACHE_MOUNT_SIZES)
+
+_INDEX_MEMBERS = """
+ALTER TABLE manifests ADD COLUMN made INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE index_members (
+    digest TEXT NOT NULL REFERENCES indexes (digest) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    manifest TEXT NOT NULL,
+    platform TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (digest, position)
+) WITHOUT ROWID;
+CREATE INDEX index_members_by_manifest ON index_members (manifest);
+INSERT INTO index_members (digest, position, manifest)
+    SELECT i.digest, m.key, json_extract(m.value, '$.digest')
+    FROM indexes i, json_each(CAST(i.document AS TEXT), '$.manifests') m;
+DROP TABLE index_images;
+CREATE VIEW index_images AS
+    SELECT x.digest, x.position, i.id AS image, CASE x.platform WHEN '' THEN i.platform ELSE x.platform END AS platform
+    FROM index_members x JOIN manifests m ON m.digest = x.manifest JOIN images i ON i.id = m.image;
+CREATE TABLE manifest_origins (
+    digest TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    seen INTEGER NOT NULL,
+    PRIMARY KEY (digest, repository)
+) WITHOUT ROWID
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _CACHE_MOUNTS, _PACKED, _ATTESTATIONS, _INDEX_MEMBERS)
 """Script n brings version n to n + 1."""

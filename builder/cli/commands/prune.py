@@ -66,7 +66,7 @@ def _images(cli: Cli, values: Values) -> int:
     passes = _passes(cli, values)
 
     def select(image: object) -> bool:
-        from builder.store.images import Listed
+        from builder.store.listing import Listed
 
         assert isinstance(image, Listed)
         return passes(image.created or 0, dict(cli.engine.store.images.get(image.id).config.config.labels))

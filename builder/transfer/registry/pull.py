@@ -101,9 +101,10 @@ def pull(
     # Should the place that named it not have a blob, the others are asked.
     places = (place, *(each for each in places if each is not place))
     image_id = _present(store, descriptor.digest, platform, exact=exact)
+    news = image_id is None
     if image_id is None:
         image_id = _bring(store, registries, places, descriptor, (platform, exact), teller, jobs, limits)
-    fresh = _name(store, reference, descriptor.digest, image_id)
+    fresh = _name(store, reference, descriptor.digest, image_id) or news
     teller.line(f"Digest: {descriptor.digest}")
     what = "Downloaded newer image" if fresh else "Image is up to date"
     teller.line(f"Status: {what} for {reference.familiar()}")
@@ -112,7 +113,7 @@ def pull(
 
 def _present(store: Store, digest: Digest, platform: Platform, *, exact: bool) -> Digest | None:
     """The image that a manifest or index means, if it is here and whole."""
-    chosen = exact or store.images.get_index(digest) is not None
+    chosen = exact or store.indexes.find(digest) is not None
     for image_id in store.images.of_manifest(digest):
         try:
             store.images.use(image_id)
@@ -167,11 +168,7 @@ def _bring(
     image_id = store.images.put(config, kept, raw=raw, origin="pull")
     store.images.put_manifest(image_id, fetched.data, fetched.descriptor.media_type)
     if index is not None:
-        store.images.put_index(
-            index.data,
-            index.descriptor.media_type,
-            tuple(dict.fromkeys((*store.images.of_manifest(index.descriptor.digest), image_id))),
-        )
+        store.indexes.put(index.data, index.descriptor.media_type, origin=places[-1].endpoint.name)
     return image_id
 
 
@@ -297,15 +294,13 @@ class _Watched:
 
 
 def _name(store: Store, reference: Reference, digest: Digest, image_id: Digest) -> bool:
-    """Let the reference, and its form with the digest, name the image; whether that is news."""
+    """Let the reference, and its form with the digest, name the image or its index; whether that is news."""
     pinned = replace(reference, tag=None, digest=digest)
-    target = digest if store.images.get_index(digest) is not None else image_id
+    target = digest if store.indexes.find(digest) is not None else image_id
     store.images.tag(pinned, target)
     if reference.digest is not None:
         return store.images.tag(replace(reference, tag=None), target) != target
-    before = store.images.lookup(reference)
-    store.images.tag(reference, image_id)
-    return before != image_id
+    return store.images.tag(reference, target) != target
 
 
 @contextmanager

@@ -49,13 +49,21 @@ class Maker:
             )
         return self.store.snapshots.get(layer.id)
 
-    def image(self, *tags: str, files: Mapping[str, str] | None = None, parent: Digest | None = None) -> Digest:
+    def image(
+        self,
+        *tags: str,
+        files: Mapping[str, str] | None = None,
+        parent: Digest | None = None,
+        platform: str = "linux/amd64",
+    ) -> Digest:
         """An image of one layer (on those of `parent`), with names."""
         below = () if parent is None else self.store.images.layers(parent)
         layer = self.layer(files if files is not None else {"file": " ".join(tags)}, below)
         layers = [*(self.store.snapshots.get(layer_id) for layer_id in below), layer]
         diff_ids = tuple(one.diff_id for one in layers if one.diff_id is not None)
-        config = ImageConfig("amd64", "linux", diff_ids=diff_ids, history=(History(),) * len(layers))
+        system, architecture, variant = (*platform.split("/"), "")[:3]
+        history = (History(),) * len(layers)
+        config = ImageConfig(architecture, system, variant=variant, diff_ids=diff_ids, history=history)
         image = self.store.images.put(config, [one.id for one in layers], parent=parent)
         self.store.images.tag_all([Reference.parse(tag) for tag in tags], image)
         return image

@@ -19,6 +19,7 @@ with Store.open(root) as store:
     maker = Maker(store)
     maker.image("new", files={"b": "2"})
     store.images.tag(Reference.parse("moved"), store.images.resolve("new"))
+    store.images.tag(Reference.parse("both"), store.indexes.make([store.images.resolve("new")]))
     maker.record("record", maker.layer({"c": "3"}).id)
     store.snapshots.keep_failed(store.snapshots.prepare([]), "build", 1)
     store.snapshots.discard(store.snapshots.prepare([]))

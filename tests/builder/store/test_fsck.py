@@ -91,6 +91,18 @@ def _lose_flat(store: Store, make: Any) -> None:
         store.database.run("INSERT INTO flats VALUES ('f', '[]', ?, 1, 1)", (boot_id(),))
 
 
+def _change_index(store: Store, make: Any) -> None:
+    store.images.tag(Reference.parse("both"), store.indexes.make([store.images.resolve("damaged")]))
+    with store.database.write(durable=True):
+        store.database.run("UPDATE indexes SET document = ?", (b"{}",))
+
+
+def _change_manifest(store: Store, make: Any) -> None:
+    store.images.tag(Reference.parse("both"), store.indexes.make([store.images.resolve("damaged")]))
+    with store.database.write(durable=True):
+        store.database.run("UPDATE manifests SET document = ?", (b"{}",))
+
+
 DAMAGES: dict[Callable[[Store, Any], None], set[str]] = {
     _lose_layer: {"layer", "image"},
     _change_config: {"image"},
@@ -105,6 +117,8 @@ DAMAGES: dict[Callable[[Store, Any], None], set[str]] = {
     _open_root: {"mode"},
     _litter: {"garbage"},
     _lose_flat: {"flat"},
+    _change_index: {"index"},
+    _change_manifest: {"manifest"},
 }
 
 

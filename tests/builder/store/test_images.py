@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from builder.errors import AmbiguousId, ImageInUse, ImageNotFound, InvalidImage, InvalidReference
 from builder.oci import descriptors, digests
 from builder.oci.configs import History, ImageConfig
-from builder.oci.platforms import Platform
 from builder.oci.references import Reference
 from builder.store import Store, validate
 from builder.store.images import BASE_ID, Deleted, Untagged
@@ -116,18 +115,6 @@ def test_a_manifests_digest_finds_the_image_under_its_repository_only(store: Sto
     assert store.images.manifests(image) == ((digest, descriptors.OCI_MANIFEST, b'{"m": 1}'),)
     with pytest.raises(ImageNotFound):
         store.images.resolve(f"other@{digest}")
-
-
-def test_an_index_gives_the_image_of_the_platform(store: Store, make: Any) -> None:
-    image = make.image(files={"a": "1"})
-    index = store.images.put_index(b'{"i": 1}', descriptors.OCI_INDEX, [image])
-    store.images.tag(Reference.parse("multi"), index)
-    assert store.images.resolve("multi") == image
-    assert store.images.resolve("multi", platform=Platform("linux", "amd64")) == image
-    with pytest.raises(ImageNotFound):
-        store.images.resolve("multi", platform=Platform("linux", "arm64"))
-    assert store.images.get_index(index) == b'{"i": 1}'
-    assert store.images.references(image) == (Reference.parse("multi:latest"),)
 
 
 REPOSITORIES = st.sampled_from(["app", "app-x", "app.x", "app/x", "appx", "ap", "localhost:5000/app", "localhost/app"])
