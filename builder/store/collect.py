@@ -283,7 +283,7 @@ class _Collection:
             if digest not in held:
                 self._database.run("DELETE FROM blobs WHERE digest = ?", (digest,))
                 name = digest.replace(":", "-")
-                self._take("blob", digest, "no image, index, layer or cache record needs it", _garbage(directory, name), size)
+                self._take("blob", digest, "no image, index, layer or cache needs it", _garbage(directory, name), size)
 
 
 def _garbage(directory: Path, name: str) -> Garbage:

@@ -243,8 +243,6 @@ ALTER TABLE cache_mounts ADD COLUMN size INTEGER
 """
 """NULL: a step has used it, and nobody has counted since."""
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _CACHE_MOUNTS, _PACKED, _ATTESTATIONS, _CACHE_MOUNT_SIZES)
-
 _INDEX_MEMBERS = """
 ALTER TABLE manifests ADD COLUMN made INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE index_members (
@@ -270,5 +268,13 @@ CREATE TABLE manifest_origins (
 ) WITHOUT ROWID
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _CACHE_MOUNTS, _PACKED, _ATTESTATIONS, _INDEX_MEMBERS)
+MIGRATIONS: tuple[str, ...] = (
+    _VERSION_1,
+    _VERSION_2,
+    _CACHE_MOUNTS,
+    _PACKED,
+    _ATTESTATIONS,
+    _CACHE_MOUNT_SIZES,
+    _INDEX_MEMBERS,
+)
 """Script n brings version n to n + 1."""

@@ -250,7 +250,7 @@ class TestRemoval:
 
 def test_indexes_of_an_older_store_are_understood(tmp_path: Path) -> None:
     path = tmp_path / "db"
-    Database(path, migrations=MIGRATIONS[:5]).close()
+    Database(path, migrations=MIGRATIONS[:6]).close()
     members = [{"mediaType": d.OCI_MANIFEST, "digest": digests.of(each), "size": 1} for each in (b"1", b"2")]
     document = json.dumps({"schemaVersion": 2, "manifests": members}).encode()
     connection = sqlite3.connect(path)
