@@ -46,11 +46,13 @@ def select(
     cache: DigestCache | None = None,
     secrets: Mapping[str, bytes] | None = None,
     environment: Mapping[str, str] | None = None,
+    note: Callable[[remote.Fetched], object] = str,
 ) -> Selection:
     """As ``copy_step.select``; remote sources are fetched. Hand the result to ``copy_step.materialise``.
 
     *secrets*: HTTP_AUTH_TOKEN_<host>, HTTP_AUTH_HEADER_<host>, GIT_AUTH_TOKEN[.host], GIT_AUTH_HEADER[.host] where
-    they were given with --secret. *environment* is what git is started with, and may name proxies.
+    they were given with --secret. *environment* is what git is started with, and may name proxies. *note* hears of what
+    was fetched.
 
     Raises: as ``copy_step.select``; DownloadFailed, DigestMismatch.
     """
@@ -62,7 +64,7 @@ def select(
             raise BuildError("checksum can't be specified for non-HTTP(S) and non-Git sources")
         if remote.git_source(spec.copy.sources[0]) is None:
             _check_digest(spec.checksum)
-    fetch = _Fetch(spec, secrets or {}, environment or {})
+    fetch = _Fetch(spec, secrets or {}, environment or {}, note)
     now = time.time_ns()
     parts: list[Part] = []
     labels: list[str] = []
@@ -99,6 +101,7 @@ class _Fetch:
     spec: AddSpec
     secrets: Mapping[str, bytes]
     environment: Mapping[str, str]
+    note: Callable[[remote.Fetched], object]
 
     def url(self, url: str, directory: Path, owned: ExitStack) -> list[Part]:
         spec = self.spec
@@ -106,6 +109,7 @@ class _Fetch:
         path, digest = remote.download(url, directory, headers=headers, environment=self.environment)
         if spec.checksum is not None and spec.checksum != digest:
             raise DigestMismatch(f"digest mismatch: {hidden(url)}", spec.checksum, digest)
+        self.note(remote.fetched_file(url, digest))
         tree = _owned_tree(directory, hidden(url), owned)
         return [replace(part, may_unpack=spec.unpack is True) for part in scan(tree, path.name, Filter())]
 
@@ -119,7 +123,9 @@ class _Fetch:
             if source.keep_git_dir not in (None, spec.keep_git_dir):
                 raise BuildError("inconsistent keep-git-dir configuration")
             source = replace(source, keep_git_dir=spec.keep_git_dir)
-        labels.append(remote.fetch_git(source, directory, secrets=self.secrets, environment=self.environment))
+        commit = remote.fetch_git(source, directory, secrets=self.secrets, environment=self.environment)
+        labels.append(commit)
+        self.note(remote.fetched_commit(source, commit))
         tree = _owned_tree(directory, hidden(source.url), owned)
         return list(scan(tree, source.subdir or "/", Filter(exclude=excluding(spec.copy))))
 

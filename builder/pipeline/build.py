@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from builder.errors import ChecksFailed
 from builder.pipeline import progress, replay, unchanged
 from builder.pipeline.progress import Emit, silent
-from builder.pipeline.request import BuildRequest, BuildResult, Forecast
+from builder.pipeline.request import BuildRequest, BuildResult, Forecast, Observed
 from builder.pipeline.sources import Sources
 from parser.redact import hidden, hidden_in
 
@@ -64,7 +64,7 @@ def build(
 
     references = [Reference.parse(tag).tagged() for tag in request.tags]
     with Sources(request, store) as sources:
-        known = replay.recall(request, store, sources)
+        known = None if request.observe else replay.recall(request, store, sources)
         if known is not None:
             return _again(known, request, references, store, clock=clock, emit=emit)
         if b"run" in request.dockerfile.lower():
@@ -134,7 +134,10 @@ def _build(
     tags = tuple(reference.familiar() for reference in references)
     emit(progress.BuildDone(clock(), image, tags))
     warnings = tuple(warning.short for warning in (*made.warnings, *found))
-    return BuildResult(image, ended.build, tags, executor.cached, executor.ran, warnings, _origins(made), cache)
+    observed = _observed(made, executor.states(), sources) if request.observe else None
+    return BuildResult(
+        image, ended.build, tags, executor.cached, executor.ran, warnings, _origins(made), cache, observed
+    )
 
 
 def _again(
@@ -227,6 +230,17 @@ def _origins(made: Plan) -> tuple[tuple[int, str], ...]:
 
     steps = (step for step in made.chain(made.last) if not isinstance(step.work, BaseStep))
     return tuple((step.span.start.line if step.span is not None else 0, step.text) for step in steps)
+
+
+def _observed(made: Plan, states: Sequence[StepState], sources: Sources) -> Observed:
+    """What the build was made from."""
+    from builder.pipeline.steps import BaseStep
+
+    layers = tuple(
+        None if isinstance(step.work, BaseStep) or not state.layers else state.layers[-1]
+        for step, state in zip(made.steps, states, strict=True)
+    )
+    return Observed(made, layers, tuple(dict.fromkeys(sources.fetched)))
 
 
 def _finished(

@@ -22,7 +22,7 @@ from runtime.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from builder.pipeline.remote import GitSource
+    from builder.pipeline.remote import Fetched, GitSource
     from parser.ignorefile import Matcher
 
 __all__ = [
@@ -57,6 +57,8 @@ class Context:
     epoch: int | None = None
     """When what was fetched was made, in unix seconds: a git commit's time, a download's Last-Modified or else the
     newest file in it. None for what is here: its times say nothing."""
+    dockerfile_origin: Fetched | None = None
+    """Where the Dockerfile came from, if from elsewhere than its context."""
 
     def close(self) -> None:
         """Close the tree."""
@@ -118,17 +120,19 @@ def open_context(
         opened = _inside(_git_tree(git, directory, environment, keep_git_dir=keep), dockerfile, stdin)
         return replace(opened, epoch=int(os.stat(directory).st_mtime))
     if remote.is_url(source):
-        path, _ = remote.download(source, scratch(), environment=environment)
+        path, digest = remote.download(source, scratch(), environment=environment)
         with open(path, "rb") as file:
             opened = _from_stream(file, source, dockerfile, scratch)
-        return replace(opened, epoch=int(os.stat(path).st_mtime) or _newest(opened.tree))
+        tree = replace(opened.tree, origin=remote.fetched_file(source, digest))
+        return replace(opened, tree=tree, epoch=int(os.stat(path).st_mtime) or _newest(tree))
     if source == "-":
         if stdin is None:
             raise ContextError("nothing stands on standard input", hint="give a directory, or redirect a file or a tar")
         return _from_stream(stdin, "standard input", dockerfile, scratch)
     if dockerfile is not None and remote.is_url(dockerfile):
-        path, _ = remote.download(dockerfile, scratch(), environment=environment)
-        stdin, dockerfile = BytesIO(_read_path(path, dockerfile)), "-"
+        path, digest = remote.download(dockerfile, scratch(), environment=environment)
+        opened = _local(source, "-", BytesIO(_read_path(path, dockerfile)), cwd)
+        return replace(opened, dockerfile_origin=remote.fetched_file(dockerfile, digest))
     return _local(source, dockerfile, stdin, cwd)
 
 
@@ -156,9 +160,9 @@ def open_named(
     if git is not None:
         return _git_tree(git, scratch(), environment, keep_git_dir=False, label=label)
     if remote.is_url(value):
-        path, _ = remote.download(value, scratch(), environment=environment)
+        path, digest = remote.download(value, scratch(), environment=environment)
         with open(path, "rb") as file:
-            return _unpacked(file, scratch(), label)
+            return replace(_unpacked(file, scratch(), label), origin=remote.fetched_file(value, digest))
     directory = cwd / value
     try:
         fd = os.open(directory, _DIRECTORY)
@@ -265,12 +269,7 @@ def _inside(tree: Tree, dockerfile: str | None, stdin: BinaryIO | None) -> Conte
     except BaseException:
         tree.close()
         raise
-    return Context(
-        Tree(tree.fd, tree.label, keeps_owner=tree.keeps_owner, matcher=matcher, path=tree.path),
-        text,
-        name,
-        ignore_name,
-    )
+    return Context(replace(tree, matcher=matcher), text, name, ignore_name)
 
 
 def _unpacked(stream: BinaryIO | _Prefixed, directory: Path, label: str) -> Tree:
@@ -307,17 +306,17 @@ def _git_tree(
 
     if keep_git_dir:
         source = replace(source, keep_git_dir=True)
-    remote.fetch_git(source, directory, environment=environment)
+    origin = remote.fetched_commit(source, remote.fetch_git(source, directory, environment=environment))
     top = os.open(directory, _DIRECTORY)
     if not source.subdir.strip("/"):
-        return Tree(top, label, keeps_owner=False, path=directory)
+        return Tree(top, label, keeps_owner=False, path=directory, origin=origin)
     try:
         fd = open_directory(top, source.subdir.strip("/"))
     except OSError as err:
         raise ContextError(f"the repository has no directory {source.subdir}: {err.strerror}") from err
     finally:
         os.close(top)
-    return Tree(fd, label, keeps_owner=False, path=directory / source.subdir.strip("/"))
+    return Tree(fd, label, keeps_owner=False, path=directory / source.subdir.strip("/"), origin=origin)
 
 
 # reading

@@ -47,6 +47,27 @@ class GitSource:
     submodules: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came from elsewhere, as records may name it: without credentials. `digest` is "sha256:…" of a file, and
+    "sha1:…" (or sha256) of a repository's commit."""
+
+    uri: str
+    digest: str
+
+
+def fetched_file(url: str, digest: str) -> Fetched:
+    """A download as records may name it."""
+    return Fetched(_shown(url), digest)
+
+
+def fetched_commit(source: GitSource, commit: str) -> Fetched:
+    """A repository as records may name it, in the short form of its URL."""
+    fragment = source.ref + (f":{source.subdir}" if source.subdir else "")
+    algorithm = "sha1" if len(commit) == 40 else "sha256"
+    return Fetched(_shown(source.url) + (f"#{fragment}" if fragment else ""), f"{algorithm}:{commit}")
+
+
 def is_url(text: str) -> bool:
     """Whether *text* is an http or https URL."""
     return text.startswith(("http://", "https://"))

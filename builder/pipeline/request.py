@@ -15,8 +15,11 @@ from runtime.values import dataclass, field
 if TYPE_CHECKING:
     from builder.oci.cacheconfigs import CacheEntry
     from builder.oci.platforms import Platform
+    from builder.pipeline.plan import Plan
+    from builder.pipeline.remote import Fetched
     from builder.pipeline.travel import Travel
     from builder.pipeline.trees import Tree
+    from builder.store.snapshots import LayerID
     from runtime.spec import Resources
 
 
@@ -101,6 +104,8 @@ class BuildRequest:
     max_layers: int = 0
     """The image has at most so many layers, merged where they are small; 0 is any number."""
 
+    observe: bool = False
+    """Whether the result tells what it was made from: such a build is always planned."""
     context_epoch: int | None = None
     """When the context was made, in unix seconds, if it says so: what SOURCE_DATE_EPOCH=context means."""
 
@@ -119,6 +124,16 @@ def epoch_of(text: str) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """What a build was made from: the plan, the layer of each of its steps (None: it was not needed, or makes none),
+    and what ADD fetched."""
+
+    plan: Plan
+    layers: tuple[LayerID | None, ...]
+    fetched: tuple[Fetched, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BuildResult:
     """What a build made. `image_id` is the digest of the image's config; counts are of the steps that the target
     needed and that make layers."""
@@ -133,6 +148,8 @@ class BuildResult:
     """(line of the Dockerfile, instruction) of each new layer, bottom first; () for a build that was not planned."""
     cache: tuple[CacheEntry, ...] = ()
     """What other machines can take over, when that was asked for."""
+    observed: Observed | None = None
+    """When the request wanted it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from builder.pipeline.add_step import AddSpec
     from builder.pipeline.copy_step import CopySpec, Selection
+    from builder.pipeline.remote import Fetched
     from builder.pipeline.request import BuildRequest
     from builder.pipeline.trees import Tree
     from builder.store import Store
@@ -35,6 +36,8 @@ class Sources:
         self.store = store
         self._undo = ExitStack()
         self._guard = threading.Lock()
+        self.fetched: list[Fetched] = []
+        """What ADD brought from elsewhere."""
         self._copies: dict[tuple[CopySpec, int], Selection] = {}
 
     def __enter__(self) -> Sources:
@@ -96,6 +99,7 @@ class Sources:
                 cache=self.store.files,
                 secrets=secrets,
                 environment=self.request.environment,
+                note=self.fetched.append,
             )
         )
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.pipeline.looks import Looks
+    from builder.pipeline.remote import Fetched
     from parser.ignorefile import Matcher
 
 MAX_LINKS = 255
@@ -46,6 +47,8 @@ class Tree:
     """A detached overlay: its device number means nothing beyond this process, so digests are remembered without it."""
     looks: Looks | None = None
     """Where scans note what they looked at; None where nobody asks."""
+    origin: Fetched | None = None
+    """What it was unpacked or checked out from; None for what is here."""
 
     def close(self) -> None:
         """Close the descriptor. Once only."""
