@@ -12,6 +12,7 @@ from builder.errors import ContextError, InvalidReference
 from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
+    from builder.engine.options.attestations import AttestationWish
     from builder.engine.options.caches import CacheSpec
     from builder.engine.options.limits import Ulimit
     from builder.engine.options.outputs import Output
@@ -66,6 +67,7 @@ class BuildWish:
     """See BuildRequest."""
     cache_from: tuple[CacheSpec, ...] = ()
     cache_to: tuple[CacheSpec, ...] = ()
+    attestations: AttestationWish | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ def _request(
         dockerfile=main.dockerfile,
         dockerfile_name=main.dockerfile_name,
         context=main.tree,
+        dockerfile_origin=main.dockerfile_origin,
         contexts=named,
         description=str(main.tree.path or wish.source),
         build_args=_build_args(wish, main.epoch),

@@ -49,6 +49,19 @@ class Listener:
             self.last = max((number for number, _ in event.steps), default=0)
         self._emit(event)
 
+    @contextmanager
+    def step(self, name: str, clock: Callable[[], datetime]) -> Iterator[int]:
+        """What comes after the build's own steps, as one more; its number."""
+        self.last += 1
+        number = self.last
+        self(progress.StepStarted(number, name, clock().timestamp()))
+        try:
+            yield number
+        except BaseException as err:
+            self(progress.StepFailed(number, name, clock().timestamp(), str(err) or type(err).__name__))
+            raise
+        self(progress.StepDone(number, name, clock().timestamp()))
+
     def finish(self, *, stored: bool) -> None:
         """Tell the end of the build."""
         assert self.done is not None, "the build has ended"
@@ -62,32 +75,27 @@ def export(
     listener: Listener,
     where: tuple[Path, Sink | None],
     environment: Mapping[str, str],
+    predicates: Sequence[Predicate] = (),
 ) -> Descriptor | None:
     """Write all `outputs` that are not the store; the descriptor of the last manifest that was written.
 
-    `where` is the working directory and stdout, `environment` the user's. Raises OutputInTheWay, OutputFailed,
+    `where` is the working directory and stdout, `environment` the user's, `predicates` what is attested. Raises OutputInTheWay, OutputFailed,
     StoreError, RegistryErrors, BrokenPipeError.
     """
     image = engine.store.images.get(digests.Digest(image_id))
     described: Descriptor | None = None
     written = (one for one in outputs if one.type is OutputType.REGISTRY or (one.type in _NAMES and not one.stored))
-    for number, output in enumerate(written, 1):
-        at, name = listener.last + number, _NAMES[output.type]
-        listener(progress.StepStarted(at, name, engine.clock().timestamp()))
-        try:
+    for output in written:
+        with listener.step(_NAMES[output.type], engine.clock) as number:
             try:
                 if output.type is OutputType.REGISTRY:
-                    described = _push(engine, output, image, listener, at, environment)
+                    described = _push(engine, output, image, listener, number, environment)
                 else:
-                    described = _write(engine, output, image, where) or described
+                    described = _write(engine, output, image, where, predicates) or described
             except BrokenPipeError:
                 raise  # whoever read our stdout has had enough
             except OSError as err:
                 raise OutputFailed(output.dest, err) from err
-        except BaseException as err:
-            listener(progress.StepFailed(at, name, engine.clock().timestamp(), str(err) or type(err).__name__))
-            raise
-        listener(progress.StepDone(at, name, engine.clock().timestamp()))
     return described
 
 
@@ -121,7 +129,9 @@ def _push(
     return described
 
 
-def _write(engine: Engine, output: Output, image: Image, where: tuple[Path, Sink | None]) -> Descriptor | None:
+def _write(
+    engine: Engine, output: Output, image: Image, where: tuple[Path, Sink | None], predicates: Sequence[Predicate]
+) -> Descriptor | None:
     from builder.transfer import filesout
 
     cwd, stdout = where
@@ -129,26 +139,30 @@ def _write(engine: Engine, output: Output, image: Image, where: tuple[Path, Sink
         filesout.write_directory(engine.store, image.layers, cwd / output.dest)
         return None
     if output.type is OutputType.OCI and not output.tar:
-        return _layout(engine, output, image, cwd / output.dest)
+        return _layout(engine, output, image, cwd / output.dest, predicates)
     if output.dest == "-":
         assert stdout is not None, "somebody who writes to stdout gives it"
-        return _stream(engine, output, image, stdout)
+        return _stream(engine, output, image, stdout, predicates)
     from builder.transfer.outfile import whole_file
 
     with whole_file(cwd / output.dest) as sink:
-        return _stream(engine, output, image, sink)
+        return _stream(engine, output, image, sink, predicates)
 
 
-def _stream(engine: Engine, output: Output, image: Image, sink: Callable[[bytes], object]) -> Descriptor | None:
+def _stream(
+    engine: Engine, output: Output, image: Image, sink: Callable[[bytes], object], predicates: Sequence[Predicate]
+) -> Descriptor | None:
     from builder.transfer import filesout, layout
 
     if output.type is OutputType.TAR:
         filesout.write_tar(engine.store, image.layers, sink)
         return None
-    return _layout(engine, output, image, layout.TarOut(sink))
+    return _layout(engine, output, image, layout.TarOut(sink), predicates)
 
 
-def _layout(engine: Engine, output: Output, image: Image, out: object) -> Descriptor:
+def _layout(
+    engine: Engine, output: Output, image: Image, out: object, predicates: Sequence[Predicate]
+) -> Descriptor:
     from builder.oci.references import Reference
     from builder.store.derived import DOCKER_MAX_LAYERS
     from builder.transfer import docker_archive, layout

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from builder.engine.session import Engine
 
 
-def subject(engine: Engine, name: str) -> sbom.Subject:
-    """What an image contains. Raises ImageNotFound, AmbiguousId, InvalidReference, MountFailed."""
+def subject(engine: Engine, name: str, *, called: str = "") -> sbom.Subject:
+    """What an image contains; the document calls it *called* rather than *name* if that is given.
+
+    Raises ImageNotFound, AmbiguousId, InvalidReference, MountFailed.
+    """
     image = images.find(engine, name)
     with rootfs.image_files(engine, image) as files:
         found, distribution = packages.find(files), packages.distribution(files)
     created = parse(image.config.created or "") or 0
     moment = datetime.fromtimestamp(created // 1_000_000_000, UTC)
-    return sbom.Subject(name, str(image.id), moment, found, distribution)
+    return sbom.Subject(called or name, str(image.id), moment, found, distribution)

@@ -65,6 +65,8 @@ class BuildRequest:
     dockerfile_name: str = "Dockerfile"
     context: Tree | None = None
     """The opened context (`context.open_context(…).tree`); the caller closes it."""
+    dockerfile_origin: Fetched | None = None
+    """Where the Dockerfile came from, if from elsewhere than its context."""
     contexts: Mapping[str, Tree | str] = field(default_factory=dict)
     """Named contexts: an open Tree, or the text of an image reference or id ("docker-image://" may stand before it)."""
     description: str = ""

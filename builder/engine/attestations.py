@@ -1,0 +1,117 @@
+"""What a build attests of its image: made when the image is there, kept beside it, sent along where it goes."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from builder.engine.options.attestations import Kind
+from builder.store.attestations import Predicate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.engine.builds import BuildWish
+    from builder.engine.options.attestations import ProvenanceWish
+    from builder.engine.session import Engine
+    from builder.oci.descriptors import Descriptor
+    from builder.oci.digests import Digest
+    from builder.pipeline.request import BuildRequest, BuildResult
+    from builder.pipeline.steps import Base
+    from builder.store.snapshots import LayerID
+
+SBOM_TYPES: Mapping[str, str] = {"spdx": "https://spdx.dev/Document", "cyclonedx": "https://cyclonedx.org/bom"}
+PROVENANCE_TYPES = ("https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v0.2")
+TYPES: Mapping[Kind, tuple[str, ...]] = {Kind.SBOM: tuple(SBOM_TYPES.values()), Kind.PROVENANCE: PROVENANCE_TYPES}
+"""Predicate types by what the user calls them."""
+
+
+def attest(engine: Engine, wish: BuildWish, request: BuildRequest, result: BuildResult) -> tuple[Predicate, ...]:
+    """Make and keep what *wish* asks for of the image that was built; also what it must not have any more goes.
+
+    Raises Unsupported (without the extra that writes bills of materials), MountFailed, StoreErrors.
+    """
+    asked, image = wish.attestations, _image(result)
+    made: list[Predicate] = []
+    if asked.sbom is not None:
+        from builder.engine.sbom import subject
+        from builder.insight.sbom import FORMATS
+
+        about = subject(engine, image, called=next(iter(result.tags), ""))
+        made += [Predicate(SBOM_TYPES[one], FORMATS[one](about).encode()) for one in asked.sbom.formats]
+    if asked.provenance is not None:
+        made.append(_provenance(engine, wish, asked.provenance, request, result))
+    dropped = [name for kind in asked.dropped for name in TYPES[kind]]
+    if dropped:
+        engine.store.attestations.remove(image, dropped)
+    if made:
+        engine.store.attestations.put(image, made)
+    return tuple(made)
+
+
+def attached(engine: Engine, image: Digest, kind: Kind) -> tuple[Predicate, ...]:
+    """What is attested of an image of the store, of one kind."""
+    found = (engine.store.attestations.get(image, name) for name in TYPES[kind])
+    return tuple(each for each in found if each is not None)
+
+
+def _image(result: BuildResult) -> Digest:
+    from builder.oci.digests import parse
+
+    return parse(result.image_id)
+
+
+def _provenance(
+    engine: Engine, wish: BuildWish, asked: ProvenanceWish, request: BuildRequest, result: BuildResult
+) -> Predicate:
+    from builder.insight import provenance
+    from builder.oci import platforms
+    from builder.pipeline import remote
+    from builder.pipeline.run_step import secret_bytes
+
+    assert result.observed is not None, "the request wanted it"
+    record = engine.store.records.get(result.build_id)
+    values = (secret_bytes(one).decode("utf-8", "surrogateescape").strip() for one in request.secrets)
+    elsewhere = wish.source != "-" and remote.is_remote(wish.source) or wish.source.startswith("github.com/")
+    how = provenance.Invocation(
+        id=result.build_id,
+        started=record.started,
+        finished=record.finished or engine.store.clock(),
+        host=platforms.host(os.uname().machine),
+        source=wish.source if elsewhere and request.context is not None and request.context.origin else "",
+        builder_id=asked.builder,
+        reproducible=asked.reproducible,
+        secrets=tuple(value for value in values if value),
+    )
+
+    def manifest(base: Base) -> Digest | None:
+        return _manifest(engine, base)
+
+    def layer(layer_id: LayerID) -> Descriptor:
+        found = engine.store.snapshots.get(layer_id)
+        assert found.diff_id is not None and found.tar_size is not None
+        return provenance.layer_descriptor(found.diff_id, found.tar_size)
+
+    mode = provenance.Mode.MAX if asked.most else provenance.Mode.MIN
+    document = provenance.predicate(request, result.observed, how, provenance.Known(manifest, layer), mode)
+    return Predicate(provenance.TYPE, json.dumps(document, separators=(",", ":")).encode())
+
+
+def _manifest(engine: Engine, base: Base) -> Digest | None:
+    """The digest by which a registry knows a base image: of what its name meant there, else of a manifest of it."""
+    from builder.errors import InvalidReference
+    from builder.oci.digests import parse
+    from builder.oci.references import Reference
+
+    images, image = engine.store.images, parse(base.image_id)
+    try:
+        named = Reference.parse(base.reference)
+    except InvalidReference:
+        named = None
+    if named is not None and named.digest is not None:
+        return named.digest
+    for each in images.references(image):
+        if each.digest is not None and named is not None and each.name == named.name:
+            return each.digest
+    return next((digest for digest, _, _ in images.manifests(image)), None)
