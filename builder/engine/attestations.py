@@ -7,13 +7,15 @@ import os
 from typing import TYPE_CHECKING
 
 from builder.engine.options.attestations import Kind
+from builder.oci.digests import parse
 from builder.store.attestations import Predicate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from builder.engine.builds import BuildWish
-    from builder.engine.options.attestations import ProvenanceWish
+    from builder.engine.options.attestations import ProvenanceWish, SbomWish
+    from builder.engine.outputs import Listener
     from builder.engine.session import Engine
     from builder.oci.descriptors import Descriptor
     from builder.oci.digests import Digest
@@ -27,21 +29,22 @@ TYPES: Mapping[Kind, tuple[str, ...]] = {Kind.SBOM: tuple(SBOM_TYPES.values()), 
 """Predicate types by what the user calls them."""
 
 
-def attest(engine: Engine, wish: BuildWish, request: BuildRequest, result: BuildResult) -> tuple[Predicate, ...]:
+def attest(
+    engine: Engine, wish: BuildWish, request: BuildRequest, result: BuildResult, listener: Listener
+) -> tuple[Predicate, ...]:
     """Make and keep what *wish* asks for of the image that was built; also what it must not have any more goes.
 
     Raises Unsupported (without the extra that writes bills of materials), MountFailed, StoreErrors.
     """
-    asked, image = wish.attestations, _image(result)
+    assert wish.attestations is not None
+    asked, image = wish.attestations, parse(result.image_id)
     made: list[Predicate] = []
     if asked.sbom is not None:
-        from builder.engine.sbom import subject
-        from builder.insight.sbom import FORMATS
-
-        about = subject(engine, image, called=next(iter(result.tags), ""))
-        made += [Predicate(SBOM_TYPES[one], FORMATS[one](about).encode()) for one in asked.sbom.formats]
+        with listener.step("generating sbom", engine.clock):
+            made += _sboms(engine, asked.sbom, result)
     if asked.provenance is not None:
-        made.append(_provenance(engine, wish, asked.provenance, request, result))
+        with listener.step("generating provenance", engine.clock):
+            made.append(_provenance(engine, wish, asked.provenance, request, result))
     dropped = [name for kind in asked.dropped for name in TYPES[kind]]
     if dropped:
         engine.store.attestations.remove(image, dropped)
@@ -56,10 +59,12 @@ def attached(engine: Engine, image: Digest, kind: Kind) -> tuple[Predicate, ...]
     return tuple(each for each in found if each is not None)
 
 
-def _image(result: BuildResult) -> Digest:
-    from builder.oci.digests import parse
+def _sboms(engine: Engine, asked: SbomWish, result: BuildResult) -> list[Predicate]:
+    from builder.engine.sbom import subject
+    from builder.insight.sbom import FORMATS
 
-    return parse(result.image_id)
+    about = subject(engine, result.image_id, called=next(iter(result.tags), ""))
+    return [Predicate(SBOM_TYPES[one], FORMATS[one](about).encode()) for one in asked.formats]
 
 
 def _provenance(
@@ -73,7 +78,7 @@ def _provenance(
     assert result.observed is not None, "the request wanted it"
     record = engine.store.records.get(result.build_id)
     values = (secret_bytes(one).decode("utf-8", "surrogateescape").strip() for one in request.secrets)
-    elsewhere = wish.source != "-" and remote.is_remote(wish.source) or wish.source.startswith("github.com/")
+    elsewhere = (wish.source != "-" and remote.is_remote(wish.source)) or wish.source.startswith("github.com/")
     how = provenance.Invocation(
         id=result.build_id,
         started=record.started,
@@ -101,7 +106,6 @@ def _provenance(
 def _manifest(engine: Engine, base: Base) -> Digest | None:
     """The digest by which a registry knows a base image: of what its name meant there, else of a manifest of it."""
     from builder.errors import InvalidReference
-    from builder.oci.digests import parse
     from builder.oci.references import Reference
 
     images, image = engine.store.images, parse(base.image_id)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from builder.pipeline.schedule import Together
     from builder.pipeline.travel import Travel
     from builder.pipeline.trees import Tree
+    from builder.store.attestations import Predicate
     from builder.transfer.registry.progress import Emit as PullEmit
     from runtime.spec import Resources
 
@@ -72,11 +73,13 @@ class BuildWish:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A build that ended well: its result, the manifest that an output wrote last, and all names that were given."""
+    """A build that ended well: its result, the manifest that an output wrote last, all names that were given, and
+    what was attested."""
 
     result: BuildResult
     descriptor: Descriptor | None = None
     names: tuple[str, ...] = ()
+    predicates: tuple[Predicate, ...] = ()
 
 
 def problems() -> tuple[type[Exception], ...]:
@@ -114,13 +117,14 @@ def build(
             return engine.clock().timestamp()
 
         fetch = puller(engine, wish.environment, pulling)
-        if not wish.outputs:
+        if not wish.outputs and wish.attestations is None:
             result = pipeline.build(
                 request, engine.store, engine.launcher, clock=clock, emit=emit, fetch=fetch, together=together
             )
             _export_cache(engine, wish, result, emit)
             return Built(result, names=result.tags)
         from builder.engine import outputs
+        from builder.engine.options.outputs import STORE
         from builder.oci.digests import Digest
 
         listener, started = outputs.Listener(emit), engine.store.clock()
@@ -128,14 +132,19 @@ def build(
             request, engine.store, engine.launcher, clock=clock, emit=listener, fetch=fetch, together=together
         )
         _export_cache(engine, wish, result, listener)
-        where = (wish.cwd, stdout)
-        descriptor = outputs.export(engine, wish.outputs, result.image_id, listener, where, wish.environment)
-        stored = any(output.stored for output in wish.outputs)
+        predicates: tuple[Predicate, ...] = ()
+        if wish.attestations is not None:
+            from builder.engine import attestations
+
+            predicates = attestations.attest(engine, wish, request, result, listener)
+        where, asked = (wish.cwd, stdout), wish.outputs or (STORE,)
+        descriptor = outputs.export(engine, asked, result.image_id, listener, where, wish.environment, predicates)
+        stored = any(output.stored for output in asked)
         image = Digest(result.image_id)
         if not stored and not keep and engine.store.images.get(image).created >= started:
             engine.store.images.forget_unnamed(image)
         listener.finish(stored=stored)
-        return Built(result, descriptor, _names(wish))
+        return Built(result, descriptor, _names(wish) if wish.outputs else result.tags, predicates)
 
 
 def _export_cache(engine: Engine, wish: BuildWish, result: BuildResult, emit: Emit) -> None:
@@ -170,6 +179,10 @@ def _request(
         except InvalidReference as err:
             raise InvalidReference(tag, message=f'invalid tag "{tag}": {err.message}') from err
 
+    if wish.attestations is not None and wish.attestations.sbom is not None:
+        from builder.insight import sbom
+
+        sbom.require(wish.attestations.sbom.formats)
     main, named = open_contexts(engine, wish, stdin, undo)
     travel: Travel | None = None
     if emit is not None and (wish.cache_from or wish.cache_to):
@@ -208,6 +221,7 @@ def _request(
         max_layers=wish.max_layers,
         travel=travel,
         single_id=single_id(),
+        observe=wish.attestations is not None and wish.attestations.provenance is not None,
         asked=wish.asked,
     )
     return request

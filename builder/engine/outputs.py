@@ -6,7 +6,8 @@ the next try finds everything in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,12 @@ from builder.pipeline import progress
 from runtime.values import replace
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from builder.engine.session import Engine
     from builder.oci.descriptors import Descriptor
     from builder.pipeline.progress import Emit, Event
+    from builder.store.attestations import Predicate
     from builder.store.changesets import Sink
     from builder.store.images import Image
 
@@ -79,8 +83,8 @@ def export(
 ) -> Descriptor | None:
     """Write all `outputs` that are not the store; the descriptor of the last manifest that was written.
 
-    `where` is the working directory and stdout, `environment` the user's, `predicates` what is attested. Raises OutputInTheWay, OutputFailed,
-    StoreError, RegistryErrors, BrokenPipeError.
+    `where` is the working directory and stdout, `environment` the user's, `predicates` what is attested.
+    Raises OutputInTheWay, OutputFailed, StoreError, RegistryErrors, BrokenPipeError.
     """
     image = engine.store.images.get(digests.Digest(image_id))
     described: Descriptor | None = None
@@ -160,12 +164,11 @@ def _stream(
     return _layout(engine, output, image, layout.TarOut(sink), predicates)
 
 
-def _layout(
-    engine: Engine, output: Output, image: Image, out: object, predicates: Sequence[Predicate]
-) -> Descriptor:
+def _layout(engine: Engine, output: Output, image: Image, out: object, predicates: Sequence[Predicate]) -> Descriptor:
     from builder.oci.references import Reference
     from builder.store.derived import DOCKER_MAX_LAYERS
     from builder.transfer import docker_archive, layout
+    from builder.transfer.attested import Form
 
     most = output.most
     if most is None:
@@ -177,7 +180,13 @@ def _layout(
     assert isinstance(target, layout.DirectoryOut | layout.TarOut)
     made = docker_archive.DockerArchive if output.type is OutputType.DOCKER else layout.Layout
     archive = made(engine.store, target)
-    written = archive.add(slim, references, packing=output.packing, annotations=annotations)
+    if isinstance(archive, layout.Layout):
+        form = Form.ARTIFACT if output.artifact else Form.INDEX
+        written = archive.add(
+            slim, references, packing=output.packing, annotations=annotations, predicates=predicates, form=form
+        )
+    else:  # what docker loads has no place for attestations
+        written = archive.add(slim, references, packing=output.packing, annotations=annotations)
     archive.close()
     return replace(
         written.descriptor, annotations={"config.digest": written.config.digest, **written.descriptor.annotations}

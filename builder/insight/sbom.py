@@ -7,7 +7,7 @@ document: identifiers come from the image's digest, times from its config.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -32,8 +32,18 @@ class Subject:
     distribution: Distribution | None
 
 
-def _missing(err: ImportError) -> Unsupported:
-    return Unsupported(f"this needs the package {err.name}", hint="pip install 'lamina[attest]'")
+def _missing(name: str | None) -> Unsupported:
+    return Unsupported(f"this needs the package {name}", hint="pip install 'lamina[attest]'")
+
+
+def require(formats: Iterable[str]) -> None:
+    """Find out, without loading them, whether the libraries for these of FORMATS are there. Raises Unsupported."""
+    from importlib.util import find_spec
+
+    for name in formats:
+        package = {"cyclonedx": "cyclonedx", "spdx": "spdx_tools"}[name]
+        if find_spec(package) is None:
+            raise _missing(package)
 
 
 def cyclonedx(subject: Subject) -> str:
@@ -47,7 +57,7 @@ def cyclonedx(subject: Subject) -> str:
         from cyclonedx.schema import OutputFormat, SchemaVersion
         from packageurl import PackageURL
     except ImportError as err:
-        raise _missing(err) from err
+        raise _missing(err.name) from err
     digest = subject.image_id.removeprefix("sha256:")
     about = Component(
         name=subject.name,
@@ -94,7 +104,7 @@ def spdx(subject: Subject) -> str:
         from spdx_tools.spdx.model.relationship import Relationship, RelationshipType
         from spdx_tools.spdx.model.spdx_no_assertion import SpdxNoAssertion
     except ImportError as err:
-        raise _missing(err) from err
+        raise _missing(err.name) from err
     digest = subject.image_id.removeprefix("sha256:")
     about = SpdxPackage(
         spdx_id="SPDXRef-image",

@@ -57,6 +57,10 @@ class Attachment:
     document: bytes
     blobs: tuple[tuple[Descriptor, bytes], ...]
 
+    def written(self) -> tuple[tuple[Descriptor, bytes], ...]:
+        """All that is to be written, in an order in which nothing names what is not there."""
+        return (*self.blobs, (self.descriptor, self.document))
+
 
 def statement(predicate: Predicate, subject: Descriptor, names: Sequence[Reference]) -> bytes:
     """The in-toto statement that *predicate* holds for the image whose manifest is *subject*, under all its names."""

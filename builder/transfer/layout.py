@@ -20,6 +20,7 @@ from builder.oci.descriptors import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, 
 from builder.oci.manifests import Index, Manifest
 from builder.store import tarheaders
 from builder.transfer import layers
+from builder.transfer.attested import Form, attachments
 from builder.transfer.compression import PLAIN, Compression, Packer, Packing
 from builder.transfer.outer import blob_name
 from builder.transfer.outfile import whole_file
@@ -28,6 +29,7 @@ from runtime.values import dataclass, field, replace
 if TYPE_CHECKING:
     from builder.oci.references import Reference
     from builder.store import Store
+    from builder.store.attestations import Predicate
     from builder.store.changesets import Sink
     from builder.store.images import Image
     from builder.store.snapshots import Layer
@@ -151,11 +153,17 @@ class Layout:
         *,
         packing: Packing = PLAIN,
         annotations: Annotations = NO_ANNOTATIONS,
+        predicates: Sequence[Predicate] = (),
+        form: Form = Form.INDEX,
     ) -> Written:
         """Write an image and note it in the index, once for each of its names.
 
+        With `predicates` an index is noted that has the image and what they attest of it, in this `form`.
+
         Raises StoreCorrupt (a layer was touched), OSError, DiskFull.
         """
+        if predicates:
+            packing = replace(packing, docker=False)
         described = tuple(self._layer(self._store.snapshots.get(one), packing) for one in image.layers)
         config = Descriptor(DOCKER_CONFIG if packing.docker else OCI_CONFIG, image.id, len(image.raw))
         manifest = Manifest(
@@ -177,12 +185,27 @@ class Layout:
             annotations=annotations.descriptor,
             platform=image.config.platform,
         )
+        if predicates:
+            top = self._attested(top, references, predicates, form)
         for reference in references:
             named = {IMAGE_NAME: str(reference), REF_NAME: reference.tag or "latest", **annotations.descriptor}
             self._index.append(_replaced(top, named))
         if not references:
             self._index.append(top)
         return Written(top, config, described)
+
+    def _attested(
+        self, image: Descriptor, references: Sequence[Reference], predicates: Sequence[Predicate], form: Form
+    ) -> Descriptor:
+        """Write what is attested of an image; what points at the index of both."""
+        found = attachments(predicates, image, references, form=form)
+        index = Index((image, *(each.descriptor for each in found)), OCI_INDEX).to_json()
+        top = Descriptor(OCI_INDEX, digests.of(index), len(index))
+        for described, data in (*(blob for each in found for blob in each.written()), (top, index)):
+            if described.digest not in self._done:
+                self._done.add(described.digest)
+                self._out.put(blob_name(described.digest), data)
+        return top
 
     def put(self, name: str, document: object) -> None:
         """A further JSON document beside the index."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from builder.cli.progress import View
     from builder.cli.progress.transfers import TransferView
     from builder.engine.builds import BuildWish, Built
+    from builder.engine.options.attestations import AttestationWish
     from builder.engine.options.caches import CacheSpec
     from builder.engine.options.outputs import Output
     from builder.pipeline.progress import BuildWarning
@@ -131,7 +132,18 @@ def wish(cli: Cli, values: Values, arguments: list[str], asked: str = "") -> Bui
         squash=values.on("squash"),
         max_layers=max(values.number("max-layers") or 0, 0),
         asked=asked,
+        attestations=_attestations(values),
     )
+
+
+def _attestations(values: Values) -> AttestationWish | None:
+    if not any(values.given(name) for name in ("attest", "sbom", "provenance")):
+        return None
+    from builder.engine.options import attestations as notation
+
+    texts = [text for text in values.all("attest") if text]
+    texts += [notation.canonical(kind, values.text(kind)) for kind in notation.Kind if values.text(kind)]
+    return notation.parse(texts)
 
 
 def _caches(values: Values, flag: str) -> tuple[CacheSpec, ...]:
@@ -164,10 +176,6 @@ def _check(cli: Cli, values: Values) -> None:
             raise UsageError("--policy: source policies are not supported, so nothing would be checked")
     for option in values.all("security-opt"):
         cli.say(f"WARNING: --security-opt {option}: ignored, as docker does; RUN --security=insecure needs --allow")
-    asked = [f"--{name}" for name in ("sbom", "provenance") if values.text(name) not in ("", "false", "disabled=true")]
-    asked += [f"--attest {text}" for text in values.all("attest") if "disabled=true" not in text]
-    for name in asked:
-        cli.say(f"WARNING: {name}: attestations are not there yet; none is made")
     if values.given("compress"):
         cli.say("WARNING: --compress: the context is read where it is, so there is nothing to compress")
 

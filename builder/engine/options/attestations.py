@@ -1,4 +1,4 @@
-"""The notation of --attest, --sbom and --provenance: which attestations of an image a build makes, in buildx's words."""
+"""The notation of --attest, --sbom and --provenance: what a build attests of its image, in buildx's words."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ class Output:
     rewrite      rewrite-timestamp; None when it was not said
     epoch        source-date-epoch, or None
     most         max-layers: None is what the receiver takes, 0 any number
+    artifact     oci-artifact: attestations go out as artifacts whose subject is the image
     """
 
     type: OutputType
@@ -53,6 +54,7 @@ class Output:
     rewrite: bool | None = None
     epoch: str | None = None
     most: int | None = None
+    artifact: bool = False
 
     @property
     def stored(self) -> bool:
@@ -174,6 +176,7 @@ def _checked(values: Mapping[str, str]) -> Output:
         rewrite=_boolean(values, "rewrite-timestamp"),
         epoch=values.get("source-date-epoch"),
         most=_number(values, "max-layers", 0, 10_000),
+        artifact=_boolean(values, "oci-artifact") is True,
     )
 
 
