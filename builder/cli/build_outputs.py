@@ -76,7 +76,22 @@ def _annotated(
 
 def write_metadata(cli: Cli, target: Path, built: Built, warnings: Sequence[BuildWarning]) -> None:
     """--metadata-file: what buildx writes about a build, with its warnings when it is told to."""
-    write_document(target, dict(sorted({**metadata(built), **warnings_document(cli, warnings)}.items())))
+    document = {**metadata(built), **provenance_document(cli, built), **warnings_document(cli, warnings)}
+    write_document(target, dict(sorted(document.items())))
+
+
+def provenance_document(cli: Cli, built: Built) -> dict[str, object]:
+    """The provenance's part of --metadata-file: without its big fields unless the environment asks for all of it."""
+    mode = cli.env.get("BUILDX_METADATA_PROVENANCE", "") or "min"
+    if not built.predicates or mode in ("disabled", "0", "f", "F", "false", "False", "FALSE"):
+        return {}
+    from builder.insight import provenance
+
+    for each in built.predicates:
+        if each.type == provenance.TYPE:
+            document = json.loads(each.data)
+            return {"buildx.build.provenance": document if mode == "max" else provenance.shortened(document)}
+    return {}
 
 
 def warnings_document(cli: Cli, warnings: Sequence[BuildWarning]) -> dict[str, object]:

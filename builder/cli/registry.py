@@ -96,7 +96,13 @@ _IMAGES = _entries(
     tag      Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
     history  Show the history of an image
     rmi      Remove one or more images
-    sbom     Show the packages in an image as a CycloneDX or SPDX document
+    """,
+)
+_ATTESTATIONS = _entries(
+    "attestations",
+    """
+    sbom       Show the packages in an image as a CycloneDX or SPDX document
+    provenance Show the provenance that is attached to an image
     """,
 )
 _TRANSFER = _entries(
@@ -144,6 +150,7 @@ COMMANDS: dict[str, Entry] = (
     | _WATCH
     | _BUILD
     | _IMAGES
+    | _ATTESTATIONS
     | _REGISTRIES
     | _LIFE
     | _FILES
@@ -215,7 +222,7 @@ GROUPS: dict[str, Group] = {
             "tag": COMMANDS["tag"],
             "history": COMMANDS["history"],
             "diff": Entry("files", "diff", "Compare two images: files, packages, config, sizes, capabilities"),
-            "sbom": COMMANDS["sbom"],
+            **_ATTESTATIONS,
             "ls": Entry("images", "image ls", "List images"),
             "rm": Entry("images", "image rm", "Remove one or more images"),
             "inspect": Entry("inspect", "image", "Display detailed information on one or more images"),

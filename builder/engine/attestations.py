@@ -7,11 +7,12 @@ import os
 from typing import TYPE_CHECKING
 
 from builder.engine.options.attestations import Kind
+from builder.errors import InvalidReference, NotFound
 from builder.oci.digests import parse
 from builder.store.attestations import Predicate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from builder.engine.builds import BuildWish
     from builder.engine.options.attestations import ProvenanceWish, SbomWish
@@ -53,10 +54,19 @@ def attest(
     return tuple(made)
 
 
-def attached(engine: Engine, image: Digest, kind: Kind) -> tuple[Predicate, ...]:
-    """What is attested of an image of the store, of one kind."""
-    found = (engine.store.attestations.get(image, name) for name in TYPES[kind])
-    return tuple(each for each in found if each is not None)
+def provenance(engine: Engine, name: str) -> str:
+    """The provenance of an image, as JSON. Raises NotFound (none is attached), ImageNotFound, AmbiguousId."""
+    found = attached(engine, name, PROVENANCE_TYPES)
+    if found is None:
+        raise NotFound(f'image "{name}" has no provenance', hint="build it with --provenance to have it attached")
+    return found.data.decode()
+
+
+def attached(engine: Engine, name: str, types: Iterable[str]) -> Predicate | None:
+    """The first of these predicate types that is attached to an image. Raises ImageNotFound, AmbiguousId."""
+    image = engine.store.images.resolve(name)
+    found = (engine.store.attestations.get(image, each) for each in types)
+    return next((each for each in found if each is not None), None)
 
 
 def _sboms(engine: Engine, asked: SbomWish, result: BuildResult) -> list[Predicate]:
@@ -70,7 +80,7 @@ def _sboms(engine: Engine, asked: SbomWish, result: BuildResult) -> list[Predica
 def _provenance(
     engine: Engine, wish: BuildWish, asked: ProvenanceWish, request: BuildRequest, result: BuildResult
 ) -> Predicate:
-    from builder.insight import provenance
+    from builder.insight import provenance as slsa
     from builder.oci import platforms
     from builder.pipeline import remote
     from builder.pipeline.run_step import secret_bytes
@@ -79,7 +89,7 @@ def _provenance(
     record = engine.store.records.get(result.build_id)
     values = (secret_bytes(one).decode("utf-8", "surrogateescape").strip() for one in request.secrets)
     elsewhere = (wish.source != "-" and remote.is_remote(wish.source)) or wish.source.startswith("github.com/")
-    how = provenance.Invocation(
+    how = slsa.Invocation(
         id=result.build_id,
         started=record.started,
         finished=record.finished or engine.store.clock(),
@@ -96,16 +106,16 @@ def _provenance(
     def layer(layer_id: LayerID) -> Descriptor:
         found = engine.store.snapshots.get(layer_id)
         assert found.diff_id is not None and found.tar_size is not None
-        return provenance.layer_descriptor(found.diff_id, found.tar_size)
+        return slsa.layer_descriptor(found.diff_id, found.tar_size)
 
-    mode = provenance.Mode.MAX if asked.most else provenance.Mode.MIN
-    document = provenance.predicate(request, result.observed, how, provenance.Known(manifest, layer), mode)
-    return Predicate(provenance.TYPE, json.dumps(document, separators=(",", ":")).encode())
+    document = slsa.predicate(request, result.observed, how, slsa.Known(manifest, layer))
+    if not asked.most:
+        document = slsa.shortened(document)
+    return Predicate(slsa.TYPE, json.dumps(document, separators=(",", ":")).encode())
 
 
 def _manifest(engine: Engine, base: Base) -> Digest | None:
     """The digest by which a registry knows a base image: of what its name meant there, else of a manifest of it."""
-    from builder.errors import InvalidReference
     from builder.oci.references import Reference
 
     images, image = engine.store.images, parse(base.image_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,14 @@ from builder.oci.times import parse
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine
+
+
+def attached(engine: Engine, name: str, formats: Iterable[str]) -> str | None:
+    """The bill of materials that is attached to an image, in the first of these formats that there is."""
+    from builder.engine import attestations
+
+    found = attestations.attached(engine, name, (attestations.SBOM_TYPES[one] for one in formats))
+    return None if found is None else found.data.decode()
 
 
 def subject(engine: Engine, name: str, *, called: str = "") -> sbom.Subject:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from builder import VERSION
@@ -48,13 +47,6 @@ _QUERY = re.compile(
 )
 
 
-class Mode(StrEnum):
-    """How much is said."""
-
-    MIN = "min"
-    MAX = "max"
-
-
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """One build: its id, when it began and ended (ns since the epoch), what it ran on, and how the user named it.
@@ -82,17 +74,14 @@ class Known:
     layer: Callable[[LayerID], Descriptor]
 
 
-def predicate(request: BuildRequest, observed: Observed, how: Invocation, known: Known, mode: Mode) -> Json:
-    """The predicate of one build, as a JSON object."""
+def predicate(request: BuildRequest, observed: Observed, how: Invocation, known: Known) -> Json:
+    """The predicate of one build, as a JSON object with all that `max` has; `shortened` makes `min` of it."""
     reads = _Reads(observed.plan.steps)
     fetched = _fetched(request, observed)
     complete = not _locals(request, how, reads)
-    external: Json = {"configSource": _config_source(request, how), "request": _request(request, how, reads, mode)}
-    internal: Json = {"builderPlatform": str(how.host)}
-    metadata: Json = {}
-    if mode is Mode.MAX:
-        steps, extra = _steps(request, observed, how, known)
-        internal["buildConfig"], metadata = {"llbDefinition": steps}, extra
+    external: Json = {"configSource": _config_source(request, how), "request": _request(request, how, reads)}
+    steps, metadata = _steps(request, observed, how, known)
+    internal: Json = {"builderPlatform": str(how.host), "buildConfig": {"llbDefinition": steps}}
     definition: Json = {
         "externalParameters": external,
         "internalParameters": internal,
@@ -108,11 +97,33 @@ def predicate(request: BuildRequest, observed: Observed, how: Invocation, known:
                 "finishedOn": times.text(how.finished),
                 "buildkit_metadata": _clean(metadata, how.secrets),
                 "buildkit_hermetic": complete and not reads.network,
-                "buildkit_completeness": {"request": mode is Mode.MAX, "resolvedDependencies": complete},
+                "buildkit_completeness": {"request": True, "resolvedDependencies": complete},
                 "buildkit_reproducible": how.reproducible,
             },
         },
     }
+
+
+def shortened(document: Json) -> Json:
+    """*document* as far as `min` has it: without values of build arguments and labels, secrets, Dockerfile, steps."""
+    definition, details = _part(document, "buildDefinition"), _part(document, "runDetails")
+    external, metadata = _part(definition, "externalParameters"), _part(details, "metadata")
+    request = _part(external, "request")
+    args = {key: value for key, value in _part(request, "args").items() if not key.startswith(("build-arg:", "label:"))}
+    request = {key: value for key, value in request.items() if key not in ("secrets", "ssh")} | {"args": args}
+    internal = {key: value for key, value in _part(definition, "internalParameters").items() if key != "buildConfig"}
+    complete = _part(metadata, "buildkit_completeness") | {"request": False}
+    return {
+        "buildDefinition": definition
+        | {"externalParameters": external | {"request": request}, "internalParameters": internal},
+        "runDetails": details | {"metadata": metadata | {"buildkit_metadata": {}, "buildkit_completeness": complete}},
+    }
+
+
+def _part(document: Json, key: str) -> Json:
+    found = document[key]
+    assert isinstance(found, dict)
+    return found
 
 
 class _Reads:
@@ -156,21 +167,18 @@ def _config_source(request: BuildRequest, how: Invocation) -> Json:
     return found | {"path": name.rpartition("/")[2] if name.startswith(("/", "..")) else name}
 
 
-def _request(request: BuildRequest, how: Invocation, reads: _Reads, mode: Mode) -> Json:
-    found: Json = {"frontend": "dockerfile.v0", "args": _args(request, mode)}
-    if mode is Mode.MAX:
-        for key, ids in (("secrets", reads.secrets), ("ssh", reads.agents)):
-            if ids:
-                found[key] = [{"id": name} | ({} if needed else {"optional": True}) for name, needed in ids.items()]
+def _request(request: BuildRequest, how: Invocation, reads: _Reads) -> Json:
+    found: Json = {"frontend": "dockerfile.v0", "args": _args(request)}
+    for key, ids in (("secrets", reads.secrets), ("ssh", reads.agents)):
+        if ids:
+            found[key] = [{"id": name} | ({} if needed else {"optional": True}) for name, needed in ids.items()]
     return found | {"locals": [{"name": name} for name in _locals(request, how, reads)]}
 
 
-def _args(request: BuildRequest, mode: Mode) -> Json:
+def _args(request: BuildRequest) -> Json:
     """The options of the build as BuildKit's frontend is told them."""
-    found: dict[str, str] = {}
-    if mode is Mode.MAX:
-        found |= {f"build-arg:{name}": value for name, value in request.build_args.items()}
-        found |= {f"label:{name}": value for name, value in request.labels}
+    found = {f"build-arg:{name}": value for name, value in request.build_args.items()}
+    found |= {f"label:{name}": value for name, value in request.labels}
     for name, value in request.contexts.items():
         if isinstance(value, str):
             found[f"context:{name}"] = value if value.startswith("docker-image://") else f"docker-image://{value}"

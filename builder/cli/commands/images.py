@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.cli import units
-from builder.cli.flags import BOOL, Command, Flag, UsageError, Values, many, switch
+from builder.cli.flags import BOOL, Command, Flag, Values, many, switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -151,25 +151,6 @@ def history(cli: Cli, values: Values, arguments: list[str]) -> int:
     return 0
 
 
-def sbom(cli: Cli, values: Values, arguments: list[str]) -> int:
-    """The bill of materials of an image."""
-    from builder.engine.sbom import subject
-    from builder.insight.sbom import FORMATS
-
-    chosen = values.text("format")
-    if chosen not in FORMATS:
-        raise UsageError(f'invalid argument "{chosen}" for "--format" flag: one of {", ".join(FORMATS)}')
-    document = FORMATS[chosen](subject(cli.engine, arguments[0]))
-    if values.text("output"):
-        from builder.transfer.outfile import whole_file
-
-        with whole_file(cli.cwd / values.text("output")) as sink:
-            sink(document.encode() + b"\n")
-    else:
-        cli.out(document)
-    return 0
-
-
 _LIST = (
     switch("all", "Show all images (default hides intermediate images)", short="a"),
     switch("digests", "Show digests"),
@@ -205,17 +186,6 @@ def _remove() -> Command:
 
 
 COMMANDS = {
-    "sbom": Command(
-        "[OPTIONS] IMAGE",
-        "Show the packages in an image as a CycloneDX or SPDX document",
-        sbom,
-        flags=(
-            Flag("format", "Kind of document", default="cyclonedx", complete="cyclonedx spdx"),
-            Flag("output", "Write to a file, instead of STDOUT", short="o", complete="file"),
-        ),
-        arguments=(1, 1),
-        complete="image",
-    ),
     "images": _list("[OPTIONS] [REPOSITORY[:TAG]]"),
     "image ls": _list("[OPTIONS] [REPOSITORY[:TAG]]"),
     "rmi": _remove(),

@@ -86,7 +86,10 @@ def _options(target: Target, here: Path) -> Iterator[str]:
             for text in target.texts(name):
                 yield from (f"--{option}", text)
     for name, option in _ENTRIES.items():
-        for entry in target.entries(name):
+        entries = target.entries(name)
+        if name == "attest":  # the last of a type counts, where `build` would not know which one is meant
+            entries = tuple({str(entry["type"]): entry for entry in entries}.values())
+        for entry in entries:
             yield from (f"--{option}", entry_text(name, entry))
     for name, option in _TEXT.items():
         if target.text(name):

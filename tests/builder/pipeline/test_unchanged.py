@@ -251,7 +251,7 @@ def test_all_that_a_build_can_be_asked_is_in_the_question_or_needs_a_flag_that_i
     no_matter = {"asked", "environment"}  # git and downloads see the environment: neither is of the short way
     needs_a_flag = {
         *("contexts", "pull", "no_cache", "no_cache_filter", "shm_size", "ulimits", "resources", "cgroup_parent"),
-        *("secrets", "ssh", "allow", "outputs", "squash", "max_layers", "cache_from", "cache_to"),
+        *("secrets", "ssh", "allow", "outputs", "squash", "max_layers", "cache_from", "cache_to", "attestations"),
     }
     assert {field.name for field in fields(BuildWish)} == said | configured | no_matter | needs_a_flag
 

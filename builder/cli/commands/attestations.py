@@ -1,0 +1,74 @@
+"""sbom and provenance: what is attested of an image, and its packages where nothing is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.cli.flags import Command, Flag, UsageError, Values, switch
+
+if TYPE_CHECKING:
+    from builder.cli.context import Cli
+
+_OUTPUT = Flag("output", "Write to a file, instead of STDOUT", short="o", complete="file")
+
+
+def sbom(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """The bill of materials of an image: the one that its build attached, or one made now."""
+    from builder.engine import sbom as verbs
+    from builder.insight.sbom import FORMATS
+
+    chosen = values.text("format")
+    if values.given("format") and chosen not in FORMATS:
+        raise UsageError(f'invalid argument "{chosen}" for "--format" flag: one of {", ".join(FORMATS)}')
+    wanted = (chosen,) if values.given("format") else tuple(FORMATS)
+    document = None if values.on("scan") else verbs.attached(cli.engine, arguments[0], wanted)
+    if document is not None:
+        cli.say(f"the bill of materials that is attached to {arguments[0]}; --scan reads its packages again")
+    else:
+        document = FORMATS[chosen](verbs.subject(cli.engine, arguments[0]))
+    _write(cli, values, document)
+    return 0
+
+
+def provenance(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """The provenance that is attached to an image."""
+    from builder.engine import attestations
+
+    _write(cli, values, attestations.provenance(cli.engine, arguments[0]))
+    return 0
+
+
+def _write(cli: Cli, values: Values, document: str) -> None:
+    if values.text("output"):
+        from builder.transfer.outfile import whole_file
+
+        with whole_file(cli.cwd / values.text("output")) as sink:
+            sink(document.encode() + b"\n")
+    else:
+        cli.out(document)
+
+
+COMMANDS = {
+    "sbom": Command(
+        "[OPTIONS] IMAGE",
+        "Show the packages in an image as a CycloneDX or SPDX document",
+        sbom,
+        flags=(
+            Flag("format", "Kind of document", default="cyclonedx", complete="cyclonedx spdx"),
+            _OUTPUT,
+            switch("scan", "Read the packages even if a document is attached to the image"),
+        ),
+        arguments=(1, 1),
+        complete="image",
+        aliases="lamina image sbom, lamina sbom",
+    ),
+    "provenance": Command(
+        "[OPTIONS] IMAGE",
+        "Show the provenance that is attached to an image",
+        provenance,
+        flags=(_OUTPUT,),
+        arguments=(1, 1),
+        complete="image",
+        aliases="lamina image provenance, lamina provenance",
+    ),
+}

@@ -1,0 +1,145 @@
+"""What builds attest of their images: kept beside them, sent along, and never with a secret in it."""
+
+import json
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
+from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+
+from builder.store import Store
+from builder.store.validate import image as validate
+
+Lamina = Any  # the fixture's type lives in conftest, which tests do not import
+
+pytestmark = pytest.mark.root
+
+SLSA, SPDX, CYCLONEDX = "https://slsa.dev/provenance/v1", "https://spdx.dev/Document", "https://cyclonedx.org/bom"
+DOCKERFILE = """\
+FROM busybox
+ARG WHO=nobody
+RUN --mount=type=secret,id=key --mount=type=secret,id=variable,env=V test -s /run/secrets/key && echo $WHO > /who
+COPY lib /lib
+"""
+
+
+def project(directory: Path) -> Path:
+    """A build of an image with a Debian package, a Python distribution, and secrets on the way."""
+    (directory / "lib/dpkg/status.d").mkdir(parents=True)
+    (directory / "lib/python3/dist-packages/thing-1.0.dist-info").mkdir(parents=True)
+    (directory / "lib/python3/dist-packages/thing-1.0.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n"
+    )
+    (directory / "Dockerfile").write_text(DOCKERFILE)
+    (directory / "key").write_text("the-secret-key\n")
+    return directory
+
+
+def layout(archive: Path) -> dict[str, bytes]:
+    """The files of an OCI layout that is a tar, by name."""
+    with tarfile.open(archive) as tar:
+        files = {each.name: tar.extractfile(each) for each in tar if each.isfile()}
+        return {name: file.read() for name, file in files.items() if file is not None}
+
+
+def statements(files: dict[str, bytes]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the image's descriptor, predicate type → statement about it) of a layout with one attested image."""
+
+    def blob(described: dict[str, Any]) -> Any:
+        return json.loads(files[f"blobs/sha256/{described['digest'][7:]}"])
+
+    (top,) = json.loads(files["index.json"])["manifests"]
+    image, attached = blob(top)["manifests"]
+    assert attached["platform"] == {"architecture": "unknown", "os": "unknown"}
+    assert attached["annotations"]["vnd.docker.reference.digest"] == image["digest"]
+    found = {}
+    for layer in blob(attached)["layers"]:
+        statement = blob(layer)
+        assert statement["_type"] == "https://in-toto.io/Statement/v1"
+        assert statement["predicateType"] == layer["annotations"]["in-toto.io/predicate-type"]
+        (subject,) = statement["subject"]
+        assert subject["digest"] == {"sha256": image["digest"][7:]}
+        found[statement["predicateType"]] = statement
+    return image, found
+
+
+def whole(lamina: Lamina, name: str) -> None:
+    with Store.open(lamina.root) as store:
+        validate(store, store.images.resolve(name), full=True)
+    assert lamina("fsck", "--full").returncode == 0
+
+
+def test_what_is_attested_is_valid_and_goes_with_the_image_into_a_layout(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(tmp_path / "p")
+    busybox(
+        *("build", "-t", "app:1", "-o", "type=oci,dest=app.tar", "-o", "type=image", "--metadata-file", "meta"),
+        *("--sbom=format=spdx+cyclonedx", "--provenance=mode=max,builder-id=https://ci.test/7"),
+        *("--secret", "id=key,src=p/key", "--secret", "id=variable,env=V", "--build-arg", "WHO=me", directory),
+        cwd=tmp_path,
+        environment={"V": "secret-of-the-environment"},
+    )
+    files = layout(tmp_path / "app.tar")
+    image, found = statements(files)
+    assert set(found) == {SLSA, SPDX, CYCLONEDX}
+    assert found[SLSA]["subject"][0]["name"] == "pkg:docker/app@1?platform=linux%2Famd64"
+    provenance, spdx, cyclonedx = (found[one]["predicate"] for one in (SLSA, SPDX, CYCLONEDX))
+    assert not validate_full_spdx_document(JsonLikeDictParser().parse(spdx))
+    assert "thing" in {package["name"] for package in spdx["packages"]}
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(cyclonedx)) is None
+    request = provenance["buildDefinition"]["externalParameters"]["request"]
+    assert request["args"] == {"build-arg:WHO": "me"}
+    assert {one["id"] for one in request["secrets"]} == {"key", "variable"}
+    assert provenance["runDetails"]["builder"]["id"] == "https://ci.test/7"
+    # no value of a secret is in anything that came out
+    for data in files.values():
+        assert b"the-secret-key" not in data and b"secret-of-the-environment" not in data
+    metadata = json.loads((tmp_path / "meta").read_text())
+    assert metadata["containerimage.descriptor"]["mediaType"].endswith("image.index.v1+json")
+    assert "build-arg:WHO" not in json.dumps(metadata["buildx.build.provenance"])
+    assert json.loads(busybox.text("provenance", "app:1")) == provenance
+    shown = busybox("sbom", "--format", "spdx", "app:1")
+    assert b"attached to app:1" in shown.stderr and json.loads(shown.stdout) == spdx
+    assert b"attached" not in busybox("sbom", "--scan", "app:1").stderr
+    whole(busybox, "app:1")
+    # it comes in again as the image that it is
+    busybox("rmi", "app:1")
+    busybox("load", "-i", tmp_path / "app.tar")
+    assert metadata["containerimage.config.digest"] in busybox.text("images", "-aq", "--no-trunc")
+    if shutil.which("skopeo"):
+        copy = ["skopeo", "--insecure-policy", "copy", f"oci-archive:{tmp_path}/app.tar", f"oci:{tmp_path}/copy:1"]
+        subprocess.run(copy, check=True, capture_output=True)
+        index = json.loads((tmp_path / "copy/index.json").read_text())
+        assert index["manifests"][0]["digest"] == image["digest"]
+
+
+def test_attestations_stay_until_a_build_says_otherwise(busybox: Lamina, tmp_path: Path) -> None:
+    directory = tmp_path / "p"
+    directory.mkdir()
+    (directory / "Dockerfile").write_text("FROM busybox\nLABEL a=b\n")
+    assert b"has no provenance" in busybox("provenance", "busybox", code=1).stderr
+    done = busybox("build", "-t", "app", "--provenance=mode=min", directory)
+    assert b"generating provenance" in done.stderr
+    predicate = json.loads(busybox.text("provenance", "app"))
+    assert predicate["runDetails"]["metadata"]["buildkit_completeness"]["request"] is False
+    busybox("build", "-q", "-t", "app", directory, environment={"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"})
+    assert json.loads(busybox.text("provenance", "app")) == predicate
+    # another build of the same image, another invocation
+    busybox("build", "-q", "-t", "app", "--attest", "type=provenance,mode=min", directory)
+    later = json.loads(busybox.text("provenance", "app"))
+    assert later["runDetails"]["metadata"]["invocationId"] != predicate["runDetails"]["metadata"]["invocationId"]
+    assert later["buildDefinition"] == predicate["buildDefinition"]
+    busybox("build", "-q", "-t", "app", "--provenance=false", directory)
+    busybox("provenance", "app", code=1)
+    refused = busybox("build", "--sbom=generator=docker/scanner", directory, code=None)
+    assert refused.returncode and b"generator docker/scanner is not run" in refused.stderr
+    # what docker loads is a plain image
+    busybox("build", "-q", "-t", "app", "--sbom", "-o", "type=docker,dest=app.tar", directory, cwd=tmp_path)
+    (top,) = json.loads(layout(tmp_path / "app.tar")["index.json"])["manifests"]
+    assert "index" not in top["mediaType"]
+    whole(busybox, "app")
