@@ -244,6 +244,8 @@ def _report(error: Exception, words: Sequence[str], *, debug: bool) -> int:
     elif isinstance(error, DockerfileError):
         _say(f"ERROR: {error}")
     elif isinstance(error, reported()):
+        if excerpt := getattr(error, "excerpt", ""):
+            _say(excerpt)
         prefix = f"lamina: {message(error)}" if for_container else message(error)
         _say(prefix + (f"\n\nRun 'lamina {' '.join(words)} --help' for more information" if for_container else ""))
     elif isinstance(error, OSError):

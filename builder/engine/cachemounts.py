@@ -24,7 +24,7 @@ def remove(engine: Engine, word: str) -> tuple[str, ...]:
     busy = names & mounts.in_use()
     if busy:
         raise CacheMountInUse(word)
-    gone = engine.store.collect(cache_budget=0, select=lambda item: item.id in names).of("cache mount")
+    gone = engine.store.collect(rules=((0, lambda item: item.id in names),)).of("cache mount")
     if len(gone) < len(names):
         raise CacheMountInUse(word)
     return tuple(item.name for item in gone)

@@ -1,21 +1,19 @@
-"""Collection as a user asks for it: one number is the most that the build cache may take; who keeps what."""
+"""Collection as a user asks for it: the build cache keeps to its limits; who keeps what."""
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
+from builder.engine.gclimits import disk_free
 from builder.store import trees
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
+    from builder.engine.gclimits import Limits
     from builder.engine.session import Engine
     from builder.insight.holders import Held
-    from builder.store.cacheitems import CacheItem
+    from builder.store.cacheitems import CacheItem, Rule
     from builder.store.collect import Collected
-
-SHARE = 10
-"""Without a setting, the build cache may take one part in so many of the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +24,32 @@ class Explained:
     kept: tuple[Held, ...]
 
 
-def default_max_used(engine: Engine) -> int:
-    """The most bytes that the build cache may take when nobody said so."""
-    return shutil.disk_usage(engine.root).total // SHARE
-
-
-def collect(engine: Engine, *, max_used: int, dry_run: bool = False, explain: bool = False) -> Explained:
-    """Remove what nothing needs, and of the build cache what is beyond `max_used` bytes."""
+def collect(engine: Engine, limits: Limits, *, dry_run: bool = False, explain: bool = False) -> Explained:
+    """Remove what nothing needs, and of the build cache what is beyond `limits`."""
     from builder.insight.holders import held_layers
 
-    collected = engine.store.collect(cache_budget=max_used, dry_run=dry_run)
+    used = sum(item.cost for item in cache_items(engine)) if any(rule.free for rule in limits.rules) else 0
+    collected = engine.store.collect(rules=_rules(engine, limits, used), dry_run=dry_run)
     gone = {item.name for item in collected.of("layer")}
     kept = tuple(each for each in held_layers(engine.store) if each.layer not in gone) if explain else ()
     return Explained(collected, kept)
 
 
-def after_build(engine: Engine, max_used: int) -> Collected | None:
-    """Keep to the limit when a build that ran steps has gone over it; looks closely only when it may have. Builds that
-    need not be remembered any longer are forgotten in any case."""
+def after_build(engine: Engine, limits: Limits) -> Collected | None:
+    """Keep to the limits when a build that ran steps has gone over one; looks closely only when it may have. Builds
+    that need not be remembered any longer are forgotten in any case."""
     for build in engine.store.records.outdated():
         engine.store.records.remove(build)
-    if _at_most(engine) <= max_used:
+    if not limits.automatic:
         return None
-    return engine.store.collect(cache_budget=max_used)
+    used = _at_most(engine)
+    rules = _rules(engine, limits, used)
+    return engine.store.collect(rules=rules) if used > min(budget for budget, _ in rules) else None
+
+
+def _rules(engine: Engine, limits: Limits, used: int) -> tuple[Rule, ...]:
+    free, now = disk_free(engine.root), engine.store.clock()
+    return tuple((rule.budget(used, free), rule.select(now)) for rule in limits.rules)
 
 
 def _at_most(engine: Engine) -> int:

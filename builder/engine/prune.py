@@ -85,6 +85,6 @@ def release_host(engine: Engine) -> bool:
 
 def prune_cache(engine: Engine, *, keep: int = 0, select: Select | None = None) -> Pruned:
     """Remove build cache beyond `keep` bytes, only what `select` is true for."""
-    collected = engine.store.collect(cache_budget=keep, select=select)
+    collected = engine.store.collect(rules=((keep, select),))
     names = tuple(item.name for kind in ("layer", "cache mount", "failed step") for item in collected.of(kind))
     return Pruned(names, collected.freed)

@@ -7,7 +7,7 @@ shows them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -47,21 +47,38 @@ class CacheItem:
     in_use: bool = False
 
     @property
+    def mutable(self) -> bool:
+        """Whether steps write to it."""
+        return self.kind is CacheKind.MOUNT
+
+    @property
     def cost(self) -> int:
         """The bytes that go with it."""
         return 0 if self.shared else self.size
 
 
 Select = Callable[[CacheItem], bool]
+Rule = tuple[int, Select | None]
+"""How many bytes may stay, and what alone may go (None: anything)."""
 
 
-def choose(items: Iterable[CacheItem], budget: int, select: Select | None = None) -> tuple[CacheItem, ...]:
-    """What has to go so that at most `budget` bytes stay, those used longest ago first.
+def choose(items: Iterable[CacheItem], rules: Iterable[Rule]) -> tuple[CacheItem, ...]:
+    """What has to go so that each rule holds, those used longest ago first, one rule after the other.
 
     What is in use or not selected stays and is counted first: the budget is for all. What costs nothing goes only with
     a budget of 0.
     """
-    ordered = sorted(items, key=lambda item: (-item.last_used, item.created, item.id))
+    gone: list[CacheItem] = []
+    left = sorted(items, key=lambda item: (-item.last_used, item.created, item.id))
+    for budget, select in rules:
+        found = _beyond(left, budget, select)
+        gone += found
+        names = {item.id for item in found}
+        left = [item for item in left if item.id not in names]
+    return tuple(gone)
+
+
+def _beyond(ordered: Sequence[CacheItem], budget: int, select: Select | None) -> list[CacheItem]:
     stays = {item.id for item in ordered if item.in_use or (select is not None and not select(item))}
     kept = sum(item.cost for item in ordered if item.id in stays)
     gone, full = [], False
@@ -73,7 +90,7 @@ def choose(items: Iterable[CacheItem], budget: int, select: Select | None = None
             gone.append(item)
         else:
             kept += item.cost
-    return tuple(gone)
+    return gone
 
 
 def cache_items(store: Store) -> tuple[CacheItem, ...]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.store import Store
-    from builder.store.cacheitems import Select
+    from builder.store.cacheitems import Rule
 
 
 MEMORY_TTL = 30 * 24 * 3600 * 1_000_000_000
@@ -84,17 +84,15 @@ class _Undo(Exception):
 def collect(
     store: Store,
     *,
-    cache_budget: int | None = None,
-    select: Select | None = None,
+    rules: Sequence[Rule] = (),
     dangling: bool = False,
     dry_run: bool = False,
 ) -> Collected:
     """Remove what nothing needs; with `dry_run` only say what and why.
 
-    `cache_budget` bytes may be kept for the build cache alone (`cacheitems`), what was used last first; None keeps all,
-    0 forgets all that no living process uses, and everything else that only saves time. With `select` only the cache
-    items that it is true for may go. `dangling` takes images without a name that no container or image needs. Raises
-    StoreErrors.
+    `rules` bound the build cache (`cacheitems`), what was used last stays first; without any all of it stays, one of
+    0 bytes for everything forgets all that no living process uses, and what else only saves time. `dangling` takes
+    images without a name that no container or image needs. Raises StoreErrors.
     """
     try:
         store.lease()  # tells the next command, should we be killed, that something was left
@@ -102,7 +100,7 @@ def collect(
         pass  # then it must work without
     with store.locks.hold(LOCK):
         for last in (False, True):
-            found = _Collection(store, cache_budget, select)
+            found = _Collection(store, rules)
             moved: tuple[Path, ...] = ()
             try:
                 with store.database.write(removing=True):
@@ -127,20 +125,19 @@ def collect(
 class _Collection:
     """The work of one transaction: what went so far, and the directories that are to follow."""
 
-    def __init__(self, store: Store, budget: int | None, select: Select | None) -> None:
+    def __init__(self, store: Store, rules: Sequence[Rule]) -> None:
         self.items: list[Item] = []
         self.directories: list[Garbage] = []
         self._store = store
         self._database = store.database
-        self._budget = budget
-        self._select = select
-        self._all_cache = budget == 0 and select is None
+        self._rules = rules
+        self._all_cache = (0, None) in rules
 
     def mark_and_sweep(self, *, dangling: bool) -> None:
         """Everything, in the order in which one thing frees the next."""
         forget_dead(self._store)
-        if self._budget is not None:
-            self._cache_items(self._budget)
+        if self._rules:
+            self._cache_items()
         for digest in indexes.forget_unnamed(self._database, self._leased(INDEX)):
             self.items.append(Item("index", digest, "no name points at it"))
         if dangling:
@@ -157,7 +154,7 @@ class _Collection:
         self._flats(stacks)
         self._blobs()
         self._forget_cache_mounts()
-        if self._budget == 0:
+        if self._all_cache:
             for partial in old_partials(self._store, now=float("inf")):
                 self._take("garbage", f"content/{partial.path.name}", partial.reason, partial)
         known = {each.path for each in self.directories}
@@ -188,12 +185,12 @@ class _Collection:
         rows = self._database.rows("SELECT parents FROM actives UNION ALL SELECT parents FROM failed")
         return [json.loads(row[0]) for row in rows]
 
-    def _cache_items(self, budget: int) -> None:
+    def _cache_items(self) -> None:
         """Take from the build cache until the rest fits."""
         from builder.store.cacheitems import CacheKind, cache_items, choose
 
-        why = f"beyond the {budget} bytes to keep: " if budget else ""
-        for item in choose(cache_items(self._store), budget, self._select):
+        why = "" if 0 in (budget for budget, _ in self._rules) else "beyond what is to be kept: "
+        for item in choose(cache_items(self._store), self._rules):
             reason = f"{why}{item.text[:100]}"
             if item.kind is CacheKind.MOUNT:
                 directory = self._store.layout.directory("caches")
@@ -261,7 +258,7 @@ class _Collection:
         layers = {row[0] for row in self._database.rows("SELECT id FROM layers")}
         directory = self._store.layout.directory("flat")
         for key, parts in flat_layers(self._store).items():
-            if key in held or (self._budget is None and layers.issuperset(parts)):
+            if key in held or (not self._rules and layers.issuperset(parts)):
                 continue
             self._database.run("DELETE FROM flats WHERE key = ?", (key,))
             self._take("flat", key, "nothing is mounted with it", _garbage(directory, key))

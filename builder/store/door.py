@@ -17,12 +17,12 @@ from builder.store.leases import Lease, Leases
 from builder.store.locks import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from builder.store.attestations import Attestations
     from builder.store.buildcache import BuildCache
-    from builder.store.cacheitems import Select
+    from builder.store.cacheitems import Rule
     from builder.store.cachemounts import CacheMounts
     from builder.store.collect import Collected
     from builder.store.containers import Containers
@@ -251,14 +251,15 @@ class Store:
         self,
         *,
         cache_budget: int | None = None,
-        select: Select | None = None,
+        rules: Sequence[Rule] = (),
         dangling: bool = False,
         dry_run: bool = False,
     ) -> Collected:
-        """Remove what nothing needs (see `collect`); safe beside running builds."""
+        """Remove what nothing needs (see `collect`; `cache_budget` is a rule for everything); safe beside builds."""
         from builder.store.collect import collect
 
-        return collect(self, cache_budget=cache_budget, select=select, dangling=dangling, dry_run=dry_run)
+        rules = rules if cache_budget is None else (*rules, (cache_budget, None))
+        return collect(self, rules=rules, dangling=dangling, dry_run=dry_run)
 
     def fsck(self, *, repair: bool = False, full: bool = False) -> tuple[Problem, ...]:
         """What is not as promised (see `fsck`); with `repair` it is put right."""

@@ -50,11 +50,37 @@ def test_a_build_keeps_the_cache_below_the_limit_by_itself(busybox: Lamina, tmp_
     busybox("fsck")
 
 
+def test_the_limit_may_be_in_a_daemon_json(busybox: Lamina, tmp_path: Path) -> None:
+    settings = busybox.root / "no-config/lamina/daemon.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"builder": {"gc": {"defaultKeepStorage": "150kB"}}}')
+    source = f"builder.gc.defaultKeepStorage of {settings}"
+    for name in ("first", "second"):
+        build(busybox, tmp_path, name)
+        busybox("rmi", "app")
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo small > /small\n")
+    busybox("build", "-q", "-t", "small", tmp_path)
+    items = [json.loads(line) for line in busybox.text("builder", "du", "--format", "json").splitlines()]
+    assert sum(each["Size"] for each in items if not each["Shared"] and not each["InUse"]) <= 150 * 1024
+    assert f"({source})" in busybox.text("gc", "--explain") and f"({source})" in busybox.text("info")
+    assert "($LAMINA_GC_MAX_USED)" in busybox.text("gc", environment={"LAMINA_GC_MAX_USED": "1g"})
+    # A fault in it is told with its place, and is no matter of a build's.
+    settings.write_text('{"builder": {"gc": {"defaultKeepStorage": "much"}}}')
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo other > /other\n")
+    told = busybox("build", "-t", "small", tmp_path).stderr.decode()
+    fault = f"{settings}:1:43: builder.gc.defaultKeepStorage: invalid size: 'much'"
+    assert f"WARNING: build cache: {fault}" in told
+    told = busybox("gc", code=1).stderr.decode()
+    assert f"Error: {fault}" in told and ">>>" in told
+    assert fault in busybox.text("info")
+
+
 def test_prune_by_filter(busybox: Lamina, tmp_path: Path) -> None:
     build(busybox, tmp_path, "first")
     assert busybox.text("builder", "prune", "-f", "--filter", "until=24h") == "Total:\t0B"
     assert "3kB" in busybox.text("builder", "prune", "-f", "--filter", "type=exec.cachemount")
     assert busybox.text("cache-mount", "ls", "-q") == ""
+    assert busybox.text("builder", "prune", "-f", "--filter", "unused-for=24h") == "Total:\t0B"
     unknown = busybox("builder", "prune", "-f", "--filter", "color=red", code=1)
     assert b"invalid filter 'color'" in unknown.stderr and b"until" in unknown.stderr
     busybox("fsck")

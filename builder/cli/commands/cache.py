@@ -11,9 +11,8 @@ from builder.cli.flags import Command, Flag, UsageError, Values, many, switch
 if TYPE_CHECKING:
     from builder.cli.context import Cli
     from builder.engine.collection import Explained
+    from builder.engine.gclimits import Limit, Limits
     from builder.store.cacheitems import CacheItem, Select
-
-_KEYS = ("until", "id", "type", "description", "inuse", "shared", "private")
 
 
 def prune(cli: Cli, values: Values, arguments: list[str]) -> int:
@@ -39,27 +38,11 @@ def prune(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 def _select(cli: Cli, values: Values) -> Select | None:
     """The filters as one question about a cache item; None without filters."""
-    from builder.cli import filters
-    from builder.engine.options.units import parse_duration
-
-    wanted = filters.parse(values.all("filter"), _KEYS)
-    if not wanted:
+    if not values.given("filter"):
         return None
-    now = int(cli.now().timestamp() * 1e9)
-    until = min((now - parse_duration(text) for text in wanted.get("until", ())), default=None)
-    truths = {key: filters.truth(wanted, key) for key in ("inuse", "shared", "private") if key in wanted}
+    from builder.engine.options import cachefilters
 
-    def select(item: CacheItem) -> bool:
-        facts = {"inuse": item.in_use, "shared": item.shared, "private": not item.shared}
-        return (
-            (until is None or item.last_used <= until)
-            and ("id" not in wanted or any(item.id.startswith(each) for each in wanted["id"]))
-            and ("type" not in wanted or item.kind.value in wanted["type"])
-            and all(each in item.text for each in wanted.get("description", ()))
-            and all(facts[key] == truth for key, truth in truths.items())
-        )
-
-    return select
+    return cachefilters.parse(values.all("filter"), now=int(cli.now().timestamp() * 1e9))
 
 
 def du(cli: Cli, values: Values, arguments: list[str]) -> int:
@@ -100,7 +83,7 @@ def _details(cli: Cli, item: CacheItem) -> list[str]:
     return [
         f"ID:\t\t{item.id}",
         f"Created at:\t{units.timestamp(units.moment(item.created))}",
-        f"Mutable:\t{yes[item.kind.value == 'exec.cachemount']}",
+        f"Mutable:\t{yes[item.mutable]}",
         f"Reclaimable:\t{yes[not (item.in_use or item.shared)]}",
         f"Shared:\t\t{yes[item.shared]}",
         f"Size:\t\t{units.size(item.size, digits=4)}",
@@ -127,13 +110,13 @@ def _document(item: CacheItem) -> dict[str, object]:
 
 def gc(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Remove what nothing needs and keep the build cache to its limit; say who keeps the rest."""
-    from builder.engine import collection
+    from builder.engine import collection, gclimits
 
     dry_run, explain = values.on("dry-run"), values.on("explain")
-    max_used = max_used_space(cli, values.text("max-used"))
-    found = collection.collect(cli.engine, max_used=max_used, dry_run=dry_run, explain=explain)
+    limits = gclimits.limits(cli.engine.root, cli.env, values.text("max-used"))
+    found = collection.collect(cli.engine, limits, dry_run=dry_run, explain=explain)
     if values.text("format") == "json":
-        cli.out(json.dumps(_gc_document(found, max_used), ensure_ascii=False, indent=2))
+        cli.out(json.dumps(_gc_document(found, limits), ensure_ascii=False, indent=2))
         return 0
     if values.text("format"):
         raise UsageError(f'invalid argument "{values.text("format")}" for "--format" flag: only json')
@@ -144,17 +127,34 @@ def gc(cli: Cli, values: Values, arguments: list[str]) -> int:
             cli.out(f"{word}: {item.kind} {item.name[:19]}{size}: {item.reason}")
     for held in found.kept:
         cli.out(f"kept: layer {held.layer[:19]} {units.size(held.size, digits=4)}: {'; '.join(held.holders)}")
-    limit = units.size(max_used, digits=4)
-    cli.out(
-        f"Build cache limit: {limit}\n{'Would reclaim' if dry_run else 'Total reclaimed space'}: "
-        f"{units.size(found.collected.freed, digits=4)}"
-    )
+    for rule in limits.rules:
+        cli.out(f"Build cache limit: {limit_text(rule)}")
+    freed = units.size(found.collected.freed, digits=4)
+    cli.out(f"{'Would reclaim' if dry_run else 'Total reclaimed space'}: {freed}")
     return 0
 
 
-def _gc_document(found: Explained, max_used: int) -> dict[str, object]:
+def limit_text(rule: Limit) -> str:
+    """One rule for people, and who says so."""
+    sizes = [("", rule.most), ("at least ", rule.reserved), ("leaving free ", rule.free)]
+    told = ", ".join(word + units.size(size, digits=4) for word, size in sizes if size or (not word and size == 0))
+    what = f" of {', '.join(rule.filters)}" if rule.filters else ""
+    return f"{told}{what} ({rule.source})"
+
+
+def _gc_document(found: Explained, limits: Limits) -> dict[str, object]:
     return {
-        "maxUsed": max_used,
+        "maxUsed": limits.rules[-1].most,
+        "limits": [
+            {
+                "maxUsed": rule.most,
+                "reserved": rule.reserved,
+                "minFree": rule.free,
+                "filters": list(rule.filters),
+                "source": rule.source,
+            }
+            for rule in limits.rules
+        ],
         "dryRun": found.collected.dry_run,
         "freed": found.collected.freed,
         "gone": [
@@ -165,22 +165,13 @@ def _gc_document(found: Explained, max_used: int) -> dict[str, object]:
     }
 
 
-def max_used_space(cli: Cli, given: str = "") -> int:
-    """The most bytes of build cache: what was `given`, $LAMINA_GC_MAX_USED, or a tenth of the disk."""
-    from builder.engine import collection
-    from builder.engine.options.units import parse_bytes
-
-    text = given or cli.env.get("LAMINA_GC_MAX_USED", "")
-    return parse_bytes(text) if text else collection.default_max_used(cli.engine)
-
-
 def keep_to_limit(cli: Cli) -> None:
     """The build cache stays below its limit by itself; that this fails is no matter of the build's."""
-    from builder.engine import collection
+    from builder.engine import collection, gclimits
     from builder.errors import EngineError
 
     try:
-        collected = collection.after_build(cli.engine, max_used_space(cli))
+        collected = collection.after_build(cli.engine, gclimits.limits(cli.engine.root, cli.env))
     except EngineError as error:
         cli.say(f"WARNING: build cache: {error.message}")
         return
@@ -188,7 +179,7 @@ def keep_to_limit(cli: Cli) -> None:
         cli.say(f"build cache: {units.size(collected.freed, digits=4)} used longest ago removed (lamina gc --explain)")
 
 
-_FILTER = many("filter", f'Provide filter values (e.g., "until=24h"): {", ".join(_KEYS)}', word="filter")
+_FILTER = many("filter", 'Provide filter values (e.g., "until=24h", "type=exec.cachemount")', word="filter")
 _VERBOSE = switch("verbose", "Provide a more verbose output")
 
 COMMANDS = {
@@ -223,7 +214,7 @@ COMMANDS = {
             switch("explain", "Name what keeps every layer that stays"),
             Flag(
                 "max-used",
-                "Most bytes of build cache (default: $LAMINA_GC_MAX_USED, or a tenth of the disk)",
+                "Most bytes of build cache (or $LAMINA_GC_MAX_USED, builder.gc in daemon.json, a tenth of the disk)",
                 word="bytes",
             ),
             Flag("format", "Format the output: json", complete="json"),

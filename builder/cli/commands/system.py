@@ -60,14 +60,28 @@ def info(cli: Cli, values: Values, arguments: list[str]) -> int:
         "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "Name": kernel.nodename,
         "DockerRootDir": str(cli.root),
+        "BuildCacheLimit": _cache_limit(cli),
     }
     if values.text("format"):
         return _formatted(cli, values.text("format"), facts)
     labels = {"DockerRootDir": "Store", "NCPU": "CPUs", "MemTotal": "Total Memory", "ServerVersion": "Version"}
+    labels["BuildCacheLimit"] = "Build Cache Limit"
     for name, value in facts.items():
         text = units.binary_size(value) if name == "MemTotal" and isinstance(value, int) else str(value)
         cli.out(f"{labels.get(name, name)}: {text}")
     return 0
+
+
+def _cache_limit(cli: Cli) -> str:
+    """Where the limit comes from too; a file that is wrong is said and is no reason to say nothing else."""
+    from builder.cli.commands.cache import limit_text
+    from builder.engine import gclimits
+    from builder.errors import EngineError
+
+    try:
+        return "; ".join(map(limit_text, gclimits.limits(cli.root, cli.env).rules))
+    except EngineError as err:
+        return f"unknown: {err.message}"
 
 
 def _system() -> str:

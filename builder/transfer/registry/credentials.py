@@ -26,7 +26,7 @@ from typing import Any
 
 from builder.errors import CredentialsFailed
 from builder.oci.references import DEFAULT_REGISTRY
-from builder.transfer.registry.settings import config_home, home
+from builder.transfer.hostfiles import config_home, home
 from runtime.values import dataclass, field
 
 HUB_KEY = "https://index.docker.io/v1/"

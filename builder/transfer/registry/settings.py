@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import InvalidInput
+from builder.transfer.hostfiles import config_home, daemon_json, document, first, home, read
 from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.oci.documents import Object
-
-_FILE_MAX = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,52 +118,25 @@ def bare_host(host: str) -> str:
     return host.partition(":")[0] if host.count(":") == 1 else host
 
 
-def home(environment: Mapping[str, str]) -> Path:
-    """The user's home directory."""
-    return Path(environment.get("HOME") or "/root")
-
-
-def config_home(environment: Mapping[str, str]) -> Path:
-    """~/.config, or where the user has it."""
-    return Path(environment.get("XDG_CONFIG_HOME") or home(environment) / ".config")
-
-
 def load(environment: Mapping[str, str], *, etc: Path = Path("/etc")) -> Settings:
     """Read the files. Raises InvalidInput, InvalidDocument (naming the file)."""
     mine = config_home(environment)
-    daemon = _first(mine / "lamina/daemon.json", mine / "docker/daemon.json", *_etc(etc, "daemon.json"))
+    daemon = daemon_json(environment, etc)
     conf = environment.get("CONTAINERS_REGISTRIES_CONF", "")
     candidates = (mine / "containers/registries.conf", etc / "containers/registries.conf")
-    rules = _rules(_first(*([Path(conf)] if conf else candidates)))
+    rules = _rules(first(*([Path(conf)] if conf else candidates)))
     user = tuple(mine / name / "certs.d" for name in ("lamina", "docker", "containers"))
     certificates = (*user, home(environment) / ".docker/certs.d", *_etc(etc, "certs.d"), etc / "containers/certs.d")
     if daemon is None:
         return Settings(environment, rules=rules, certificates=certificates, proxies={})
-    from builder.oci import documents
-
-    document = documents.load(_read(daemon), str(daemon))
-    mirrors = tuple(_mirror(url, daemon) for url in document.strings("registry-mirrors") or ())
-    insecure = tuple(each.rpartition("://")[2].rstrip("/") for each in document.strings("insecure-registries") or ())
-    return Settings(environment, mirrors, insecure, rules, certificates, _proxies(document))
+    with document(daemon) as found:
+        mirrors = tuple(_mirror(url, daemon) for url in found.strings("registry-mirrors") or ())
+        insecure = tuple(each.rpartition("://")[2].rstrip("/") for each in found.strings("insecure-registries") or ())
+        return Settings(environment, mirrors, insecure, rules, certificates, _proxies(found))
 
 
 def _etc(etc: Path, name: str) -> tuple[Path, Path]:
     return etc / "lamina" / name, etc / "docker" / name
-
-
-def _first(*paths: Path) -> Path | None:
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_FILE_MAX + 1)
-    except OSError as err:
-        raise InvalidInput(f"cannot read {path}: {err.strerror}") from err
-    if len(data) > _FILE_MAX:
-        raise InvalidInput(f"{path} is larger than {_FILE_MAX} bytes")
-    return data
 
 
 def _mirror(url: str, path: Path) -> Place:
@@ -177,8 +149,8 @@ def _mirror(url: str, path: Path) -> Place:
     return Place(rest, scheme=scheme, insecure=scheme == "http")
 
 
-def _proxies(document: Object) -> dict[str, str]:
-    found = document.object("proxies")
+def _proxies(source: Object) -> dict[str, str]:
+    found = source.object("proxies")
     if found is None:
         return {}
     return {key: found.string(f"{key}-proxy") or "" for key in ("http", "https", "no")}
@@ -208,7 +180,7 @@ def _rules_of(path: Path) -> list[Rule]:
     import tomllib
 
     try:
-        document = tomllib.loads(_read(path).decode())
+        document = tomllib.loads(read(path).decode())
     except ValueError as err:
         raise InvalidInput(f"{path} is not TOML: {err}") from err
     tables = document.get("registry", [])

@@ -21,7 +21,7 @@ def item(name: str, size: int, used: int, **more: Any) -> CacheItem:
 
 
 def chosen(items: list[CacheItem], budget: int) -> list[str]:
-    return [each.id for each in choose(items, budget)]
+    return [each.id for each in choose(items, [(budget, None)])]
 
 
 def test_the_longest_unused_goes_first_whatever_its_kind() -> None:
@@ -46,7 +46,7 @@ def test_what_an_image_has_too_costs_nothing() -> None:
 
 def test_only_what_is_selected_goes() -> None:
     items = [item("a", 10, 1), item("b", 10, 2)]
-    assert [each.id for each in choose(items, 0, lambda each: each.id == "b")] == ["b"]
+    assert [each.id for each in choose(items, [(0, lambda each: each.id == "b")])] == ["b"]
 
 
 ITEMS = st.builds(
@@ -61,7 +61,7 @@ ITEMS = st.builds(
 
 @given(st.lists(ITEMS, max_size=20), st.integers(0, 300))
 def test_the_budget_is_a_hard_cap(items: list[CacheItem], budget: int) -> None:
-    gone = set(choose(items, budget))
+    gone = set(choose(items, [(budget, None)]))
     kept = sum(each.cost for each in items if each not in gone)
     busy = sum(each.cost for each in items if each.in_use)
     assert kept <= max(budget, busy) and not any(each.in_use for each in gone)
