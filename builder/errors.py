@@ -32,6 +32,7 @@
     │   ├── OutputInTheWay        ├── OutputFailed
     │   ├── BucketFailed          an object store, for caches that travel
     │   ├── CredentialsFailed     a helper or a file of credentials
+    │   ├── KeyUnusable           ├── SignatureMissing
     │   └── RegistryError         a registry: which one, which repository
     │       ├── RegistryUnreachable   ├── RegistryBlocked
     │       ├── RegistryDenied        ├── RegistryNotFound
@@ -419,6 +420,25 @@ class OutputInTheWay(TransferError):
 
 class BucketFailed(TransferError):
     """An object store cannot be reached, or did not do what it was asked for; no key of the account is in the text."""
+
+
+class KeyUnusable(TransferError):
+    """A file is not the key that it should be, or does not open; `name` is what the user calls it."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"key {name} cannot be used: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class SignatureMissing(TransferError):
+    """No signature of an image holds under a key; `reasons` say of each one that there is what is wrong with it."""
+
+    def __init__(self, image: str, reasons: tuple[str, ...]) -> None:
+        why = "there is none" if not reasons else "; ".join(reasons)
+        super().__init__(f"no signature of {image} holds: {why}")
+        self.image = image
+        self.reasons = reasons
 
 
 class CredentialsFailed(TransferError):

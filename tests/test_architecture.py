@@ -24,6 +24,8 @@ ONLY_IN = {
     "rich": ("builder/cli/",),
     "dockerfile_parse": ("builder/engine/pin",),
     "tarsafe": ("builder/transfer/",),
+    "cryptography": ("builder/transfer/keys.py",),
+    "nacl": ("builder/transfer/keys.py",),
     "s3fs": ("builder/transfer/caches/bucket",),
     "botocore": ("builder/transfer/caches/bucket",),
     "subprocess": (

@@ -8,7 +8,7 @@ Read in this order:
     platforms    os/arch/variant in normal form
     references   registry/repository:tag@digest with docker's rules; purls   the same as package URLs
     descriptors  pointers to blobs; media types
-    manifests    Manifest and Index
+    manifests    Manifest and Index; claims   what signatures of them are made over
     configs      ImageConfig, ContainerConfig, History, Healthcheck
     mutate       new configs from old ones
     validate     is a whole image consistent?
