@@ -123,6 +123,14 @@ _REGISTRIES = _entries(
     search   Search a registry for images
     """,
 )
+_SIGNATURES = _entries(
+    "signatures",
+    """
+    sign              Sign an image in a registry with a key, as cosign does
+    verify-signature  Verify that images in registries are signed with a key
+    generate-key-pair Make a key pair to sign images with
+    """,
+)
 _OWN = (
     _entries("bootstrap", "bootstrap Make a base image (busybox, debian) without any registry")
     | _entries("plan", "plan Show what a build would run: hit or miss, and why")
@@ -152,6 +160,7 @@ COMMANDS: dict[str, Entry] = (
     | _IMAGES
     | _ATTESTATIONS
     | _REGISTRIES
+    | _SIGNATURES
     | _LIFE
     | _FILES
     | _TRANSFER

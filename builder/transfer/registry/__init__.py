@@ -12,7 +12,7 @@ Read in this order:
     progress      what is told; workers   several blobs at once
     download      one blob in, continued where it broke; pull   an image in
     packing       layers ↔ compressed blobs; upload   one blob out; push   an image out
-    cache: build caches; login, search
+    cache: build caches; signatures   of images, with keys; login, search
 
 What it promises: nothing is believed before its digest and size are checked, and all that follows a tag goes by digest.
 What came is never fetched twice, what was sent never sent twice, by whichever process. An Authorization header stays

@@ -124,13 +124,7 @@ class LayerPush:
 
     def small(self, data: bytes) -> Digest:
         """A small blob, sent if the target has it not."""
-        digest = digests.of(data)
-        if not self._target.has_blob(digest):
-            with self._store.scratch() as directory:
-                path = directory / "blob"
-                path.write_bytes(data)
-                upload.send(self._store, self._target, digest, path, None, lambda count: None)
-        return digest
+        return upload.small(self._store, self._target, data)
 
     def _blob(self, layer: Layer, wanted: Descriptor | None) -> Descriptor:
         """One layer: look, mount, or send."""

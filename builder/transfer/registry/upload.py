@@ -98,6 +98,17 @@ def send(store: Store, target: Repository, digest: Digest, path: Path, begun: Up
             whole, upload, failures = True, None, failures + 1
 
 
+def small(store: Store, target: Repository, data: bytes) -> Digest:
+    """Send a blob that is in memory, if the target has it not. Raises as `send`."""
+    digest = digests.of(data)
+    if not target.has_blob(digest):
+        with store.scratch() as directory:
+            path = directory / "blob"
+            path.write_bytes(data)
+            send(store, target, digest, path, None, lambda count: None)
+    return digest
+
+
 def _known(store: Store, target: Repository, digest: Digest, size: int) -> Upload | None:
     """The upload that an earlier process had begun, if the registry still has it."""
     location = store.packed.upload(digest, target.endpoint.name)
