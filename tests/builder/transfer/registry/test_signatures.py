@@ -2,10 +2,14 @@
 
 import base64
 import json
+import subprocess
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
-from registryserver import INDEX, RegistryServer
+from dockerregistry import need
+from registryserver import CONFIG, INDEX, MANIFEST, RegistryServer
 
 from builder.errors import InvalidDocument, InvalidReference, LimitExceeded, RegistryNotFound
 from builder.oci import claims, digests
@@ -68,6 +72,28 @@ def test_a_signature_is_where_cosign_looks_and_is_made_once(
     )
     assert json.loads(registry.blobs[manifest["config"]["digest"]])["rootfs"]["diff_ids"] == [layer["digest"]]
     assert reasons(registries, app, pair) == [""]
+
+
+def test_one_that_openssl_made_holds(
+    registry: RegistryServer, connect: Connect, app: Reference, tmp_path: Path
+) -> None:
+    digest = digests.of(registry.manifests["app", "1"][1])
+    critical = {"type": claims.TYPE, "identity": {}, "image": {"docker-manifest-digest": digest}}
+    payload = json.dumps({"optional": {"Bundle": None}, "critical": critical}, indent=3).encode()
+    need("openssl")
+    run = partial(subprocess.run, check=True, capture_output=True)
+    key, public = tmp_path / "key", tmp_path / "public"
+    run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key])
+    run(["openssl", "pkey", "-in", key, "-pubout", "-out", public])
+    signature = run(["openssl", "dgst", "-sha256", "-sign", key], input=payload).stdout
+    annotations = {claims.SIGNATURE: base64.b64encode(signature).decode()}
+    layer = {"mediaType": claims.MEDIA_TYPE, "annotations": annotations, **registry.put_blob("app", payload)}
+    config = {"mediaType": CONFIG, **registry.put_blob("app", b"{}")}
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}
+    registry.put_manifest("app", claims.tag_of(digest), manifest)
+    verifying = keys.load_verifying(public.read_bytes(), "k")
+    _, (found,) = signatures.verify(connect(), app, verifying, {})
+    assert found.reason == "" and found.payload == payload
 
 
 def test_one_that_holds_is_enough_and_annotations_narrow_it(
