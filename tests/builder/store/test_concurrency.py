@@ -36,7 +36,8 @@ sys.stdin.readline()
 for number in range(12):
     with Store.open(root) as store:
         store.collect(dangling=True)
-        assert store.fsck(full=number % 4 == 0) == ()
+        found = store.fsck(full=number % 4 == 0)
+        assert found == (), found
 print(0)
 """
 
