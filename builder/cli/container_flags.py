@@ -201,7 +201,7 @@ def request(cli: Cli, values: Values, arguments: list[str]) -> ContainerRequest:
         limits=_limits(values),
         log_driver=_log_driver(values),
         log_options=tuple(pair(text, what="log option") for text in values.all("log-opt")),
-        platform=values.text("platform"),
+        platform=values.text("platform") or cli.env.get("DOCKER_DEFAULT_PLATFORM", ""),
     )
 
 

@@ -61,9 +61,10 @@ class Definition:
 def create(engine: Engine, request: ContainerRequest) -> Container:
     """Make a container; it does not run yet.
 
-    Raises ImageNotFound, NameInUse, InvalidName, InvalidInput, VolumeError, NetworkNotFound; nothing is left then.
+    Raises ImageNotFound, PlatformNotFound, NameInUse, InvalidName, InvalidInput, VolumeError, NetworkNotFound; nothing
+    is left then.
     """
-    image = images.find(engine, request.image)
+    image = images.find(engine, request.image, request.platform)
     if not request.network.attachments and lacks_network(request):
         request = replace(request, network=replace(request.network, attachments=(Attachment("host"),)))
     definition = resolve(request, image.config.config)

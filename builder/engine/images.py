@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from runtime.values import dataclass
 if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.oci.digests import Digest
+    from builder.oci.platforms import Platform
     from builder.store.images import Image, Removal
     from builder.store.listing import Listed
 
@@ -27,10 +29,31 @@ class HistoryLine:
     comment: str
 
 
-def find(engine: Engine, name: str) -> Image:
-    """The image that a reference or (short) id means. Raises ImageNotFound, AmbiguousId, InvalidReference."""
+def find(engine: Engine, name: str, platform: str = "") -> Image:
+    """The image that a reference or (short) id means, of several the one for a platform ("": this machine's first).
+
+    Raises ImageNotFound, PlatformNotFound, AmbiguousId, InvalidReference, InvalidPlatform.
+    """
     images = engine.store.images
-    return images.get(images.resolve(name))
+    return images.get(images.resolve(name, platform=wanted(platform)))
+
+
+def wanted(text: str) -> Platform | None:
+    """A platform as the user wrote it, what it leaves out being this machine's; None for "". Raises InvalidPlatform."""
+    if not text:
+        return None
+    from builder.oci import platforms
+
+    return platforms.parse(text, default=platforms.host(os.uname().machine))
+
+
+def mismatch(engine: Engine, image_id: str) -> tuple[Platform, Platform] | None:
+    """(the image's platform, this machine's) when the image is not made for this machine."""
+    from builder.oci import digests, platforms
+
+    images, here = engine.store.images, platforms.host(os.uname().machine)
+    full = digests.Digest(image_id)
+    return None if images.choose(full, here) else (images.get(full).config.platform, here)
 
 
 def list_images(engine: Engine) -> tuple[Listed, ...]:
@@ -46,19 +69,29 @@ def tag(engine: Engine, source: str, target: str) -> None:
     engine.store.images.tag(reference, engine.store.images.target(source))
 
 
-def remove(engine: Engine, name: str, *, force: bool = False, prune_parents: bool = True) -> tuple[Removal, ...]:
-    """Remove by name or id with docker's rules. Raises ImageNotFound, ImageInUse."""
+def remove(
+    engine: Engine, name: str, *, force: bool = False, prune_parents: bool = True, platforms: Sequence[str] = ()
+) -> tuple[Removal, ...]:
+    """Remove by name or id with docker's rules, with `platforms` only the images for these.
+
+    Raises ImageNotFound, PlatformNotFound, ImageInUse, InvalidPlatform.
+    """
     from builder.engine import containers
 
-    running = [each.id for each in containers.listed(engine) if containers.is_running(engine, each)]
-    removed = engine.store.images.remove(name, force=force, prune_parents=prune_parents, running=running)
+    removed = engine.store.images.remove(
+        name,
+        force=force,
+        prune_parents=prune_parents,
+        running=[each.id for each in containers.listed(engine) if containers.is_running(engine, each)],
+        platforms=[platform for text in platforms if (platform := wanted(text)) is not None],
+    )
     engine.store.collect()
     return removed
 
 
-def history(engine: Engine, name: str) -> tuple[HistoryLine, ...]:
-    """The steps of an image, newest first. Raises ImageNotFound."""
-    image = find(engine, name)
+def history(engine: Engine, name: str, platform: str = "") -> tuple[HistoryLine, ...]:
+    """The steps of an image, newest first. Raises as `find`."""
+    image = find(engine, name, platform)
     sizes = [engine.store.snapshots.get(layer).size or 0 for layer in image.layers]
     lines = []
     position = 0

@@ -63,9 +63,13 @@ def _pull(
 
 
 def push(
-    engine: Engine, environment: Environment, name: str, emit: Emit, *, all_tags: bool = False
+    engine: Engine, environment: Environment, name: str, emit: Emit, *, all_tags: bool = False, platform: str = ""
 ) -> tuple[Pushed, ...]:
-    """Push one image, or all tags of a repository. Raises ImageNotFound and what `registry.push` raises."""
+    """Push one image or index, or all tags of a repository; of an index with `platform` that image alone.
+
+    Raises ImageNotFound, InvalidPlatform and what `registry.push` raises.
+    """
+    from builder.engine.images import wanted
     from builder.transfer.registry.push import push as send
     from builder.transfer.registry.session import Registries
 
@@ -80,7 +84,8 @@ def push(
         if not references:
             raise ImageNotFound(reference.familiar(), hint="lamina images lists what is here")
     with Registries(environment) as registries:
-        return tuple(send(engine.store, registries, each, emit=emit) for each in references)
+        chosen = wanted(platform)
+        return tuple(send(engine.store, registries, each, emit=emit, platform=chosen) for each in references)
 
 
 def resolve(environment: Environment, name: str) -> Descriptor:

@@ -150,6 +150,43 @@ class RegistryServer(ThreadingHTTPServer):
         self.put_manifest(repository, tag, manifest)
         return manifest
 
+    def put_index(
+        self, repository: str, tag: str, images: Mapping[str, Sequence[bytes]], *, attested: bool = False
+    ) -> bytes:
+        """An index of images, by platform; `attested`: each with an attestation as BuildKit adds it. Its bytes."""
+        entries = []
+        for platform, layers in images.items():
+            system, architecture, *variant = platform.split("/")
+            data = json.dumps(self.put_image(repository, "none", layers, architecture=architecture)).encode()
+            described = {"os": system, "architecture": architecture} | ({"variant": variant[0]} if variant else {})
+            entries.append({"mediaType": MANIFEST, "digest": digest(data), "size": len(data), "platform": described})
+        for of in [each["digest"] for each in entries] if attested else ():
+            statement = self.put_blob(repository, json.dumps({"subject": of}).encode())
+            document = {
+                "schemaVersion": 2,
+                "mediaType": MANIFEST,
+                "config": {"mediaType": CONFIG, **self.put_blob(repository, json.dumps({"for": of}).encode())},
+                "layers": [{"mediaType": "application/vnd.in-toto+json", **statement}],
+            }
+            data = json.dumps(document).encode()
+            self.put_manifest(repository, "none", data)
+            entries.append(
+                {
+                    "mediaType": MANIFEST,
+                    "digest": digest(data),
+                    "size": len(data),
+                    "annotations": {
+                        "vnd.docker.reference.type": "attestation-manifest",
+                        "vnd.docker.reference.digest": of,
+                    },
+                    "platform": {"os": "unknown", "architecture": "unknown"},
+                }
+            )
+        self.manifests.pop((repository, "none"), None)
+        document = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}, indent=2).encode()
+        self.put_manifest(repository, tag, document, INDEX)
+        return document
+
     # --- the protocol ---
 
     def answer(self, request: Request) -> None:

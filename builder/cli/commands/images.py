@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.cli import units
-from builder.cli.flags import BOOL, Command, Flag, Values, many, switch
+from builder.cli.flags import BOOL, CSV, Command, Flag, Values, many, switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -100,7 +100,13 @@ def rmi(cli: Cli, values: Values, arguments: list[str]) -> int:
 
     def one(name: str) -> None:
         try:
-            removed = verbs.remove(cli.engine, name, force=values.on("force"), prune_parents=not values.on("no-prune"))
+            removed = verbs.remove(
+                cli.engine,
+                name,
+                force=values.on("force"),
+                prune_parents=not values.on("no-prune"),
+                platforms=values.all("platform"),
+            )
         except ImageNotFound as error:
             if not values.on("force"):
                 raise
@@ -120,7 +126,7 @@ def history(cli: Cli, values: Values, arguments: list[str]) -> int:
 
     full, human, now = values.on("no-trunc"), values.on("human"), cli.now()
     rows: list[Row] = []
-    for line in verbs.history(cli.engine, arguments[0]):
+    for line in verbs.history(cli.engine, arguments[0], values.text("platform")):
         created = filters.parsed_moment(line.created)
         image = line.image if full else line.image.removeprefix("sha256:")[:12]
         text = line.created_by if full else units.ellipsis(line.created_by, 45)
@@ -163,7 +169,7 @@ _LIST = (
 _REMOVE = (
     switch("force", "Force removal of the image", short="f"),
     switch("no-prune", "Do not delete untagged parents"),
-    many("platform", "Remove only the given platform variant"),
+    Flag("platform", "Remove only the given platform variant: os[/arch[/variant]], separated by commas", kind=CSV),
 )
 _LS_ALIASES = "lamina image ls, lamina image list, lamina images"
 _RM_ALIASES = "lamina image rm, lamina image remove, lamina rmi"

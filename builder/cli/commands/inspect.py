@@ -11,31 +11,33 @@ from builder.cli.flags import Command, Flag, UsageError, Values, switch
 if TYPE_CHECKING:
     from builder.cli.context import Cli
 
-Show = Callable[["Cli", str, bool], Any]
+Show = Callable[["Cli", str, Values], Any]
 
 
-def container(cli: Cli, name: str, size: bool) -> Any:  # noqa: FBT001  one signature for all kinds
+def container(cli: Cli, name: str, values: Values) -> Any:
     """A container's document."""
     from builder.engine import containers, wire
 
+    size = "size" in values.names() and values.on("size")
     return wire.container(cli.engine, containers.find(cli.engine, name), size=size)
 
 
-def image(cli: Cli, name: str, size: bool) -> Any:  # noqa: FBT001
+def image(cli: Cli, name: str, values: Values) -> Any:
     """An image's document."""
     from builder.engine import images, wire
 
-    return wire.image(cli.engine, images.find(cli.engine, name))
+    platform = values.text("platform") if "platform" in values.names() else ""
+    return wire.image(cli.engine, images.find(cli.engine, name, platform))
 
 
-def volume(cli: Cli, name: str, size: bool) -> Any:  # noqa: FBT001
+def volume(cli: Cli, name: str, values: Values) -> Any:
     """A volume's document."""
     from builder.engine import wire
 
     return wire.volume(cli.engine.volumes.get(name))
 
 
-def network(cli: Cli, name: str, size: bool) -> Any:  # noqa: FBT001
+def network(cli: Cli, name: str, values: Values) -> Any:
     """A network's document."""
     from builder.engine import wire
 
@@ -66,13 +68,12 @@ def show(cli: Cli, values: Values, names: list[str], kinds: list[Show]) -> int:
 
     format = values.text("format")
     template = gotemplate.Template(format) if format not in ("", "json") else None
-    size = "size" in values.names() and values.on("size")
     found, code = [], 0
     for name in names:
         error: Exception | None = None
         for kind in kinds:
             try:
-                found.append(kind(cli, name, size))
+                found.append(kind(cli, name, values))
                 break
             except (NotFound, InvalidReference, ContainerError) as err:
                 error = error or err
@@ -97,10 +98,12 @@ def show(cli: Cli, values: Values, names: list[str], kinds: list[Show]) -> int:
 
 _FORMAT = Flag("format", "Format output using a custom template: 'json' or a Go template", short="f")
 _SIZE = switch("size", "Display total file sizes if the type is container", short="s")
+_PLATFORM = Flag("platform", "Inspect a specific platform of the multi-platform image: os[/arch[/variant]]")
+_ONLY = {"container": (_SIZE,), "image": (_PLATFORM,)}
 
 
 def _one(kind: str) -> Command:
-    flags = (_FORMAT, _SIZE) if kind == "container" else (_FORMAT,)
+    flags = (_FORMAT, *_ONLY[kind]) if kind in _ONLY else (_FORMAT,)
     word = kind.upper()
     return Command(
         f"[OPTIONS] {word} [{word}...]",

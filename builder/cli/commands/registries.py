@@ -44,7 +44,8 @@ def push(cli: Cli, values: Values, arguments: list[str]) -> int:
         if not every and not reference.tag:
             cli.out(_TAG_HINT)
         cli.out(f"The push refers to repository [{reference.name}]")
-    registries.push(cli.engine, cli.env, arguments[0], _view(cli, values), all_tags=every)
+    platform = values.text("platform")
+    registries.push(cli.engine, cli.env, arguments[0], _view(cli, values), all_tags=every, platform=platform)
     if values.on("quiet"):
         cli.out(reference.name if every else str(reference.tagged()))
     return 0
@@ -191,6 +192,7 @@ COMMANDS = {
         flags=(
             switch("all-tags", "Push all tags of an image to the repository", short="a"),
             _TRUST,
+            Flag("platform", "Push a platform-specific manifest as a single-platform image: os[/arch[/variant]]"),
             switch("quiet", "Suppress verbose output", short="q"),
         ),
         arguments=(1, 1),

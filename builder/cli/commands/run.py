@@ -59,10 +59,23 @@ def _create(cli: Cli, values: Values, request: ContainerRequest) -> Container:
         cli.say(f"Unable to find image '{Reference.parse(request.image).tagged().familiar()}' locally")
         _pull(cli, values, request)
         container = containers.create(cli.engine, request)
+    _warn(cli, request, container)
     if cidfile:
         with open(cidfile, "x", encoding="ascii") as file:
             file.write(container.id)
     return container
+
+
+def _warn(cli: Cli, request: ContainerRequest, container: Container) -> None:
+    """docker's warning of an image that is made for another machine, when nobody has asked for that one."""
+    from builder.engine import images
+
+    found = None if request.platform else images.mismatch(cli.engine, container.image)
+    if found is not None:
+        cli.say(
+            f"WARNING: The requested image's platform ({found[0]}) does not match the detected host platform "
+            f"({found[1]}) and no specific platform was requested"
+        )
 
 
 def _is_here(cli: Cli, request: ContainerRequest) -> bool:

@@ -1,4 +1,4 @@
-"""Push: an image of the store goes to a registry, its layers first and its manifest last.
+"""Push: an image of the store goes to a registry, its layers first and its manifest last; an index by `push_index`.
 
 An image that was pulled goes out as it came, manifest and blobs, byte for byte. One that was built gets an OCI
 manifest; its layers are looked for by the digest of their packed form, mounted from a repository of the same registry
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from builder.oci.descriptors import Descriptor
     from builder.oci.digests import Digest
+    from builder.oci.platforms import Platform
     from builder.oci.references import Reference
     from builder.store import Store
     from builder.store.images import Image
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from builder.transfer.registry.repository import Repository, Upload
     from builder.transfer.registry.session import Registries
 
+Document = tuple[bytes, str]
+"""A manifest or index, and its media type."""
 JOBS = 5
 """Layers at a time, docker's default."""
 _OCI_TYPES = {d.DOCKER_LAYER_GZIP: d.OCI_LAYER_GZIP, d.DOCKER_LAYER: d.OCI_LAYER}
@@ -58,32 +61,59 @@ def push(
     jobs: int = JOBS,
     packing: Packing = USUAL,
     annotations: Mapping[str, str] | None = None,
+    platform: Platform | None = None,
 ) -> Pushed:
-    """Push the image that `reference` (":latest" is added if need be) names to where the reference says.
+    """Push the image or index that `reference` (":latest" is added if need be) names to where the reference says.
 
-    With another `packing` than the usual, or `annotations` for the manifest, it gets a manifest of its own.
+    With another `packing` than the usual, or `annotations` for the manifest, it gets a manifest of its own. Of an index
+    `platform` chooses one image, which is pushed alone.
 
-    Raises ImageNotFound, RegistryErrors, StoreErrors, CredentialsFailed.
+    Raises ImageNotFound, PlatformNotFound, RegistryErrors, StoreErrors, CredentialsFailed; NotFound when an index lists
+    what cannot be had.
     """
     reference = reference.tagged()
-    image_id = store.images.lookup(reference)
-    if image_id is None:
+    named = store.images.named(reference)
+    if named is None:
         name = reference.familiar_name()
         raise ImageNotFound(
             reference.familiar(),
             hint=f"lamina images {name} lists what is here; lamina tag IMAGE {reference.familiar()} gives a name",
         )
-    store.images.use(image_id)
-    image = store.images.get(image_id)
-    target = registries.target(reference)
-    work = _Push(store, registries, target, image, Teller(emit), jobs, packing, annotations or {})
-    document, media_type = work.image()
+    target, teller = registries.target(reference), Teller(emit)
+    own = packing != USUAL or bool(annotations)
+
+    def send(image_id: Digest, manifest: Document | None = None) -> Document:
+        store.images.use(image_id)
+        work = _Push(store, registries, target, store.images.get(image_id), teller, jobs, packing, annotations or {})
+        return work.image(manifest)
+
+    index = store.indexes.find(named) if platform is None else None
     name = str(reference.tag or reference.digest)
-    digest = target.put_manifest(name, document, media_type)
-    store.images.put_manifest(image_id, document, media_type)
-    store.images.tag(replace(reference, tag=None, digest=digest), image_id)
-    work.teller.line(f"{name}: digest: {digest} size: {len(document)}")
+    if index is not None:
+        from builder.transfer.registry.push_index import IndexPush
+
+        store.indexes.use(index.digest)
+        document, media_type = IndexPush(store, registries, target, reference, index, teller, jobs).send(send, anew=own)
+        digest = target.put_manifest(name, document, media_type)
+        kept = store.indexes.put(document, media_type, origin=target.endpoint.name)
+    else:
+        kept = store.images.resolve(str(reference), platform=platform)
+        document, media_type = send(kept, None if own else _listed(store, named, kept))
+        digest = target.put_manifest(name, document, media_type)
+        store.images.put_manifest(kept, document, media_type)
+    store.images.tag(replace(reference, tag=None, digest=digest), kept)
+    teller.line(f"{name}: digest: {digest} size: {len(document)}")
     return Pushed(reference, d.Descriptor(media_type, digest, len(document)))
+
+
+def _listed(store: Store, target: Digest, image_id: Digest) -> Document | None:
+    """The manifest that the index `target` lists for an image, if it is one and others may have seen that manifest."""
+    index = store.indexes.find(target)
+    for member in () if index is None else index.members:
+        if member.image == image_id and not member.made:
+            document = store.indexes.kept(member)
+            return None if document is None else (document, member.descriptor.media_type)
+    return None
 
 
 class LayerPush:
@@ -217,18 +247,26 @@ class _Push(LayerPush):
         self._image = image
         self._annotations = annotations
 
-    def image(self) -> tuple[bytes, str]:
-        """Bring all blobs there; returns the manifest and its media type."""
+    def image(self, listed: Document | None = None) -> Document:
+        """Bring all blobs there; returns the manifest and its media type.
+
+        `listed` is the manifest that it must have, as an index lists that one.
+        """
         for layer in self._distinct():
             self.teller.line("Preparing", _short(layer))
-        own = self._packing != USUAL or self._annotations
-        for _, media_type, document in () if own else self._store.images.manifests(self._image.id):
+        for document, media_type in (listed,) if listed is not None else self._known():
             manifest = Manifest.from_json(document, media_type=media_type)
             if len(manifest.layers) == len(self._layers) and self._can(manifest):
                 wanted = {layer.id: described for layer, described in zip(self._layers, manifest.layers, strict=True)}
                 self.blobs(wanted)
                 self.small(self._image.raw)
                 return document, media_type
+        if listed is not None:
+            raise EngineError(
+                f"image {digests.short(self._image.id)} cannot be pushed as it came: a layer was not kept as it was "
+                "packed, and where it was seen it is no more",
+                hint="build it again, or push one image alone with --platform",
+            )
         described = self.blobs({})
         self.small(self._image.raw)
         docker = self._packing.docker
@@ -239,6 +277,12 @@ class _Push(LayerPush):
             annotations=self._annotations,
         )
         return manifest.to_json(), manifest.media_type
+
+    def _known(self) -> tuple[Document, ...]:
+        """The manifests that it came with; none when it is to get one of its own."""
+        if self._packing != USUAL or self._annotations:
+            return ()
+        return tuple((document, media_type) for _, media_type, document in self._store.images.manifests(self._image.id))
 
     def _can(self, manifest: Manifest) -> bool:
         """Whether the blobs of a manifest that the image came with can be had, so that it goes out unchanged."""

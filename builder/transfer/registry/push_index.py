@@ -1,0 +1,197 @@
+"""Push of an index: all the manifests that it lists with all their blobs, then the index, so that nothing dangles.
+
+One that was pulled goes out byte for byte. What is not here of it (other platforms, attestations) is taken over from
+where it was seen: mounted when that is the same registry, else fetched and sent. One that was made here gets manifests
+with packed layers, and so is written anew. What cannot be had is known before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from builder.errors import DigestMismatch, EngineError, NotFound, RegistryError, RegistryNotFound, Unsupported
+from builder.oci import descriptors as d
+from builder.oci import digests
+from builder.oci.manifests import Index, Manifest
+from builder.oci.references import Reference
+from builder.transfer.registry import upload, workers
+from builder.transfer.registry.download import fetch
+from runtime.values import dataclass, replace
+
+if TYPE_CHECKING:
+    from builder.oci.descriptors import Descriptor
+    from builder.oci.digests import Digest
+    from builder.store import Store
+    from builder.store.indexes import ImageIndex, Member
+    from builder.transfer.registry.progress import Teller
+    from builder.transfer.registry.repository import Repository
+    from builder.transfer.registry.session import Registries
+
+Document = tuple[bytes, str]
+"""A manifest or index, and its media type."""
+SendImage = Callable[["Digest", Document | None], Document]
+"""Bring the blobs of an image to the target; returns its manifest: the given one, else one of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Foreign:
+    """A member whose image is not here: its manifest, and where its blobs may be."""
+
+    member: Member
+    document: bytes
+    places: tuple[Repository, ...]
+
+
+class IndexPush:
+    """One index on its way to one repository."""
+
+    def __init__(
+        self,
+        store: Store,
+        registries: Registries,
+        target: Repository,
+        reference: Reference,
+        index: ImageIndex,
+        teller: Teller,
+        jobs: int,
+    ) -> None:
+        self._store = store
+        self._registries = registries
+        self._target = target
+        self._reference = reference
+        self._index = index
+        self._teller = teller
+        self._jobs = jobs
+        self._places: dict[str, tuple[Repository, ...]] = {}
+
+    def send(self, image: SendImage, *, anew: bool = False) -> Document:
+        """Bring all members there; returns the index to put, and its media type. `anew`: images get new manifests.
+
+        Raises NotFound (something is neither here nor anywhere else), and what `push` raises.
+        """
+        here = {member.descriptor.digest: member for member in self._index.members if member.image is not None}
+        foreign = self._foreign([each for each in self._index.members if each.descriptor.digest not in here])
+        described: dict[str, Descriptor] = {}
+        for digest, member in here.items():
+            assert member.image is not None
+            known = None if anew or member.made else self._store.indexes.kept(member)
+            listed = None if known is None else (known, member.descriptor.media_type)
+            document, media_type = image(member.image, listed)
+            self._put(document, media_type)
+            described[digest] = d.Descriptor(media_type, digests.of(document), len(document))
+            self._store.images.put_manifest(member.image, document, media_type)
+        blobs = {blob.digest: (blob, each) for each in foreign for blob in _blobs(each)}
+
+        def bring(pair: tuple[Descriptor, _Foreign]) -> None:
+            self._bring(pair[0], pair[1].places)
+
+        workers.each(self._registries.client, blobs.values(), bring, threads=self._jobs)
+        for each in foreign:
+            self._put(each.document, each.member.descriptor.media_type)
+        return self._document(described)
+
+    def _document(self, described: Mapping[str, Descriptor]) -> Document:
+        """The index as it is to be put, with the manifests that images really have got."""
+        if all(digest == found.digest for digest, found in described.items()):
+            return self._index.raw, self._index.media_type
+        index = Index.from_json(self._index.raw, media_type=self._index.media_type)
+        manifests = []
+        for each in index.manifests:
+            new = described.get(each.digest, each)
+            manifests.append(replace(each, media_type=new.media_type, digest=new.digest, size=new.size, data=None))
+        types = {found.media_type for found in described.values()}
+        media_type = d.DOCKER_INDEX if types == {d.DOCKER_MANIFEST} else d.OCI_INDEX
+        return replace(index, manifests=tuple(manifests), media_type=media_type).to_json(), media_type
+
+    # --- what is not here ---
+
+    def _foreign(self, members: list[Member]) -> list[_Foreign]:
+        """The members that the target has not got, with their manifests. Raises NotFound."""
+        found, missing = [], []
+        for member in {each.descriptor.digest: each for each in members}.values():
+            if member.descriptor.media_type not in d.MANIFEST_TYPES:
+                raise Unsupported(
+                    f"{self._reference.familiar()} lists what is no image: {member.descriptor.digest} has media type "
+                    f"{member.descriptor.media_type[:100]!r}",
+                    hint="an index in an index cannot be pushed; push what it lists by its own name",
+                )
+            if self._there(member.descriptor):
+                continue
+            places = self._origins(member)
+            document = self._store.indexes.kept(member) or self._fetched(member.descriptor, places)
+            if document is None:
+                missing.append(member)
+            else:
+                found.append(_Foreign(member, document, places))
+        if missing:
+            raise self._missing(missing)
+        return found
+
+    def _there(self, described: Descriptor) -> bool:
+        try:
+            return self._target.head(described.digest) is not None
+        except RegistryNotFound:
+            return False
+
+    def _origins(self, member: Member) -> tuple[Repository, ...]:
+        """Where a member was seen, or the index that lists it."""
+        names = self._store.indexes.origins(member.descriptor.digest, self._index.digest)
+        for name in names:
+            if name not in self._places:
+                self._places[name] = self._registries.repositories(Reference.parse(name))
+        return tuple(place for name in names for place in self._places[name])
+
+    def _fetched(self, described: Descriptor, places: tuple[Repository, ...]) -> bytes | None:
+        for place in places:
+            try:
+                return place.manifest(described.digest, described).data
+            except (RegistryError, DigestMismatch):
+                continue
+        return None
+
+    def _missing(self, members: list[Member]) -> NotFound:
+        names = [str(each.platform or each.descriptor.digest) for each in members]
+        platforms = [str(each.platform) for each in self._index.members if each.image is not None and each.platform]
+        name = self._reference.familiar()
+        alone = f"lamina push --platform {platforms[0]} {name} pushes that one alone" if platforms else ""
+        return NotFound(
+            f"{name} lists manifests that are neither here nor where they were seen: {', '.join(names)}",
+            hint="; ".join(filter(None, [f"lamina pull --platform {names[0]} brings one", alone])),
+        )
+
+    # --- to the target ---
+
+    def _put(self, document: bytes, media_type: str) -> None:
+        digest = self._target.put_manifest(digests.of(document), document, media_type)
+        self._store.indexes.add_origin(digest, self._target.endpoint.name)
+
+    def _bring(self, blob: Descriptor, places: tuple[Repository, ...]) -> None:
+        """One blob that no layer here is: look, mount, or fetch and send."""
+        short = digests.short(blob.digest)
+        if self._target.has_blob(blob.digest):
+            self._teller.line("Layer already exists", short)
+            return
+        host = self._target.endpoint.name.partition("/")[0]
+        for place in places:
+            registry, _, repository = place.endpoint.name.partition("/")
+            if registry == host and place.endpoint.name != self._target.endpoint.name:
+                begun = self._target.mount(blob.digest, repository)
+                if begun is None:
+                    self._teller.line(f"Mounted from {repository}", short)
+                    return
+                self._target.cancel(begun)
+        if not self._store.content.use(blob.digest):
+            if not places:
+                raise EngineError(
+                    f"blob {blob.digest} of {self._reference.familiar()} is neither here nor known to be elsewhere"
+                )
+            fetch(self._store, places, blob, self._teller.bar("Downloading", short, blob.size))
+        watch = self._teller.bar("Pushing", short, blob.size)
+        upload.send(self._store, self._target, blob.digest, self._store.content.path(blob.digest), None, watch)
+        self._teller.line("Pushed", short)
+
+
+def _blobs(each: _Foreign) -> tuple[Descriptor, ...]:
+    manifest = Manifest.from_json(each.document, media_type=each.member.descriptor.media_type)
+    return (manifest.config, *manifest.layers)
