@@ -11,7 +11,7 @@ Read in this order:
     session       all registries of one command; `resolve`
     progress      what is told; workers   several blobs at once
     download      one blob in, continued where it broke; pull   an image in
-    packing       layers ↔ compressed blobs; upload   one blob out; push   an image out
+    packing       layers ↔ compressed blobs; upload   one blob out; push   an image out; push_index   several
     cache: build caches; signatures   of images, with keys; login, search
 
 What it promises: nothing is believed before its digest and size are checked, and all that follows a tag goes by digest.
