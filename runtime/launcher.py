@@ -76,10 +76,11 @@ class _Loop:
                     handler()
 
     def tidy(self) -> None:
-        """Nobody waits for us: make the next container's process ready, remove what is left of those that ended."""
-        self.prepare()
+        """Nobody waits for us: remove what is left of containers that ended, make the next one's process ready. In this
+        order, since a process that joins its groups keeps their lock for as long as that takes."""
         while self.over:
             self.over.pop().release()
+        self.prepare()
 
     def prepare(self) -> None:
         like, self.next = self.next, None

@@ -61,11 +61,15 @@ if TYPE_CHECKING:
             """(name below /sys/fs/cgroup, host directory) of what the container may look at; empty for v2."""
 
 
+_mounted: list[dict[str, tuple[str, str]]] = []
+
+
 def create(name: str, parent: str = "") -> Cgroup:
     """A new group *name* below *parent* (a path below the cgroup root; "" is our own group)."""
-    hierarchies = v1.hierarchies()
-    if hierarchies:
-        return v1.create(name, hierarchies, parent)
+    if not _mounted:  # looked up once: a launcher makes many
+        _mounted.append(v1.hierarchies())
+    if _mounted[0]:
+        return v1.create(name, _mounted[0], parent)
     from runtime.cgroups import v2
 
     return v2.create(name, parent)

@@ -81,18 +81,22 @@ def claim(parent: str, name: str) -> int:
 
     Raises OSError (EEXIST, EACCES, EROFS, ...).
     """
+    directory = f"{parent}/{name}"
     for _ in range(100):
         try:
-            os.makedirs(parent, exist_ok=True)
-            os.mkdir(f"{parent}/{name}")
-            fd = os.open(f"{parent}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            os.mkdir(directory)
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            os.makedirs(parent, exist_ok=True)  # not there yet, or somebody removed it when it was empty
+            continue
+        try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except (FileNotFoundError, BlockingIOError):
-            continue  # somebody removed the empty parent, or reaped us before the lock: again
-        if os.fstat(fd).st_nlink and os.path.exists(f"{parent}/{name}"):
-            return fd
-        os.close(fd)
-    raise OSError(errno.EAGAIN, f"cannot make {parent}/{name}")
+            if os.path.exists(directory):
+                return fd
+        except BlockingIOError:
+            pass
+        os.close(fd)  # somebody reaped it before it was locked: again
+    raise OSError(errno.EAGAIN, f"cannot make {directory}")
 
 
 def orphans(parent: str) -> list[str]:
@@ -122,14 +126,16 @@ def orphans(parent: str) -> list[str]:
 def rmdir_tree(path: str) -> None:
     """Remove a group and the groups that its processes made in it. Raises OSError(EBUSY) while something runs."""
     try:
-        with os.scandir(path) as entries:
-            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        return
-    for child in below:
-        rmdir_tree(child)
-    try:
-        os.rmdir(path)
+        try:
+            os.rmdir(path)
+        except OSError as err:
+            if err.errno != errno.EBUSY:
+                raise
+            with os.scandir(path) as entries:
+                below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            for child in below:
+                rmdir_tree(child)
+            os.rmdir(path)
     except FileNotFoundError:
         return
 
