@@ -226,9 +226,10 @@ def message(error: BaseException) -> str:
 
 def _report(error: Exception, words: Sequence[str], *, debug: bool) -> int:
     """Say what went wrong on stderr and give the exit code."""
+    command = words[-1] if words and words[:-1] in ([], ["container"]) else ""
     if isinstance(error, f.UsageError):
         _say(str(error))
-        return 125 if words and words[-1] in CONTAINER_COMMANDS else 1
+        return 125 if command in CONTAINER_COMMANDS else 1
     from builder.cli.exitcodes import exit_code
     from builder.cli.gotemplate import TemplateError
     from parser.errors import DockerfileError
@@ -237,8 +238,8 @@ def _report(error: Exception, words: Sequence[str], *, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    for_container = bool(words) and words[-1] in CONTAINER_COMMANDS
-    code = exit_code(error, for_container=for_container)
+    for_container = command in CONTAINER_COMMANDS
+    code = exit_code(error, command=command)
     if isinstance(error, TemplateError):
         _say(f"template parsing error: template: :1: {error}")
     elif isinstance(error, DockerfileError):

@@ -449,11 +449,14 @@ def _namespace(values: Values, name: str, modes: tuple[str, ...]) -> str:
 
 
 def _limits(values: Values) -> LimitRequest:
-    from builder.engine.options.limits import pair, parse_device, parse_ulimit
+    from builder.engine.options.limits import parse_device, parse_sysctl, parse_ulimit
     from builder.engine.options.units import parse_bytes, parse_cpus, parse_memory_swap
     from builder.engine.requests import LimitRequest
     from runtime.spec import Resources
 
+    swappiness = values.number("memory-swappiness")
+    if swappiness is not None and not -1 <= swappiness <= 100:
+        raise UsageError(f"invalid value: {swappiness}. Valid memory swappiness range is 0-100")
     pids = values.number("pids-limit")
     resources = Resources(
         memory=checked(values, "memory", parse_bytes) or None,
@@ -472,7 +475,7 @@ def _limits(values: Values) -> LimitRequest:
         cpus=checked(values, "cpus", parse_cpus) or 0,
         ulimits=checked_all(values, "ulimit", parse_ulimit),
         devices=checked_all(values, "device", parse_device),
-        sysctls=checked_all(values, "sysctl", lambda text: pair(text, what="sysctl")),
+        sysctls=checked_all(values, "sysctl", parse_sysctl),
         shm_size=checked(values, "shm-size", parse_bytes) or 0,
         oom_score_adj=values.number("oom-score-adj"),
         cgroup_parent=values.text("cgroup-parent"),

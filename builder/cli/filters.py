@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from builder.cli import units
+from builder.cli.flags import UsageError
 from builder.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def parse(texts: Iterable[str], known: Sequence[str]) -> dict[str, list[str]]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
-            raise InvalidInput("invalid argument: bad format of filter (expected name=value)")
+            raise UsageError(
+                f'invalid argument "{text}" for "-f, --filter" flag: bad format of filter (expected name=value)'
+            )
         key = key.strip().lower()
         if key not in known:
             raise InvalidInput(f"invalid filter '{key}'", hint="known: " + ", ".join(known))

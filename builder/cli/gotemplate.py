@@ -27,6 +27,14 @@ class TemplateError(Exception):
     """The template cannot be parsed, or asks for what the data does not have."""
 
 
+class UnreadableTemplate(TemplateError):
+    """`inspect` was given what is no template: of all commands it alone has a code for that."""
+
+
+class Record(dict[str, object]):
+    """A row of a list. Its methods are no data, and as JSON it is what Go makes of a map: sorted, safe within HTML."""
+
+
 class _Node:
     """A piece of a parsed template: an action's tree with the pieces inside it."""
 
@@ -335,7 +343,10 @@ def text_of(value: object) -> str:
 
 
 def to_json(value: object) -> str:
-    """JSON as docker's json function writes it: compact, keys in their order, nothing escaped for HTML."""
+    """JSON as docker's json function writes it: compact, keys in their order; only a Record is escaped for HTML."""
+    if isinstance(value, Record):
+        text = to_json({key: value[key] for key in sorted(value) if not callable(value[key])})
+        return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=lambda _: None)
 
 

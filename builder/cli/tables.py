@@ -34,18 +34,18 @@ class Table:
 
         if format == "json":
             for row in rows:
-                out(gotemplate.to_json({key: row[key] for key in sorted(row) if not callable(row[key])}))
+                out(gotemplate.to_json(gotemplate.Record(row)))
             return
         with_header = format.startswith("table ")
         template = gotemplate.Template(unescaped(format.removeprefix("table ") if with_header else format))
         if not with_header:
             for row in rows:
-                out(template.render(row))
+                out(template.render(gotemplate.Record(row)))
             return
         names: dict[str, object] = dict(self.headers)
         # a field with an argument is headed by the argument: {{.Label "com.example"}}
         names["Label"] = lambda key: key
-        lines = [template.render(names), *(template.render(row) for row in rows)]
+        lines = [template.render(names), *(template.render(gotemplate.Record(row)) for row in rows)]
         for line in aligned([line.split("\t") for line in lines]):
             out(line)
 

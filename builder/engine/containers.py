@@ -10,11 +10,11 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.engine import codec, images
+from builder.engine import codec, images, refusals
 from builder.engine.options.environment import merged
 from builder.engine.options.mounts import MountRequest, MountType
 from builder.engine.requests import Attachment, ContainerRequest, HealthRequest
-from builder.errors import InvalidInput, WrongState
+from builder.errors import InvalidInput, NotFound, WrongState
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.oci.configs import ContainerConfig
     from builder.store.containers import Container
-    from runtime.spec import Resources
     from runtime.states import ContainerState
-
-_LEAST_MEMORY = 6 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,7 @@ def create(engine: Engine, request: ContainerRequest) -> Container:
     if not request.network.attachments and lacks_network(request):
         request = replace(request, network=replace(request.network, attachments=(Attachment("host"),)))
     definition = resolve(request, image.config.config)
-    check_memory(request.limits.resources)
+    refusals.check(request)
     _check_networks(engine, request)
     active = engine.store.snapshots.prepare(image.layers)
     made: list[str] = []
@@ -105,16 +102,15 @@ def lacks_network(request: ContainerRequest) -> bool:
 
 
 def resolve(request: ContainerRequest, image: ContainerConfig) -> Definition:
-    """What `request` comes to on an image. Raises InvalidInput when there is no command, or two options contradict each
-    other. Pure."""
+    """What `request` comes to on an image. Raises InvalidInput when there is no command. Pure."""
     entrypoint = image.entrypoint or () if request.entrypoint is None else request.entrypoint
     # a new entrypoint makes the image's CMD meaningless, so docker drops it
     command = request.command or (() if request.entrypoint is not None else image.cmd or ())
     argv = (*entrypoint, *command)
     if not argv:
         raise InvalidInput("no command specified", hint="the image has no CMD: give a command after the image's name")
-    _check_shared(request)
     health = _health(request.health, image)
+    published = (f"{port.container_port}/{port.protocol}" for port in request.network.ports)
     return Definition(
         request=request,
         argv=argv,
@@ -126,22 +122,9 @@ def resolve(request: ContainerRequest, image: ContainerConfig) -> Definition:
         labels=tuple((dict(image.labels) | dict(request.labels)).items()),
         stop_signal=request.stop_signal or image.stop_signal or "SIGTERM",
         stop_timeout=request.stop_timeout if request.stop_timeout is not None else image.stop_timeout or 10,
-        exposed=tuple(dict.fromkeys((*image.exposed_ports, *request.network.expose))),
+        exposed=tuple(dict.fromkeys((*image.exposed_ports, *request.network.expose, *published))),
         health=health,
     )
-
-
-def check_memory(resources: Resources) -> None:
-    """Raises InvalidInput for limits that no container could start with, in docker's words."""
-    memory, swap = resources.memory or 0, resources.memory_swap or 0
-    if 0 < memory < _LEAST_MEMORY:
-        raise InvalidInput("Minimum memory limit allowed is 6MB")
-    if swap and not memory:
-        raise InvalidInput("You should always set the Memory limit when using Memoryswap limit, see usage")
-    if 0 < swap < memory:
-        raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if memory and (resources.memory_reservation or 0) > memory:
-        raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
 
 
 def _health(asked: HealthRequest | None, image: ContainerConfig) -> HealthRequest | None:
@@ -167,23 +150,11 @@ def _check_networks(engine: Engine, request: ContainerRequest) -> None:
             engine.store.containers.get(name.removeprefix("container:"))
         elif name not in ("host", "none", "bridge"):
             engine.networks.get(name)
-
-
-def _check_shared(request: ContainerRequest) -> None:
-    """Raises InvalidInput, in docker's words, for what the owner of a shared network has decided already."""
-    network = request.network
-    if not any(each.network.startswith("container:") for each in network.attachments):
-        return
-    for asked, what in (
-        (request.hostname, "hostname and the network mode"),
-        (network.dns, "dns and the network mode"),
-        (network.extra_hosts, "custom host-to-IP mapping and the network mode"),
-        (any(each.mac for each in network.attachments), "mac-address and the network mode"),
-        (network.ports or network.publish_all, "port publishing and the container type network mode"),
-        (network.expose, "port exposing and the container type network mode"),
-    ):
-        if asked:
-            raise InvalidInput(f"conflicting options: {what}")
+    for name, _ in request.network.links:
+        try:
+            engine.store.containers.get(name)
+        except NotFound as err:
+            raise InvalidInput(f"could not get container for {name}: {err.message}") from err
 
 
 def _mounts(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builder.engine import containers, rootfs
+from builder.engine.options.environment import merged
 from builder.engine.options.limits import DeviceRequest
 from builder.engine.options.mounts import MountType
 from builder.errors import InvalidInput, WrongState
@@ -44,7 +45,7 @@ def supervised(engine: Engine, container: Container, *, console_size: tuple[int,
         health=_health(definition),
         networks_directory=str(engine.store.networks_dir),
         endpoints=_endpoints(engine, container, definition),
-        hosts=network.extra_hosts,
+        hosts=(*network.extra_hosts, *_linked(engine, definition)),
         dns=network.dns,
         dns_search=network.dns_search,
         dns_options=network.dns_options,
@@ -55,17 +56,14 @@ def supervised(engine: Engine, container: Container, *, console_size: tuple[int,
     )
 
 
-def process(definition: Definition, *, console_size: tuple[int, int] | None = None) -> Process:
+def process(definition: Definition, hostname: str, *, console_size: tuple[int, int] | None = None) -> Process:
     """The container's first process."""
     request, security = definition.request, definition.request.security
-    env = definition.env
-    if request.tty and not any(each.startswith("TERM=") for each in env):
-        env = (*env, "TERM=xterm")
-    if not any(each.startswith("HOSTNAME=") for each in env):
-        env = (*env, f"HOSTNAME={request.hostname}") if request.hostname else env
+    # docker's own variables come first, in this order, and give way to the image's and the user's
+    own = (defaults.PATH, f"HOSTNAME={hostname}", *(("TERM=xterm",) if request.tty else ()))
     return Process(
         argv=definition.argv,
-        env=env,
+        env=merged((*own, *definition.env)),
         cwd=definition.workdir,
         user=definition.user,
         additional_groups=security.group_add,
@@ -82,9 +80,9 @@ def _spec(engine: Engine, container: Container, definition: Definition, console_
     request, security, limits = definition.request, definition.request.security, definition.request.limits
     root = rootfs.rootfs(engine, container, readonly=security.readonly_root)
     mounts = tuple(_mount(engine, mount) for mount in definition.mounts)
-    spec = defaults.container_spec(
-        container.id, root, process(definition, console_size=console_size), namespaces=_namespaces(engine, definition)
-    )
+    hostname, domainname = containers.hostname(engine, container)
+    first = process(definition, hostname, console_size=console_size)
+    spec = defaults.container_spec(container.id, root, first, namespaces=_namespaces(engine, definition))
     if security.privileged:
         spec = defaults.privileged(spec)
     elif not spec.process.capabilities or "ALL" in (name.upper() for name in security.cap_drop):
@@ -96,10 +94,6 @@ def _spec(engine: Engine, container: Container, definition: Definition, console_
         spec = replace(spec, seccomp="default" if seccomp in ("builtin", "default") else seccomp)
     if _option(security.options, "systempaths") == "unconfined":
         spec = replace(spec, masked_paths=(), readonly_paths=())
-    hostname, domainname = containers.hostname(engine, container)
-    env = spec.process.env
-    if not any(each.startswith("HOSTNAME=") for each in env):
-        spec = replace(spec, process=replace(spec.process, env=(*env, f"HOSTNAME={hostname}")))
     return replace(
         spec,
         hostname=hostname,
@@ -241,6 +235,18 @@ def _endpoints(engine: Engine, container: Container, definition: Definition) -> 
         )
         for at, attachment in enumerate(attachments)
     )
+
+
+def _linked(engine: Engine, definition: Definition) -> list[tuple[str, str]]:
+    """The names of `--link` with the addresses that the linked containers have now. Raises WrongState."""
+    found = []
+    for name, alias in definition.request.network.links:
+        other = containers.find(engine, name)
+        address = next((each.ip for each in engine.networks.endpoints() if each.container == other.id), None)
+        if address is None:
+            raise WrongState(f"Cannot link to a non running container: /{other.name} AS {alias}")
+        found += [(each, address) for each in dict.fromkeys((alias, other.id[:12], other.name))]
+    return found
 
 
 def _ports(definition: Definition) -> tuple[PortMapping, ...]:

@@ -140,7 +140,7 @@ def _config(found: Container, definition: Definition, hostname: tuple[str, str])
         "AttachStdin": "stdin" in request.attach,
         "AttachStdout": "stdout" in request.attach,
         "AttachStderr": "stderr" in request.attach,
-        "ExposedPorts": {port: {} for port in definition.exposed},
+        "ExposedPorts": {port: {} for port in sorted(definition.exposed)},
         "Tty": request.tty,
         "OpenStdin": request.open_stdin,
         "StdinOnce": request.stdin_once,
@@ -250,15 +250,18 @@ def _mount(mount: MountPoint) -> Json:
     if mount.name:
         document["Driver"] = "local"
     propagation = request.propagation or ("rprivate" if request.type is MountType.BIND else "")
-    return document | {"Mode": request.mode, "RW": not request.readonly, "Propagation": propagation}
+    # a named volume is shared between containers, as SELinux has it
+    mode = request.mode or ("z" if mount.name and not mount.anonymous else "")
+    return document | {"Mode": mode, "RW": not request.readonly, "Propagation": propagation}
 
 
 def _networks(engine: Engine, found: Container, definition: Definition) -> Json:
     published: dict[str, list[Json] | None] = dict.fromkeys(definition.exposed)
-    joined: Json = {}
-    for endpoint in engine.networks.endpoints():
-        if endpoint.container != found.id:
-            continue
+    endpoints = [each for each in engine.networks.endpoints() if each.container == found.id]
+    # what does not run is on its networks by name only
+    names = [each.network for each in definition.request.network.attachments] or ["bridge"]
+    joined: Json = {} if endpoints else {name: _unjoined() for name in names if not name.startswith("container:")}
+    for endpoint in endpoints:
         for port in endpoint.ports:
             key = f"{port.container_port}/{port.protocol}"
             published[key] = [
@@ -281,13 +284,18 @@ def _networks(engine: Engine, found: Container, definition: Definition) -> Json:
     return {
         "SandboxID": "",
         "SandboxKey": "",
-        "Ports": published if joined else {},
+        "Ports": published if endpoints else {},
         "IPAddress": first.get("IPAddress", ""),
         "IPPrefixLen": first.get("IPPrefixLen", 0),
         "Gateway": first.get("Gateway", ""),
         "MacAddress": first.get("MacAddress", ""),
         "Networks": joined,
     }
+
+
+def _unjoined() -> Json:
+    empty = ("NetworkID", "EndpointID", "Gateway", "IPAddress", "MacAddress")
+    return {"IPAMConfig": None, "Links": None, "Aliases": None} | dict.fromkeys(empty, "") | {"IPPrefixLen": 0}
 
 
 def volume(found: Volume) -> Json:

@@ -145,8 +145,8 @@ def test_exec(busybox_store: Lamina, name: str) -> None:
     assert any(row.endswith("sleep 88") for row in run.text("top", name).splitlines())
     run("exec", "-d", name, "nothing", code=127)
     run("stop", "-t", "0", name)
-    assert "is not running" in run("exec", name, "true", code=125).stderr.decode()
-    assert "No such container: nobody" in run("exec", "nobody", "true", code=125).stderr.decode()
+    assert "is not running" in run("exec", name, "true", code=1).stderr.decode()
+    assert "No such container: nobody" in run("exec", "nobody", "true", code=1).stderr.decode()
 
 
 def test_pause_and_unpause(busybox_store: Lamina, name: str) -> None:
@@ -154,7 +154,7 @@ def test_pause_and_unpause(busybox_store: Lamina, name: str) -> None:
     assert busybox_store.text("pause", name) == name
     assert status(busybox_store, name) == "paused 0"
     assert "(Paused)" in busybox_store.text("ps", "--filter", f"name={name}", "--format", "{{.Status}}")
-    assert "paused" in busybox_store("exec", name, "true", code=125).stderr.decode()
+    assert "paused" in busybox_store("exec", name, "true", code=1).stderr.decode()
     assert busybox_store.text("unpause", name) == name
     busybox_store("exec", name, "true")
 
@@ -323,3 +323,46 @@ def test_what_is_not_there_is_told_for_each_name(busybox_store: Lamina, name: st
         in busybox_store("kill", busybox_store.text("create", "busybox", "true"), code=1).stderr.decode()
     )
     busybox_store("container", "prune", "-f")
+
+
+@pytest.mark.parametrize(
+    ("filter", "found"),
+    [
+        ("name=^/{0}$", True),
+        ("name=^{0}$", True),
+        ("name=^x{0}", False),
+        ("ancestor=busybox", True),
+        ("ancestor=never-built", False),
+        ("expose=7", True),
+        ("publish=6-8/tcp", True),
+        ("publish=7/udp", False),
+        ("status=created", True),
+        ("health=none", True),
+    ],
+)
+def test_filters_find_containers(busybox_store: Lamina, name: str, filter: str, found: bool) -> None:  # noqa: FBT001
+    busybox_store("create", "--name", name, "-p", "7", "busybox", "true")
+    listed = busybox_store.text("ps", "-a", "--filter", filter.format(name), "--format", "{{.Names}}").split()
+    assert (name in listed) == found
+
+
+@pytest.mark.parametrize("filter", ["status=x", "health=x", "exited=x", "publish=x", "is-task=x", "name=[", "colour=x"])
+def test_a_filter_that_can_match_nothing_is_refused(busybox_store: Lamina, filter: str) -> None:
+    done = busybox_store("ps", "--filter", filter, code=1)
+    assert b"filter" in done.stderr and done.stdout == b""
+    assert b"expected name=value" in busybox_store("ps", "--filter", "status", code=125).stderr
+
+
+def test_a_stopped_container_is_on_its_networks_by_name(busybox_store: Lamina, name: str) -> None:
+    busybox_store("create", "--name", name, "busybox", "true")
+    form = "{{range $name, $net := .NetworkSettings.Networks}}{{$name}}:{{$net.IPAddress}}{{end}}"
+    assert busybox_store.text("inspect", "-f", form, name) == "bridge:"
+
+
+def test_links_give_names(busybox_store: Lamina, name: str) -> None:
+    busybox_store("run", "-d", "--name", name, "busybox", "sleep", "600")
+    busybox_store("run", "--rm", "--link", f"{name}:other", "busybox", "ping", "-c1", "-W5", "other")
+    done = busybox_store("run", "--rm", "--link", "nobody", "busybox", "true", code=125)
+    assert b"could not get container for nobody" in done.stderr
+    busybox_store("kill", name)
+    assert b"non running container" in busybox_store("run", "--rm", "--link", name, "busybox", code=125).stderr

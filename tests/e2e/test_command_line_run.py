@@ -56,6 +56,7 @@ def test_output_and_exit_code_are_the_commands(busybox_store: Lamina) -> None:
         (["--rm", "--restart", "always", "busybox", "true"], 125, "cannot specify both --restart and --rm"),
         (["--name", "b@d", "busybox", "true"], 125, "Invalid container name (b@d)"),
         (["-p", "99999:80", "busybox", "true"], 125, "99999"),
+        (["--sysctl", "kernel.core_pattern=x", "busybox", "true"], 125, "is not allowed"),
         (["UPPER", "true"], 125, "repository name (library/UPPER) must be lowercase"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -66,6 +67,11 @@ def test_what_cannot_be_run_leaves_no_container(
     done = busybox_store("run", "--rm", *arguments, code=code)
     assert text in done.stderr.decode() and done.stdout == b""
     assert busybox_store("ps", "-aq").stdout == b""
+
+
+def test_dockers_own_variables_come_first(busybox_store: Lamina) -> None:
+    shown = busybox_store.text("run", "--rm", "--hostname", "h", "-e", "A=1", "-e", "PATH=/bin", "busybox", "/bin/env")
+    assert shown.splitlines() == ["PATH=/bin", "HOSTNAME=h", "A=1", "HOME=/root"]
 
 
 @pytest.mark.parametrize("number", [9, 15])

@@ -81,11 +81,13 @@ def commit(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 def cp(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Copy between a container and here; `-` is a tar stream."""
+    from builder.errors import InvalidInput
+
     source, target = (_split(text) for text in arguments)
     if source[0] and target[0]:
-        raise UsageError("copying between containers is not supported")
+        raise InvalidInput("copying between containers is not supported")
     if not source[0] and not target[0]:
-        raise UsageError("must specify at least one container source")
+        raise InvalidInput("must specify at least one container source")
     if source[0]:
         return _from_container(cli, values, source[0], source[1], target[1])
     return _to_container(cli, values, source[1], target[0], target[1])

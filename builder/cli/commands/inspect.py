@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from builder.cli.flags import Command, Flag, UsageError, Values, switch
+from builder.cli.flags import Command, Flag, Values, switch
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli
@@ -49,9 +49,11 @@ KINDS: dict[str, Show] = {"container": container, "image": image, "network": net
 
 def inspect(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Whatever has the name: container, image, network, volume, in this order."""
+    from builder.errors import InvalidInput
+
     wanted = values.text("type")
     if wanted and wanted not in KINDS:
-        raise UsageError(f'"{wanted}" is not a valid value for --type')
+        raise InvalidInput(f'unknown type: "{wanted}": must be one of "' + '", "'.join(KINDS) + '"')
     return show(cli, values, arguments, [KINDS[wanted]] if wanted else list(KINDS.values()))
 
 
@@ -67,7 +69,10 @@ def show(cli: Cli, values: Values, names: list[str], kinds: list[Show]) -> int:
     from runtime.errors import ContainerError
 
     format = values.text("format")
-    template = gotemplate.Template(format) if format not in ("", "json") else None
+    try:
+        template = gotemplate.Template(format) if format not in ("", "json") else None
+    except gotemplate.TemplateError as err:
+        raise gotemplate.UnreadableTemplate(*err.args) from None
     found, code = [], 0
     for name in names:
         error: Exception | None = None

@@ -44,6 +44,9 @@ def _create(cli: Cli, values: Values, request: ContainerRequest) -> Container:
             "warning: this container uses the host's network: one of its own needs pasta or slirp4netns, and access"
         )
         cli.say("to /dev/net/tun")
+    joined = request.network.attachments
+    if joined and joined[0].network == "host" and (request.network.ports or request.network.publish_all):
+        cli.say("WARNING: Published ports are discarded when using host network mode")
     policy = values.text("pull")
     if policy not in ("always", "missing", "never"):
         raise UsageError(f'invalid pull option: \'{policy}\': must be one of "always", "missing" or "never"')

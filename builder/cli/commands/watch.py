@@ -46,6 +46,7 @@ def ps(cli: Cli, values: Values, arguments: list[str]) -> int:
     from builder.engine import containers
 
     wanted = filters.parse(values.all("filter"), _FILTERS)
+    _check(wanted)
     last = 1 if values.on("latest") else values.number("last") or -1
     everything = values.on("all") or last > 0 or "status" in wanted or "exited" in wanted
     rows: list[Row] = []
@@ -134,25 +135,32 @@ def _wanted(cli: Cli, container: Container, state: ContainerState, wanted: dict[
 
     from builder.cli.filters import labelled
     from builder.engine import containers
+    from builder.errors import ImageNotFound
 
     def some(key: str, test: object) -> bool:
         return key not in wanted or any(test(value) for value in wanted[key])  # type: ignore[operator]
 
     definition = containers.definition(container)
     engine = cli.engine
+    published = [(each.host_port or each.container_port, each.protocol) for each in definition.request.network.ports]
     networks = [each.network for each in definition.request.network.attachments] or ["bridge"]
     volumes = {text for mount in definition.mounts for text in (mount.name, mount.source, mount.request.target)}
     health = state.health.status if state.health else "none"
 
     def ancestor(name: str) -> bool:
-        image_id = engine.store.images.resolve(name)
+        try:
+            image_id = engine.store.images.resolve(name)
+        except ImageNotFound:
+            return False
         theirs = engine.store.images.layers(container.image)  # type: ignore[arg-type]
         ours = engine.store.images.layers(image_id)
         return container.image == image_id or (bool(ours) and theirs[: len(ours)] == ours)
 
     return (
         some("id", container.id.startswith)
-        and some("name", lambda pattern: re.search(pattern.removeprefix("/"), container.name))
+        and some(
+            "name", lambda pattern: any(re.search(pattern, each) for each in (container.name, f"/{container.name}"))
+        )
         and some("status", lambda status: state.status == status)
         and some("exited", lambda code: state.status == "exited" and str(state.exit_code) == code)
         and some("health", lambda status: health == status)
@@ -161,18 +169,49 @@ def _wanted(cli: Cli, container: Container, state: ContainerState, wanted: dict[
         and some("ancestor", ancestor)
         and some("before", lambda name: container.created < containers.find(engine, name).created)
         and some("since", lambda name: container.created > containers.find(engine, name).created)
-        and some("expose", lambda port: (port if "/" in port else f"{port}/tcp") in definition.exposed)
-        and some("publish", lambda port: _published(definition.request.network.ports, port))
+        and some("expose", lambda text: any(_within(text, *each.partition("/")[::2]) for each in definition.exposed))
+        and some("publish", lambda text: any(_within(text, *each) for each in published))
         and labelled(dict(definition.labels), wanted.get("label", ()))
     )
 
 
-def _published(ports: object, text: str) -> bool:
-    number, _, protocol = text.partition("/")
-    return any(
-        str(port.host_port or port.container_port) == number and port.protocol == (protocol or "tcp")
-        for port in ports  # type: ignore[attr-defined]
-    )
+_STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+_HEALTH = ("starting", "healthy", "unhealthy", "none")
+
+
+def _check(wanted: dict[str, list[str]]) -> None:
+    """Raises InvalidInput, in docker's words, for a filter whose value can match nothing."""
+    import re
+
+    from builder.cli import filters
+    from builder.errors import InvalidInput
+
+    filters.truth(wanted, "is-task")
+    for status in wanted.get("status", ()):
+        if status not in _STATES:
+            raise InvalidInput(f"invalid filter 'status={status}'", hint="one of " + ", ".join(_STATES))
+    for health in wanted.get("health", ()):
+        if health not in _HEALTH:
+            raise InvalidInput(f"unrecognized filter value for health: {health}", hint="one of " + ", ".join(_HEALTH))
+    for code in wanted.get("exited", ()):
+        if not code.lstrip("-").isdigit():
+            raise InvalidInput(f"invalid filter 'exited={code}'", hint="an exit code")
+    for key in ("publish", "expose"):
+        for text in wanted.get(key, ()):
+            if not re.fullmatch(r"\d+(-\d+)?(/(tcp|udp|sctp))?", text):
+                raise InvalidInput(f"invalid filter '{key}={text}'", hint="PORT, PORT-PORT, or either with /PROTOCOL")
+    for pattern in wanted.get("name", ()):
+        try:
+            re.compile(pattern)
+        except re.error as err:
+            raise InvalidInput(f"invalid filter 'name={pattern}': {err}") from None
+
+
+def _within(text: str, port: int | str, protocol: str) -> bool:
+    """Whether a port is the one, or one of those, that `publish` or `expose` names."""
+    numbers, _, wanted = text.partition("/")
+    first, _, last = numbers.partition("-")
+    return int(first) <= int(port) <= int(last or first) and protocol == (wanted or "tcp")
 
 
 def port(cli: Cli, values: Values, arguments: list[str]) -> int:

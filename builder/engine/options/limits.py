@@ -33,8 +33,8 @@ def parse_ulimit(text: str) -> Ulimit:
     try:
         soft = int(first)
         hard = int(second) if colon else soft
-    except ValueError as err:
-        raise InvalidInput(f"invalid ulimit argument: {text}: {err}") from None
+    except ValueError:
+        raise InvalidInput(f"invalid ulimit argument: {text}: {numbers!r} is no number") from None
     if hard != -1 and (soft == -1 or soft > hard):
         raise InvalidInput(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
     return Ulimit(name, soft, hard)
@@ -89,7 +89,7 @@ def parse_restart(text: str) -> tuple[str, int]:
     if not count.isascii() or not count.isdigit():
         raise InvalidInput("invalid restart policy format: maximum retry count must be an integer")
     if name != "on-failure":
-        raise InvalidInput("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+        raise InvalidInput(f"maximum retry count cannot be used with restart policy '{name}'")
     return name, int(count)
 
 
@@ -127,11 +127,23 @@ def parse_add_host(text: str) -> tuple[str, str]:
     import ipaddress
 
     try:
-        import ipaddress
-
         return name, str(ipaddress.ip_address(address.removeprefix("[").removesuffix("]")))
     except ValueError:
         raise InvalidInput(f'invalid IP address in add-host: "{address}"') from None
+
+
+_SYSCTLS = frozenset(
+    {f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni")}
+    | {"kernel.shm_rmid_forced"}
+)
+
+
+def parse_sysctl(text: str) -> tuple[str, str]:
+    """`name=value` of a setting that belongs to a namespace; another would be the host's. Raises InvalidInput."""
+    name, equals, value = text.partition("=")
+    if not equals or not (name in _SYSCTLS or name.startswith(("net.", "fs.mqueue."))) or "/" in name:
+        raise InvalidInput(f"sysctl '{text}' is not allowed")
+    return name, value
 
 
 def parse_ip(text: str) -> str:
@@ -139,8 +151,6 @@ def parse_ip(text: str) -> str:
     import ipaddress
 
     try:
-        import ipaddress
-
         return str(ipaddress.ip_address(text.strip()))
     except ValueError:
         raise InvalidInput(f"{text} is not an ip address") from None

@@ -125,6 +125,8 @@ def parse_mount(spec: str, *, cwd: str) -> MountRequest:
     for field in fields:
         key, equals, value = field.strip().partition("=")
         key = _MOUNT_KEYS.get(key.lower(), "")
+        if not key and not equals:
+            raise InvalidInput(f"invalid field '{field}' must be a key=value pair")
         if not key:
             raise InvalidInput(f"unexpected key '{field.partition('=')[0]}' in '{field}'")
         if key in lists:
@@ -151,6 +153,8 @@ def _mount(values: dict[str, str], flags: set[str], lists: dict[str, list[tuple[
     if not target.startswith("/"):
         raise InvalidInput(f"invalid mount path: '{target}' mount path must be absolute")
     source = values.get("source", "")
+    if kind is MountType.TMPFS and source:
+        raise InvalidInput('invalid mount config for type "tmpfs": field Source must not be specified')
     if kind is MountType.BIND:
         if not source:
             raise InvalidInput("source is required for a bind mount", hint="add source=/path/on/the/host")

@@ -7,7 +7,7 @@ from builder.cli.tables import Row, Table
 TABLE = Table(("ID", "Names"), {"ID": "CONTAINER ID", "Names": "NAMES", "Labels": "LABELS"})
 ROWS: list[Row] = [
     {"ID": "a1", "Names": "x", "Labels": "", "Label": lambda key: key + "!"},
-    {"ID": "b2", "Names": "longer", "Labels": "k=v", "Label": lambda key: ""},
+    {"ID": "b2", "Names": "longer", "Labels": "k=<v>", "Label": lambda key: ""},
 ]
 
 
@@ -24,7 +24,12 @@ def shown(format: str) -> list[str]:
         ("table {{.Names}}\\t{{.ID}}", ["NAMES     CONTAINER ID", "x         a1", "longer    b2"]),
         ("{{.ID}}/{{.Names}}", ["a1/x", "b2/longer"]),
         ('{{.Label "k"}}', ["k!", ""]),
-        ("json", ['{"ID":"a1","Labels":"","Names":"x"}', '{"ID":"b2","Labels":"k=v","Names":"longer"}']),
+        ("json", ['{"ID":"a1","Labels":"","Names":"x"}', '{"ID":"b2","Labels":"k=\\u003cv\\u003e","Names":"longer"}']),
+        (
+            "{{json .}}",
+            ['{"ID":"a1","Labels":"","Names":"x"}', '{"ID":"b2","Labels":"k=\\u003cv\\u003e","Names":"longer"}'],
+        ),
+        ("{{json .Labels}}", ['""', '"k=<v>"']),
     ],
 )
 def test_formats(format: str, lines: list[str]) -> None:

@@ -1,7 +1,6 @@
 """What a request comes to on an image, and that definitions survive their way through the store."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -9,7 +8,7 @@ from builder.engine import codec
 from builder.engine.containers import Definition, MountPoint, resolve
 from builder.engine.options.limits import Ulimit
 from builder.engine.options.mounts import MountRequest, MountType
-from builder.engine.requests import Attachment, ContainerRequest, HealthRequest, LimitRequest, NetworkRequest
+from builder.engine.requests import ContainerRequest, HealthRequest, LimitRequest, NetworkRequest
 from builder.errors import InvalidInput, StoreCorrupt
 from builder.oci.configs import ContainerConfig, Healthcheck
 from runtime.ports import PortMapping
@@ -38,6 +37,11 @@ def test_a_command_replaces_cmd_and_an_entrypoint_drops_it() -> None:
     assert resolve(ContainerRequest("x", entrypoint=(), command=("ls",)), IMAGE).argv == ("ls",)
 
 
+def test_published_ports_are_exposed_ones() -> None:
+    network = NetworkRequest(ports=(PortMapping(80, "tcp"),), expose=("9/udp",))
+    assert resolve(ContainerRequest("x", network=network), IMAGE).exposed == ("9/udp", "80/tcp")
+
+
 def test_nothing_to_run_is_an_error() -> None:
     with pytest.raises(InvalidInput, match="no command specified"):
         resolve(ContainerRequest("x"), ContainerConfig())
@@ -49,25 +53,6 @@ def test_variables_labels_and_health_are_merged() -> None:
     assert definition.env == ("A=2", "B=3")
     assert definition.labels == (("a", "2"),)
     assert definition.health is None
-
-
-@pytest.mark.parametrize(
-    ("request_", "what"),
-    [
-        (ContainerRequest("x", hostname="h"), "hostname and the network mode"),
-        (ContainerRequest("x", network=NetworkRequest(dns=("1.1.1.1",))), "dns and the network mode"),
-        (ContainerRequest("x", network=NetworkRequest(extra_hosts=(("a", "1.1.1.1"),))), "custom host-to-IP mapping"),
-        (ContainerRequest("x", network=NetworkRequest(ports=(PortMapping(80, "tcp"),))), "port publishing"),
-        (ContainerRequest("x", network=NetworkRequest(publish_all=True)), "port publishing"),
-        (ContainerRequest("x", network=NetworkRequest(expose=("80/tcp",))), "port exposing"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_the_owner_of_a_shared_network_has_decided(request_: ContainerRequest, what: str) -> None:
-    assert resolve(request_, IMAGE).request == request_
-    shared = replace(request_.network, attachments=(Attachment("container:other"),))
-    with pytest.raises(InvalidInput, match=f"conflicting options: {what}"):
-        resolve(replace(request_, network=shared), IMAGE)
 
 
 def test_a_definition_comes_back_from_the_store_as_it_was() -> None:

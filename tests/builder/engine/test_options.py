@@ -142,3 +142,16 @@ def test_environment() -> None:
 
 def test_later_variables_win_and_bare_names_remove() -> None:
     assert environment.merged(("A=1", "B=2", "A=3", "B")) == ("A=3",)
+
+
+@pytest.mark.parametrize("text", ["net.ipv4.ip_forward=1", "kernel.shmmax=5", "fs.mqueue.msg_max=9", "kernel.msgmax="])
+def test_settings_of_a_namespace_are_sysctls(text: str) -> None:
+    assert "=".join(limits.parse_sysctl(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["kernel.core_pattern=|/x", "kernel.hostname=x", "vm.swappiness=1", "net.a/../../kernel/x=1", "net.x", ""]
+)
+def test_settings_of_the_host_are_none(text: str) -> None:
+    with pytest.raises(InvalidInput, match="is not allowed"):
+        limits.parse_sysctl(text)
