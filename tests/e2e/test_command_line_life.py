@@ -340,7 +340,7 @@ def test_what_is_not_there_is_told_for_each_name(busybox_store: Lamina, name: st
         ("health=none", True),
     ],
 )
-def test_filters_find_containers(busybox_store: Lamina, name: str, filter: str, found: bool) -> None:  # noqa: FBT001
+def test_filters_find_containers(busybox_store: Lamina, name: str, filter: str, found: bool) -> None:
     busybox_store("create", "--name", name, "-p", "7", "busybox", "true")
     listed = busybox_store.text("ps", "-a", "--filter", filter.format(name), "--format", "{{.Names}}").split()
     assert (name in listed) == found
