@@ -107,12 +107,12 @@ class InvalidDocument(InvalidInput):
 
 
 class InvalidPlatform(InvalidInput):
-    """`text` is not os[/arch[/variant]]."""
+    """`text` is not os[/arch[/variant]], because of its `component` or as a whole; the message is containerd's."""
 
-    def __init__(self, text: str, reason: str) -> None:
-        super().__init__(
-            f"invalid platform {_shown(text)}: {reason}", hint="write it as os/arch[/variant]: linux/amd64"
-        )
+    def __init__(self, text: str, reason: str, *, component: str | None = None) -> None:
+        whole = f'"{_shown(text)[1:-1]}"'
+        lead = whole if component is None else f'"{_shown(component)[1:-1]}" is an invalid component of {whole}'
+        super().__init__(f"{lead}: {reason}: invalid argument", hint="write it as os/arch[/variant]: linux/amd64")
         self.text = text
 
 

@@ -15,6 +15,7 @@ In reading order:
                             healthcheck, logs, logwriter
     networks, networkstate, endpoints, addresses, interfaces, firewall, ports   bridges, addresses, NAT, published ports
     names, resolver, dnsmessage   names inside containers; usernet   a plain user's network
+    binfmt                  which programs for other machines this kernel runs
     volumes, volumecopy     directories that outlive containers
     linux/, profiles/       system calls, the only place for ctypes; the seccomp profile
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from builder.cli.context import Cli
     from builder.engine.builds import Built
+    from builder.engine.options.outputs import Annotation
     from builder.pipeline.progress import BuildWarning
 
 _FILES = (OutputType.LOCAL, OutputType.TAR, OutputType.CACHE_ONLY)
@@ -36,14 +37,14 @@ def outputs(cli: Cli, values: Values) -> tuple[Output, ...]:
         asked.append(STORE)
     if not asked:
         asked.append(STORE)
-    manifest, descriptor = notation.parse_annotations(values.all("annotation"))
-    if manifest or descriptor:
-        asked = [_annotated(output, manifest, descriptor) for output in asked]
+    annotations = notation.parse_annotations(values.all("annotation"))
+    if annotations:
+        asked = [_annotated(output, annotations) for output in asked]
     for output in asked:
         pushed = output.type is OutputType.REGISTRY
         if pushed and not output.names and not values.all("tag"):
             raise UsageError("tag is needed when pushing to registry")
-        if output.stored and not pushed and (output.manifest or output.descriptor):
+        if output.stored and not pushed and output.annotations:
             raise UsageError(
                 "annotations belong to a manifest, which the store has none of: "
                 "use -o type=oci,dest=FILE or -o type=docker,dest=FILE, or --label"
@@ -60,16 +61,13 @@ def _has_epoch(values: Values) -> bool:
     return any(text.startswith("SOURCE_DATE_EPOCH=") for text in values.all("build-arg"))
 
 
-def _annotated(
-    output: Output, manifest: tuple[tuple[str, str], ...], descriptor: tuple[tuple[str, str], ...]
-) -> Output:
+def _annotated(output: Output, annotations: tuple[Annotation, ...]) -> Output:
     """`output` with what --annotation says, below what it says itself; docker's media types know no annotations."""
     if output.type in _FILES:
         return output
     return replace(
         output,
-        manifest=tuple((dict(manifest) | dict(output.manifest)).items()),
-        descriptor=tuple((dict(descriptor) | dict(output.descriptor)).items()),
+        annotations=(*annotations, *output.annotations),
         packing=replace(output.packing, docker=False),
     )
 
@@ -81,17 +79,21 @@ def write_metadata(cli: Cli, target: Path, built: Built, warnings: Sequence[Buil
 
 
 def provenance_document(cli: Cli, built: Built) -> dict[str, object]:
-    """The provenance's part of --metadata-file: without its big fields unless the environment asks for all of it."""
+    """The provenance's part of --metadata-file, of several platforms one for each: without its big fields unless the
+    environment asks for all of it."""
     mode = cli.env.get("BUILDX_METADATA_PROVENANCE", "") or "min"
     if not built.predicates or mode in ("disabled", "0", "f", "F", "false", "False", "FALSE"):
         return {}
     from builder.insight import provenance
 
-    for each in built.predicates:
-        if each.type == provenance.TYPE:
-            document = json.loads(each.data)
-            return {"buildx.build.provenance": document if mode == "max" else provenance.shortened(document)}
-    return {}
+    found: dict[str, object] = {}
+    for image, predicates in zip(built.result.images, built.predicates, strict=True):
+        name = f"buildx.build.provenance/{image.platform}" if built.result.indexed else "buildx.build.provenance"
+        for each in predicates:
+            if each.type == provenance.TYPE:
+                document = json.loads(each.data)
+                found[name] = document if mode == "max" else provenance.shortened(document)
+    return found
 
 
 def warnings_document(cli: Cli, warnings: Sequence[BuildWarning]) -> dict[str, object]:
@@ -102,10 +104,11 @@ def warnings_document(cli: Cli, warnings: Sequence[BuildWarning]) -> dict[str, o
 
 
 def metadata(built: Built) -> dict[str, object]:
-    """What --metadata-file says about one build."""
+    """What --metadata-file says about one build: of several platforms the index, as buildx does."""
     result, described = built.result, built.descriptor
     document: dict[str, object] = {"buildx.build.ref": f"default/default/{result.build_id}"}
-    document["containerimage.config.digest"] = result.image_id
+    if not result.indexed:
+        document["containerimage.config.digest"] = result.image_id
     if described is not None:
         document["containerimage.descriptor"] = described.to_json()
     document["containerimage.digest"] = result.image_id if described is None else described.digest

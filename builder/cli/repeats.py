@@ -67,7 +67,9 @@ def show(known: Unchanged, stream: IO[str]) -> None:
     lines = Numbered(stream)
     for number, name in known.steps:
         lines.cached(number, name)
-    lines.exported(max((number for number, _ in known.steps), default=0) + 1, known.image, known.tags)
+    lines.exported(
+        max((number for number, _ in known.steps), default=0) + 1, f"writing image {known.image}", known.tags
+    )
     stream.flush()
 
 

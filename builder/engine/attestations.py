@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.oci.descriptors import Descriptor
     from builder.oci.digests import Digest
-    from builder.pipeline.request import BuildRequest, BuildResult
+    from builder.pipeline.request import BuildRequest, BuildResult, BuiltImage
     from builder.pipeline.steps import Base
     from builder.store.snapshots import LayerID
 
@@ -32,26 +32,29 @@ TYPES: Mapping[Kind, tuple[str, ...]] = {Kind.SBOM: tuple(SBOM_TYPES.values()), 
 
 def attest(
     engine: Engine, wish: BuildWish, request: BuildRequest, result: BuildResult, listener: Listener
-) -> tuple[Predicate, ...]:
-    """Make and keep what *wish* asks for of the image that was built; also what it must not have any more goes.
+) -> tuple[tuple[Predicate, ...], ...]:
+    """Make and keep what *wish* asks for of each image that was built; also what it must not have any more goes.
 
     Raises Unsupported (without the extra that writes bills of materials), MountFailed, StoreErrors.
     """
     assert wish.attestations is not None
-    asked, image = wish.attestations, parse(result.image_id)
-    made: list[Predicate] = []
-    if asked.sbom is not None:
-        with listener.step("generating sbom", engine.clock):
-            made += _sboms(engine, asked.sbom, result)
-    if asked.provenance is not None:
-        with listener.step("generating provenance", engine.clock):
-            made.append(_provenance(engine, wish, asked.provenance, request, result))
-    dropped = [name for kind in asked.dropped for name in TYPES[kind]]
-    if dropped:
-        engine.store.attestations.remove(image, dropped)
-    if made:
-        engine.store.attestations.put(image, made)
-    return tuple(made)
+    asked, found = wish.attestations, []
+    for image in result.images:
+        lead = f"[{image.platform}] " if result.indexed else ""
+        made: list[Predicate] = []
+        if asked.sbom is not None:
+            with listener.step(f"{lead}generating sbom", engine.clock):
+                made += _sboms(engine, asked.sbom, result, image)
+        if asked.provenance is not None:
+            with listener.step(f"{lead}generating provenance", engine.clock):
+                made.append(_provenance(engine, wish, asked.provenance, request, result, image))
+        dropped = [name for kind in asked.dropped for name in TYPES[kind]]
+        if dropped:
+            engine.store.attestations.remove(image.id, dropped)
+        if made:
+            engine.store.attestations.put(image.id, made)
+        found.append(tuple(made))
+    return tuple(found)
 
 
 def provenance(engine: Engine, name: str) -> str:
@@ -69,23 +72,28 @@ def attached(engine: Engine, name: str, types: Iterable[str]) -> Predicate | Non
     return next((each for each in found if each is not None), None)
 
 
-def _sboms(engine: Engine, asked: SbomWish, result: BuildResult) -> list[Predicate]:
+def _sboms(engine: Engine, asked: SbomWish, result: BuildResult, image: BuiltImage) -> list[Predicate]:
     from builder.engine.sbom import subject
     from builder.insight.sbom import FORMATS
 
-    about = subject(engine, result.image_id, called=next(iter(result.tags), ""))
+    about = subject(engine, image.id, called=next(iter(result.tags), ""))
     return [Predicate(SBOM_TYPES[one], FORMATS[one](about).encode()) for one in asked.formats]
 
 
 def _provenance(
-    engine: Engine, wish: BuildWish, asked: ProvenanceWish, request: BuildRequest, result: BuildResult
+    engine: Engine,
+    wish: BuildWish,
+    asked: ProvenanceWish,
+    request: BuildRequest,
+    result: BuildResult,
+    image: BuiltImage,
 ) -> Predicate:
     from builder.insight import provenance as slsa
     from builder.oci import platforms
     from builder.pipeline import remote
     from builder.pipeline.run_step import secret_bytes
 
-    assert result.observed is not None, "the request wanted it"
+    assert image.observed is not None, "the request wanted it"
     record = engine.store.records.get(result.build_id)
     values = (secret_bytes(one).decode("utf-8", "surrogateescape").strip() for one in request.secrets)
     elsewhere = (wish.source != "-" and remote.is_remote(wish.source)) or wish.source.startswith("github.com/")
@@ -108,7 +116,7 @@ def _provenance(
         assert found.diff_id is not None and found.tar_size is not None
         return slsa.layer_descriptor(found.diff_id, found.tar_size)
 
-    document = slsa.predicate(request, result.observed, how, slsa.Known(manifest, layer))
+    document = slsa.predicate(request, image.observed, how, slsa.Known(manifest, layer))
     if not asked.most:
         document = slsa.shortened(document)
     return Predicate(slsa.TYPE, json.dumps(document, separators=(",", ":")).encode())

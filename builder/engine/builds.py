@@ -55,7 +55,7 @@ class BuildWish:
     ulimits: tuple[Ulimit, ...] = ()
     resources: Resources | None = None
     cgroup_parent: str = ""
-    platform: str = ""
+    platforms: tuple[str, ...] = ()
     secrets: tuple[tuple[str, Path | None, bytes | None], ...] = ()
     ssh: tuple[tuple[str, Path], ...] = ()
     allow: frozenset[str] = frozenset()
@@ -74,12 +74,12 @@ class BuildWish:
 @dataclass(frozen=True, slots=True)
 class Built:
     """A build that ended well: its result, the manifest that an output wrote last, all names that were given, and
-    what was attested."""
+    what was attested of each of its images (() for nothing)."""
 
     result: BuildResult
     descriptor: Descriptor | None = None
     names: tuple[str, ...] = ()
-    predicates: tuple[Predicate, ...] = ()
+    predicates: tuple[tuple[Predicate, ...], ...] = ()
 
 
 def problems() -> tuple[type[Exception], ...]:
@@ -122,37 +122,51 @@ def build(
                 request, engine.store, engine.launcher, clock=clock, emit=emit, fetch=fetch, together=together
             )
             _export_cache(engine, wish, result, emit)
-            return Built(result, names=result.tags)
+            return Built(result, _described(engine, result), result.tags)
         from builder.engine import outputs
         from builder.engine.options.outputs import STORE
-        from builder.oci.digests import Digest
 
         listener, started = outputs.Listener(emit), engine.store.clock()
         result = pipeline.build(
             request, engine.store, engine.launcher, clock=clock, emit=listener, fetch=fetch, together=together
         )
         _export_cache(engine, wish, result, listener)
-        predicates: tuple[Predicate, ...] = ()
+        attested: tuple[tuple[Predicate, ...], ...] = ()
         if wish.attestations is not None:
             from builder.engine import attestations
 
-            predicates = attestations.attest(engine, wish, request, result, listener)
+            attested = attestations.attest(engine, wish, request, result, listener)
         where, asked = (wish.cwd, stdout), wish.outputs or (STORE,)
-        descriptor = outputs.export(engine, asked, result.image_id, listener, where, wish.environment, predicates)
+        descriptor = outputs.export(engine, asked, result, listener, where, wish.environment, attested)
         stored = any(output.stored for output in asked)
-        image = Digest(result.image_id)
-        if not stored and not keep and engine.store.images.get(image).created >= started:
-            engine.store.images.forget_unnamed(image)
+        if not stored and not keep:
+            forget(engine, result, started)
         listener.finish(stored=stored)
-        return Built(result, descriptor, _names(wish) if wish.outputs else result.tags, predicates)
+        names = _names(wish) if wish.outputs else result.tags
+        return Built(result, descriptor or _described(engine, result), names, attested)
+
+
+def _described(engine: Engine, result: BuildResult) -> Descriptor | None:
+    """The index in the store, if that is what was made."""
+    found = engine.store.indexes.find(result.image_id) if result.indexed else None
+    return None if found is None else found.describe()
+
+
+def forget(engine: Engine, result: BuildResult, started: int) -> None:
+    """Images that were made only for others, or for outputs, go, unless they were there before `started` (ns)."""
+    if result.indexed:
+        engine.store.indexes.forget_unnamed(result.image_id)
+    for image in result.images:
+        if engine.store.images.get(image.id).created >= started:
+            engine.store.images.forget_unnamed(image.id)
 
 
 def _export_cache(engine: Engine, wish: BuildWish, result: BuildResult, emit: Emit) -> None:
     if wish.cache_to:
         from builder.engine import caches
-        from builder.oci.digests import Digest
 
-        diff_ids = engine.store.images.get(Digest(result.image_id)).config.diff_ids
+        images = [engine.store.images.get(image.id) for image in result.images]
+        diff_ids = tuple(diff_id for image in images for diff_id in image.config.diff_ids)
         caches.export(engine, wish.cache_to, result.cache, diff_ids, wish.environment, wish.cwd, emit)
 
 
@@ -183,6 +197,7 @@ def _request(
         from builder.insight import sbom
 
         sbom.require(wish.attestations.sbom.formats)
+    wanted = platforms.parse_all(wish.platforms, host=platforms.host(os.uname().machine))
     main, named = open_contexts(engine, wish, stdin, undo)
     travel: Travel | None = None
     if emit is not None and (wish.cache_from or wish.cache_to):
@@ -210,7 +225,7 @@ def _request(
         ulimits=tuple(r.Ulimit(each.name, each.soft, each.hard) for each in wish.ulimits),
         resources=wish.resources,
         cgroup_parent=wish.cgroup_parent,
-        platform=platforms.parse(wish.platform) if wish.platform else None,
+        platforms=wanted,
         secrets=tuple(r.Secret(name, path, value) for name, path, value in wish.secrets),
         ssh=tuple(r.SshAgent(name, socket) for name, socket in wish.ssh),
         allow=wish.allow,
@@ -224,6 +239,12 @@ def _request(
         observe=wish.attestations is not None and wish.attestations.provenance is not None,
         asked=wish.asked,
     )
+    if wish.outputs:
+        from builder.engine.options.outputs import check_indexed
+
+        asked = wish.attestations
+        attested = asked is not None and (asked.sbom is not None or asked.provenance is not None)
+        check_indexed(wish.outputs, indexed=request.indexed, attested=attested)
     return request
 
 
@@ -256,7 +277,7 @@ def open_contexts(
         elif isinstance(source, contexts.ImageSource):
             named[name] = source.reference
         elif isinstance(source, contexts.LayoutSource):
-            named[name] = _layout_image(engine, source, wish.platform, undo)
+            named[name] = _layout_image(engine, source, wish.platforms, undo)
         else:
             raise ContextError(
                 f"unsupported context source target for {name}", hint="bake builds targets that need each other"
@@ -264,19 +285,21 @@ def open_contexts(
     return main, named
 
 
-def _layout_image(engine: Engine, source: LayoutSource, platform: str, undo: ExitStack) -> Digest:
-    """The id of the image of an OCI layout, in the store for as long as the build."""
+def _layout_image(engine: Engine, source: LayoutSource, wanted: tuple[str, ...], undo: ExitStack) -> Digest:
+    """The id of the image of an OCI layout, in the store for as long as the build; an index for several."""
     from builder.oci import platforms
     from builder.transfer import layout_in
 
     started = engine.store.clock()
     host = platforms.host(os.uname().machine)
-    wanted = platforms.parse(platform, default=host) if platform else host
-    image = layout_in.read_image(engine.store, source.path, tag=source.tag, digest=source.digest, platform=wanted)
-    engine.store.images.use(image)
-    if engine.store.images.get(image).created >= started:
-        undo.callback(engine.store.images.forget_unnamed, image)
-    return image
+    images = []
+    for platform in platforms.parse_all(wanted, host=host) or (host,):
+        image = layout_in.read_image(engine.store, source.path, tag=source.tag, digest=source.digest, platform=platform)
+        engine.store.images.use(image)
+        if engine.store.images.get(image).created >= started:
+            undo.callback(engine.store.images.forget_unnamed, image)
+        images.append(image)
+    return images[0] if len(images) == 1 else engine.store.indexes.make(images)
 
 
 def _names(wish: BuildWish) -> tuple[str, ...]:

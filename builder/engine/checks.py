@@ -113,7 +113,7 @@ def check_file(
         data,
         build_args=wish.build_args,
         target=wish.target,
-        platform=platforms.parse(wish.platform) if wish.platform else None,
+        platforms=(platforms.parse(wish.platform),) if wish.platform else (),
     )
     source = Source.of(data, name=name)
     around = surroundings(request, store, only_target=bool(wish.target), ignored=matcher)

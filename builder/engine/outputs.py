@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.engine.options.outputs import Output, OutputType
+from builder.engine.options.outputs import Output, OutputType, Place
 from builder.errors import OutputFailed
-from builder.oci import digests
 from builder.pipeline import progress
 from runtime.values import replace
 
@@ -23,9 +22,14 @@ if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.oci.descriptors import Descriptor
     from builder.pipeline.progress import Emit, Event
+    from builder.pipeline.request import BuildResult, BuiltImage
     from builder.store.attestations import Predicate
     from builder.store.changesets import Sink
     from builder.store.images import Image
+    from builder.store.snapshots import LayerID
+    from builder.transfer.layout import Annotations, Written
+
+    Attested = Sequence[Sequence[Predicate]]
 
 _NAMES = {
     OutputType.LOCAL: "exporting to client directory",
@@ -75,27 +79,26 @@ class Listener:
 def export(
     engine: Engine,
     outputs: Sequence[Output],
-    image_id: str,
+    result: BuildResult,
     listener: Listener,
     where: tuple[Path, Sink | None],
     environment: Mapping[str, str],
-    predicates: Sequence[Predicate] = (),
+    attested: Attested = (),
 ) -> Descriptor | None:
     """Write all `outputs` that are not the store; the descriptor of the last manifest that was written.
 
-    `where` is the working directory and stdout, `environment` the user's, `predicates` what is attested.
+    `where` is the working directory and stdout, `environment` the user's, `attested` what is of each image.
     Raises OutputInTheWay, OutputFailed, StoreError, RegistryErrors, BrokenPipeError.
     """
-    image = engine.store.images.get(digests.Digest(image_id))
     described: Descriptor | None = None
     written = (one for one in outputs if one.type is OutputType.REGISTRY or (one.type in _NAMES and not one.stored))
     for output in written:
         with listener.step(_NAMES[output.type], engine.clock) as number:
             try:
                 if output.type is OutputType.REGISTRY:
-                    described = _push(engine, output, image, listener, number, environment)
+                    described = _push(engine, output, result, listener, number, environment)
                 else:
-                    described = _write(engine, output, image, where, predicates) or described
+                    described = _write(engine, output, result, where, attested) or described
             except BrokenPipeError:
                 raise  # whoever read our stdout has had enough
             except OSError as err:
@@ -104,7 +107,7 @@ def export(
 
 
 def _push(
-    engine: Engine, output: Output, image: Image, listener: Listener, at: int, environment: Mapping[str, str]
+    engine: Engine, output: Output, result: BuildResult, listener: Listener, at: int, environment: Mapping[str, str]
 ) -> Descriptor | None:
     from builder.oci.references import Reference
     from builder.transfer.registry.progress import Message
@@ -118,7 +121,7 @@ def _push(
 
     described: Descriptor | None = None
     references = [Reference.parse(name).tagged() for name in output.names]
-    engine.store.images.tag_all(references, image.id)
+    engine.store.images.tag_all(references, result.image_id)
     with Registries(environment) as registries:
         for reference in references:
             pushed = push(
@@ -127,67 +130,108 @@ def _push(
                 reference,
                 emit=told,
                 packing=output.packing,
-                annotations=dict(output.manifest),
+                annotations=output.noted(Place.MANIFEST),
             )
             described = pushed.manifest
     return described
 
 
 def _write(
-    engine: Engine, output: Output, image: Image, where: tuple[Path, Sink | None], predicates: Sequence[Predicate]
+    engine: Engine, output: Output, result: BuildResult, where: tuple[Path, Sink | None], attested: Attested
 ) -> Descriptor | None:
     from builder.transfer import filesout
 
     cwd, stdout = where
     if output.type is OutputType.LOCAL:
-        filesout.write_directory(engine.store, image.layers, cwd / output.dest)
+        filesout.write_directory(engine.store, _files(engine, output, result), cwd / output.dest)
         return None
     if output.type is OutputType.OCI and not output.tar:
-        return _layout(engine, output, image, cwd / output.dest, predicates)
+        return _layout(engine, output, result, cwd / output.dest, attested)
     if output.dest == "-":
         assert stdout is not None, "somebody who writes to stdout gives it"
-        return _stream(engine, output, image, stdout, predicates)
+        return _stream(engine, output, result, stdout, attested)
     from builder.transfer.outfile import whole_file
 
     with whole_file(cwd / output.dest) as sink:
-        return _stream(engine, output, image, sink, predicates)
+        return _stream(engine, output, result, sink, attested)
+
+
+def _files(engine: Engine, output: Output, result: BuildResult) -> tuple[tuple[str, tuple[LayerID, ...]], ...]:
+    """The layers of each platform, and the directory that its files go to: "linux_amd64", or "" for none."""
+    split = result.indexed if output.split is None else output.split
+    return tuple(
+        (str(image.platform).replace("/", "_") if split else "", engine.store.images.layers(image.id))
+        for image in result.images
+    )
 
 
 def _stream(
-    engine: Engine, output: Output, image: Image, sink: Callable[[bytes], object], predicates: Sequence[Predicate]
+    engine: Engine, output: Output, result: BuildResult, sink: Callable[[bytes], object], attested: Attested
 ) -> Descriptor | None:
     from builder.transfer import filesout, layout
 
     if output.type is OutputType.TAR:
-        filesout.write_tar(engine.store, image.layers, sink)
+        filesout.write_tar(engine.store, _files(engine, output, result), sink)
         return None
-    return _layout(engine, output, image, layout.TarOut(sink), predicates)
+    return _layout(engine, output, result, layout.TarOut(sink), attested)
 
 
-def _layout(engine: Engine, output: Output, image: Image, out: object, predicates: Sequence[Predicate]) -> Descriptor:
+def _layout(engine: Engine, output: Output, result: BuildResult, out: object, attested: Attested) -> Descriptor:
+    from builder.oci.descriptors import DOCKER_INDEX, OCI_INDEX
     from builder.oci.references import Reference
-    from builder.store.derived import DOCKER_MAX_LAYERS
     from builder.transfer import docker_archive, layout
     from builder.transfer.attested import Form
+
+    references = [Reference.parse(name).tagged() for name in output.names]
+    target = layout.DirectoryOut(out) if isinstance(out, Path) else out
+    assert isinstance(target, layout.DirectoryOut | layout.TarOut)
+    if output.type is OutputType.DOCKER:  # one image, and what docker loads has no place for attestations
+        archive = docker_archive.DockerArchive(engine.store, target)
+        image, annotations = _member(engine, output, result.images[0])
+        written = archive.add(image, references, packing=output.packing, annotations=annotations)
+        archive.close()
+        return _with_config(written)
+    made = layout.Layout(engine.store, target)
+    packing = replace(output.packing, docker=output.packing.docker and not any(attested))
+    found = []
+    attached: list[Descriptor] = []
+    for number, one in enumerate(result.images):
+        image, annotations = _member(engine, output, one)
+        platform = one.platform if result.indexed else None
+        written = made.write(image, packing=packing, annotations=annotations, platform=platform)
+        found.append(written)
+        if attested:
+            form = Form.ARTIFACT if output.artifact else Form.INDEX
+            attached += made.attach(written.descriptor, references, attested[number], form=form)
+    if result.indexed or attached:
+        described = made.add_index(
+            (*(written.descriptor for written in found), *attached),
+            references,
+            media_type=DOCKER_INDEX if packing.docker else OCI_INDEX,
+            annotations=layout.Annotations(output.noted(Place.INDEX), output.noted(Place.INDEX_DESCRIPTOR)),
+        )
+    else:
+        made.note(found[0].descriptor, references)
+        described = _with_config(found[0])
+    made.close()
+    return described
+
+
+def _with_config(written: Written) -> Descriptor:
+    described = written.descriptor
+    return replace(described, annotations={"config.digest": written.config.digest, **described.annotations})
+
+
+def _member(engine: Engine, output: Output, built: BuiltImage) -> tuple[Image, Annotations]:
+    """An image with as many layers as the receiver takes, and what is to be noted of it."""
+    from builder.store.derived import DOCKER_MAX_LAYERS
+    from builder.transfer import docker_archive, layout
 
     most = output.most
     if most is None:
         most = DOCKER_MAX_LAYERS if output.type is OutputType.DOCKER else 0
-    slim = docker_archive.at_most(engine.store, image, most)
-    references = [Reference.parse(name).tagged() for name in output.names]
-    annotations = layout.Annotations(dict(output.manifest), dict(output.descriptor))
-    target = layout.DirectoryOut(out) if isinstance(out, Path) else out
-    assert isinstance(target, layout.DirectoryOut | layout.TarOut)
-    made = docker_archive.DockerArchive if output.type is OutputType.DOCKER else layout.Layout
-    archive = made(engine.store, target)
-    if isinstance(archive, layout.Layout):
-        form = Form.ARTIFACT if output.artifact else Form.INDEX
-        written = archive.add(
-            slim, references, packing=output.packing, annotations=annotations, predicates=predicates, form=form
-        )
-    else:  # what docker loads has no place for attestations
-        written = archive.add(slim, references, packing=output.packing, annotations=annotations)
-    archive.close()
-    return replace(
-        written.descriptor, annotations={"config.digest": written.config.digest, **written.descriptor.annotations}
+    platform = str(built.platform)
+    annotations = layout.Annotations(
+        output.noted(Place.MANIFEST, platform), output.noted(Place.MANIFEST_DESCRIPTOR, platform)
     )
+    return docker_archive.at_most(engine.store, engine.store.images.get(built.id), most), annotations

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from builder.engine import builds, prune
 from builder.engine.session import Engine
-from builder.oci.digests import Digest
 from builder.store import layerdiff, trees
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.engine.builds import BuildWish
+    from builder.oci.digests import Digest
     from builder.pipeline.progress import Emit
     from builder.pipeline.request import BuildResult
     from builder.store.images import Image
@@ -39,7 +39,7 @@ _APART = 1.1
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not the same in both images.
+    """One thing that is not the same in both images; `platform` is theirs where there are several.
 
     `layer` counts from 1 at the bottom, 0 is the config; `instruction` made the layer, in `line` of the Dockerfile (0:
     not known). `path` is a file's, or a field's of the config.
@@ -52,6 +52,7 @@ class Difference:
     attribute: str
     first: str
     second: str
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +90,16 @@ def verify(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None, views: Ca
             copy_image(engine.store, other.store, image, name)
         time.sleep(max(0.0, ended + _APART - time.monotonic()))
         second, *_ = _build(other, replace(moved, no_cache=True), typed, views("second build"))
-        one = engine.store.images.get(Digest(first.image_id))
-        two = other.store.images.get(Digest(second.image_id))
-        found = () if one.id == two.id else tuple(_compare(engine, one, other, two, second.origins))
-        if one.created >= started:
-            engine.store.images.forget_unnamed(one.id)
-    return Verification((one.id, two.id), epoch, found)
+        found: list[Difference] = []
+        for mine, theirs in zip(first.images, second.images, strict=True):
+            if mine.id != theirs.id:
+                one, two = engine.store.images.get(mine.id), other.store.images.get(theirs.id)
+                platform = str(theirs.platform) if second.indexed else ""
+                found += (
+                    replace(each, platform=platform) for each in _compare(engine, one, other, two, theirs.origins)
+                )
+        builds.forget(engine, first, started)
+    return Verification((first.image_id, second.image_id), epoch, tuple(found))
 
 
 def _build(

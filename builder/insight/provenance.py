@@ -260,7 +260,7 @@ def _steps(request: BuildRequest, observed: Observed, how: Invocation, known: Kn
         if tree is not None and not isinstance(tree, str):
             contexts[name] = tree.origin.uri if tree.origin is not None else f"local://{name or 'context'}"
     steps = Steps(
-        observed.plan.template.platform,
+        observed.plan.images[0].template.platform,
         lambda base: image_identifier(base.reference, known.manifest(base) or base.image_id),
         contexts,
     )

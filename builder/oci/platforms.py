@@ -5,6 +5,10 @@ from __future__ import annotations
 from builder.errors import InvalidPlatform
 from runtime.values import dataclass
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _ARCHITECTURES = {
     "i386": ("386", ""),
     "i486": ("386", ""),
@@ -121,9 +125,11 @@ def parse(text: str, *, default: Platform | None = None) -> Platform:
     """`linux/arm/v7`, or only an os or only an architecture, completed from `default`. Raises InvalidPlatform."""
     parts = text.split("/")
     if len(parts) > 3:
-        raise InvalidPlatform(text, "it has more than three parts")
-    if not all(parts) or not all(_ALLOWED.issuperset(part.lower()) for part in parts):
-        raise InvalidPlatform(text, "each part is letters, digits, '.', '_' or '-'")
+        raise InvalidPlatform(text, "cannot parse platform specifier")
+    for part in parts:
+        if not part or not _ALLOWED.issuperset(part.lower()):
+            rule = 'platform specifier component must match "^[A-Za-z0-9_.-]+$"'
+            raise InvalidPlatform(text, rule, component=part)
     if len(parts) > 1:
         return normal(parts[0], parts[1], *parts[2:])
     word = _SYSTEMS.get(parts[0].lower(), parts[0].lower())
@@ -132,6 +138,12 @@ def parse(text: str, *, default: Platform | None = None) -> Platform:
     if word in _ARCHITECTURES or word in _KNOWN_ARCHITECTURES:
         return normal(default.os if default else "linux", word)
     raise InvalidPlatform(text, "unknown operating system or architecture")
+
+
+def parse_all(texts: Iterable[str], *, host: Platform) -> tuple[Platform, ...]:
+    """What `--platform` says, each once; "local" is the host's. Raises InvalidPlatform."""
+    found = (host if text.lower() == "local" else parse(text, default=host) for text in texts)
+    return tuple(dict.fromkeys(found))
 
 
 def host(machine: str) -> Platform:

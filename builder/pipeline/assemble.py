@@ -6,9 +6,9 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from builder.errors import ImageNotFound, InvalidReference
+from builder.errors import EngineError, ImageNotFound, InvalidReference
 from builder.pipeline import checking
-from builder.pipeline.plan import Plan, make_plan
+from builder.pipeline.plan import Plan, PlannedImage, make_plan
 from builder.pipeline.steps import Base
 from builder.store.images import BASE_ID
 from parser.redact import has_credentials
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from builder.oci.platforms import Platform
     from builder.pipeline.request import BuildRequest
     from builder.store import Store
+    from builder.store.images import Image
     from builder.store.snapshots import LayerID
     from parser.instructions import Dockerfile
 
@@ -39,30 +40,65 @@ def planned(request: BuildRequest, store: Store, fetch: Fetch | None = None) -> 
     """
     from builder.oci import platforms
 
+    host = platforms.host(os.uname().machine)
+
     def bases(reference: str, platform: Platform | None) -> Base:
-        image = store.images.get(_image(request, store, reference, platform or request.platform, fetch))
+        image = _image(request, store, reference, (platform, host), fetch)
         contents = tuple(store.snapshots.get(layer).content_digest for layer in image.layers)
-        return Base(image.id, reference, image.config, tuple(image.layers), contents)
+        return Base(image.id, reference, image.config, tuple(image.layers), contents, str(platform or ""))
 
     dockerfile = parsed(request, store)
-    plan = make_plan(dockerfile, request, bases, host=platforms.host(os.uname().machine))
+    plan = make_plan(dockerfile, request, bases, host=host)
     return replace(plan, warnings=(*plan.warnings, *checking.warnings(request, store, dockerfile, plan)))
 
 
 def _image(
-    request: BuildRequest, store: Store, reference: str, platform: Platform | None, fetch: Fetch | None
-) -> Digest:
+    request: BuildRequest,
+    store: Store,
+    reference: str,
+    wanted: tuple[Platform | None, Platform],
+    fetch: Fetch | None,
+) -> Image:
+    """The image that a name means for the platform that was asked for, or else for the host's.
+
+    One for another platform is taken when its id was given, or when nobody asked for a platform and there is no other.
+    """
+    platform, host = wanted
     if fetch is not None and request.pull:
         try:
-            return fetch(reference, platform)
+            return store.images.get(fetch(reference, platform))
         except (InvalidReference, ImageNotFound):
             pass  # an image's id
+    here = _here(store, reference, platform or host)
+    if here is not None and (_is_id_of(reference, here) or (platform or host).matches(here.config.platform)):
+        return here
     try:
-        return store.images.resolve(reference, shortest=BASE_ID)
-    except ImageNotFound:
         if fetch is None or reference.startswith("sha256:"):
+            raise ImageNotFound(reference)
+        return store.images.get(fetch(reference, platform))
+    except EngineError as err:
+        if here is None:
             raise
-    return fetch(reference, platform)
+        if platform is None:
+            return here
+        place = f"{reference} is here for {here.config.platform}, not for {platform}"
+        err.hint = f"{place}; {err.hint}" if err.hint else place
+        raise
+
+
+def _is_id_of(reference: str, image: Image) -> bool:
+    """Whether it is the image's id, or starts it."""
+    return image.id.removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
+
+
+def _here(store: Store, reference: str, platform: Platform) -> Image | None:
+    """The image of that name in the store, for the platform if there is one for it, else any."""
+    for one in (platform, None):
+        try:
+            return store.images.get(store.images.resolve(reference, platform=one, shortest=BASE_ID))
+        except ImageNotFound:
+            continue
+    return None
 
 
 def parsed(request: BuildRequest, store: Store) -> Dockerfile:
@@ -84,11 +120,11 @@ def parsed(request: BuildRequest, store: Store) -> Dockerfile:
     return dockerfile
 
 
-def image_config(made: Plan, store: Store, layers: Sequence[LayerID], *, epoch: int | None = None) -> ImageConfig:
+def image_config(made: PlannedImage, store: Store, layers: Sequence[LayerID]) -> ImageConfig:
     """The config of the image: the plan's, with the digests of *layers* and the times at which they were made.
 
     A line of history without a layer takes the time of the layer before it (the first new layer's at the start), so
-    a build which finds everything in the cache gives the very same image. With *epoch* (SOURCE_DATE_EPOCH, unix
+    a build which finds everything in the cache gives the very same image. With an epoch (SOURCE_DATE_EPOCH, unix
     seconds) all lines that are not the base image's have that time.
     """
     from builder.oci import times
@@ -99,7 +135,7 @@ def image_config(made: Plan, store: Store, layers: Sequence[LayerID], *, epoch: 
     created = [None if line.step is None or line.inherited else times.text(next(new).created) for line in made.history]
     inherited = [line.inherited.created for line in made.history if line.inherited and line.inherited.created]
     latest = next((text for text in created if text is not None), inherited[-1] if inherited else None)
-    fixed = None if epoch is None else times.text(epoch * 1_000_000_000)
+    fixed = None if made.epoch is None else times.text(made.epoch * 1_000_000_000)
     history: list[History] = []
     for line, moment in zip(made.history, created, strict=True):
         if line.inherited is not None:
@@ -114,7 +150,7 @@ def image_config(made: Plan, store: Store, layers: Sequence[LayerID], *, epoch: 
 
 
 def squashed(
-    made: Plan, store: Store, config: ImageConfig, layers: Sequence[LayerID]
+    made: PlannedImage, store: Store, config: ImageConfig, layers: Sequence[LayerID]
 ) -> tuple[ImageConfig, tuple[LayerID, ...]]:
     """The image with one layer for all that is above its base, and a line of history that says so, as docker does.
 

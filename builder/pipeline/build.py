@@ -1,5 +1,7 @@
 """One build from request to image: parse, plan, execute, put the image and its tags. The only door for callers.
 
+Several platforms are one build: one plan, one execution, an image for each, and an index of them that gets the tags.
+
 Nothing is visible before the end: a failed, interrupted or killed build leaves the old tags where they were. A build
 that was made before from the same input is not even planned (`replay`), and one that the command line finds unchanged
 by itself does not come here (`unchanged`).
@@ -14,9 +16,10 @@ from typing import TYPE_CHECKING
 from builder.errors import ChecksFailed
 from builder.pipeline import progress, replay, unchanged
 from builder.pipeline.progress import Emit, silent
-from builder.pipeline.request import BuildRequest, BuildResult, Forecast, Observed
+from builder.pipeline.request import BuildRequest, BuildResult, BuiltImage, Forecast, Observed
 from builder.pipeline.sources import Sources
 from parser.redact import hidden, hidden_in
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from builder.pipeline.assemble import Fetch
     from builder.pipeline.executor import Executor
     from builder.pipeline.lookup import StepState
-    from builder.pipeline.plan import Plan
+    from builder.pipeline.plan import Plan, PlannedImage
     from builder.pipeline.progress import BuildWarning
     from builder.pipeline.replay import Replay
     from builder.pipeline.schedule import Together
@@ -114,30 +117,54 @@ def _build(
             emit=emit,
             together=together,
         ) as executor:
-            layers = executor.run()
+            stacks = executor.run()
         if together is not None:
             together.cancel.check()
         found = _findings(made, executor, store, since=started)
         for warning in found:
             emit(warning)
-        config, layers = _finished(made, request, store, layers)
         cache: tuple[CacheEntry, ...] = ()
         if request.travel is not None and request.travel.export:
-            from builder.pipeline.travel import entries, with_inline
+            from builder.pipeline.travel import entries
 
             cache = entries(made, executor.states(), store)
-            config = with_inline(config, cache) if request.travel.inline else config
-        image = ended.image = store.images.put(config, layers)
-        known = replay.remember(request, store, made, executor.states(), image)
-        store.images.tag_all(references, image)
+        images = tuple(
+            BuiltImage(_kept(image, layers, request, store, cache), image.platform, _origins(made, image))
+            for image, layers in zip(made.images, stacks, strict=True)
+        )
+        top = ended.image = _index(images, store) if request.indexed else images[0].id
+        known = replay.remember(request, store, made, executor.states(), top, images)
+        store.images.tag_all(references, top)
     unchanged.remember(request, store, known, references)
     tags = tuple(reference.familiar() for reference in references)
-    emit(progress.BuildDone(clock(), image, tags))
+    emit(progress.BuildDone(clock(), top, tags, index=request.indexed))
     warnings = tuple(warning.short for warning in (*made.warnings, *found))
-    observed = _observed(made, executor.states(), sources) if request.observe else None
+    if request.observe:
+        images = tuple(
+            replace(image, observed=_observed(made, planned, executor.states(), sources))
+            for image, planned in zip(images, made.images, strict=True)
+        )
     return BuildResult(
-        image, ended.build, tags, executor.cached, executor.ran, warnings, _origins(made), cache, observed
+        top, images, ended.build, tags, executor.cached, executor.ran, warnings, indexed=request.indexed, cache=cache
     )
+
+
+def _kept(
+    made: PlannedImage, layers: tuple[LayerID, ...], request: BuildRequest, store: Store, cache: Sequence[CacheEntry]
+) -> Digest:
+    """The image of *layers*, in the store."""
+    config, layers = _finished(made, request, store, layers)
+    if request.travel is not None and request.travel.inline:
+        from builder.pipeline.travel import with_inline
+
+        config = with_inline(config, cache)
+    return store.images.put(config, layers)
+
+
+def _index(images: Sequence[BuiltImage], store: Store) -> Digest:
+    from builder.store.indexes import Entry
+
+    return store.indexes.make([Entry(image.id, platform=image.platform) for image in images])
 
 
 def _again(
@@ -158,9 +185,11 @@ def _again(
         ended.image = known.image
     unchanged.remember(request, store, known, references)
     tags = tuple(reference.familiar() for reference in references)
-    emit(progress.BuildDone(clock(), known.image, tags))
+    emit(progress.BuildDone(clock(), known.image, tags, index=request.indexed))
     warnings = tuple(warning.short for warning in known.warnings)
-    return BuildResult(known.image, ended.build, tags, len(known.steps), 0, warnings)
+    return BuildResult(
+        known.image, known.images, ended.build, tags, len(known.steps), 0, warnings, indexed=request.indexed
+    )
 
 
 class _Ended:
@@ -210,41 +239,40 @@ def epoch(request: BuildRequest, store: Store, fetch: Fetch | None) -> int | Non
     """SOURCE_DATE_EPOCH as the build of *request* takes it: the user's, or the Dockerfile's. Raises as `build`."""
     from builder.pipeline.assemble import planned
 
-    return planned(request, store, fetch).epoch
+    return planned(request, store, fetch).images[0].epoch
 
 
 def bases(request: BuildRequest, store: Store) -> tuple[tuple[str, Digest], ...]:
     """(name in the Dockerfile, id) of the images that the build of *request* reads. Raises as `build`."""
     from builder.oci.digests import Digest
     from builder.pipeline.assemble import planned
+
+    return tuple((base.reference, Digest(base.image_id)) for base in planned(request, store).bases)
+
+
+def _origins(made: Plan, image: PlannedImage) -> tuple[tuple[int, str], ...]:
+    """Line and instruction of each new layer of *image*, bottom first."""
     from builder.pipeline.steps import BaseStep
 
-    works = [step.work for step in planned(request, store).steps]
-    used = {(work.base.reference, Digest(work.base.image_id)): None for work in works if isinstance(work, BaseStep)}
-    return tuple(used)
-
-
-def _origins(made: Plan) -> tuple[tuple[int, str], ...]:
-    """Line and instruction of each new layer of the target, bottom first."""
-    from builder.pipeline.steps import BaseStep
-
-    steps = (step for step in made.chain(made.last) if not isinstance(step.work, BaseStep))
+    steps = (step for step in made.chain(image.last) if not isinstance(step.work, BaseStep))
     return tuple((step.span.start.line if step.span is not None else 0, step.text) for step in steps)
 
 
-def _observed(made: Plan, states: Sequence[StepState], sources: Sources) -> Observed:
-    """What the build was made from."""
+def _observed(made: Plan, image: PlannedImage, states: Sequence[StepState], sources: Sources) -> Observed:
+    """What *image* was made from."""
     from builder.pipeline.steps import BaseStep
 
+    alone, numbers = made.alone(image)
+    own = [states[number - 1] for number in numbers]
     layers = tuple(
         None if isinstance(step.work, BaseStep) or not state.layers else state.layers[-1]
-        for step, state in zip(made.steps, states, strict=True)
+        for step, state in zip(alone.steps, own, strict=True)
     )
-    return Observed(made, layers, tuple(dict.fromkeys(sources.fetched)))
+    return Observed(alone, layers, tuple(dict.fromkeys(sources.fetched)))
 
 
 def _finished(
-    made: Plan, request: BuildRequest, store: Store, layers: tuple[LayerID, ...]
+    made: PlannedImage, request: BuildRequest, store: Store, layers: tuple[LayerID, ...]
 ) -> tuple[ImageConfig, tuple[LayerID, ...]]:
     """The image's config and layers as the request wants them: times cut at its epoch, layers merged.
 
@@ -258,7 +286,7 @@ def _finished(
 
         rewritten = [derived.clamped(store, layer, made.epoch) for layer in layers[base:]]
         layers = (*layers[:base], *rewritten)
-    config = assemble.image_config(made, store, layers, epoch=made.epoch)
+    config = assemble.image_config(made, store, layers)
     if request.squash:
         config, layers = assemble.squashed(made, store, config, layers)
     if request.max_layers:

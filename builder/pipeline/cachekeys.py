@@ -56,16 +56,17 @@ def chain(below: str | None, content: str | None) -> str | None:
     return None if below is None or content is None else digest("chain", below, content)
 
 
-def leaves(step: StepSpec, platform: str, request: BuildRequest) -> tuple[Leaf, ...]:
+def leaves(step: StepSpec, request: BuildRequest) -> tuple[Leaf, ...]:
     """What defines *step* by itself: no parent, no files. A BaseStep has no leaves of this kind."""
-    own = _own_leaves(step, platform, request)
+    own = _own_leaves(step, request)
     return (*own, ("single user id", "yes")) if own and request.single_id else own
 
 
-def _own_leaves(step: StepSpec, platform: str, request: BuildRequest) -> tuple[Leaf, ...]:
+def _own_leaves(step: StepSpec, request: BuildRequest) -> tuple[Leaf, ...]:
     work = step.work
     if isinstance(work, RunStep):
-        return (("platform", platform), *_run_leaves(work, request))
+        # only programs differ by platform: files that are copied may be the same for several
+        return (("platform", _architecture(work)), *_run_leaves(work, request))
     if isinstance(work, CopyStep):
         return _copy_leaves("COPY", work.spec)
     if isinstance(work, AddStep):
@@ -75,6 +76,10 @@ def _own_leaves(step: StepSpec, platform: str, request: BuildRequest) -> tuple[L
         return (("instruction", f"WORKDIR {work.path}"), ("user", work.user))
     assert isinstance(work, BaseStep)
     return ()
+
+
+def _architecture(work: RunStep) -> str:
+    return "/".join(filter(None, (work.platform.architecture, work.platform.variant)))
 
 
 def _run_leaves(work: RunStep, request: BuildRequest) -> Iterable[Leaf]:

@@ -67,7 +67,7 @@ def surroundings(
     from parser import checks
 
     host = platforms.host(os.uname().machine)
-    wanted = request.platform or host
+    wanted = request.platforms[0] if request.platforms else host
 
     def platform(text: str) -> tuple[str, str] | None:
         found = _platform(text, wanted)
@@ -167,7 +167,7 @@ def _key(request: BuildRequest, plan: Plan) -> str:
         parser.VERSION,
         sorted(request.build_args.items()),
         request.target,
-        str(request.platform),
+        [str(platform) for platform in request.platforms[:1]],
         sorted((name, value if isinstance(value, str) else None) for name, value in contexts.items()),
         matcher.patterns if matcher is not None else None,
         sorted(bases),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from builder.pipeline.behind import Behind
     from builder.pipeline.copy_step import Earlier
+    from builder.pipeline.foreign import Emulation
     from builder.pipeline.lookup import StepState
     from builder.pipeline.plan import Plan
     from builder.pipeline.progress import Emit, Event
@@ -94,6 +95,7 @@ class Executor:
         self._cancel = together.cancel if together is not None else None
         self._wiring: Wiring | None = None
         self._offers: Offers | None = None
+        self._emulation: Emulation | None = None
 
     def __enter__(self) -> Executor:
         return self
@@ -104,8 +106,8 @@ class Executor:
         if self._cancel is not None and self._together is None:
             self._cancel.close()
 
-    def run(self) -> tuple[LayerID, ...]:
-        """Find or make every step that the target needs; returns the target's layers, bottom first, all hashed.
+    def run(self) -> tuple[tuple[LayerID, ...], ...]:
+        """Find or make every step that the target needs; returns the layers of each image, bottom first, all hashed.
 
         Raises StepFailed, BuildError, ContextError, StoreError, ContainerError."""
         self._states = lookup.describe(self.plan, self.request, self.sources)
@@ -121,14 +123,15 @@ class Executor:
         missing = [step for step in wanted if self._state(step).layers is None]
         if missing:
             self._make_all(missing)
-        layers = () if self.plan.last is None else self._layers(self.plan.last)
+        images = tuple(() if image.last is None else self._layers(image.last) for image in self.plan.images)
         if self._behind is not None and self._behind.busy():
             self.store.snapshots.flush()  # the disk writes while large layers are still hashed
         # Also what another build has just made and written down, but not hashed yet, is found in the cache.
+        layers = tuple(dict.fromkeys(layer for image in images for layer in image))
         unhashed = layers if missing else [one.id for one in self.store.snapshots.get_all(layers) if not one.diff_id]
         for layer in unhashed:
             self._contents.of(layer)
-        return layers
+        return images
 
     def states(self) -> Sequence[StepState]:
         """What is known of all steps after `run`."""
@@ -136,6 +139,7 @@ class Executor:
 
     def _make_all(self, missing: Sequence[StepSpec]) -> None:
         from builder.pipeline.behind import Behind
+        from builder.pipeline.foreign import Emulation
         from builder.pipeline.schedule import Cancel, run_all
         from builder.pipeline.wiring import Wiring
 
@@ -143,6 +147,8 @@ class Executor:
         if self._cancel is None:
             self._cancel = Cancel()
         self._behind = Behind(os.cpu_count() or 1)
+        self._emulation = Emulation()
+        self._emulation.check(missing, self._states, self.store, self.plan.source)
         self._runs = sum(isinstance(step.work, RunStep) for step in missing)
         if self._runs:
             from builder.pipeline.run_step import likely
@@ -341,6 +347,7 @@ class Executor:
 
         assert self._wiring is not None
         assert self._cancel is not None
+        assert self._emulation is not None
         log = self.store.records.open_log(self.build, step.number)
         started = self.clock()
 
@@ -383,6 +390,7 @@ class Executor:
                 self.sources.scratch,
                 self._cancel,
                 another=self._runs_on(),
+                emulator=self._emulation.interpreter(work.platform, active.lowers),
             )
             ended: Exit = run(work, active, around, output)
         finally:

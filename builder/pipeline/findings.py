@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,8 +48,19 @@ class Repetition:
 
 def repeated(plan: Plan, states: Sequence[StepState], store: Store, *, since: int) -> Iterator[BuildWarning]:
     """The warnings about layers of the target that were made after `since` (ns). Raises LayerNotFound, OSError."""
-    chain = plan.chain(plan.last)
+    told: set[int] = set()
+    for end in plan.ends:
+        chain = plan.chain(end)
+        yield from _repeated(chain, told, states, store, since=since)
+        told.update(step.number for step in chain)
+
+
+def _repeated(
+    chain: Sequence[StepSpec], told: Collection[int], states: Sequence[StepState], store: Store, *, since: int
+) -> Iterator[BuildWarning]:
     for at, step in enumerate(chain):
+        if step.number in told:
+            continue
         layers = states[step.number - 1].layers
         if isinstance(step.work, BaseStep) or not layers:
             continue

@@ -59,7 +59,6 @@ class StepState:
 def describe(plan: Plan, request: BuildRequest, sources: Sources) -> list[StepState]:
     """The states of all steps, with keys; contexts are looked at. Raises as `copy_step.select`, `add_step.select`."""
     states: list[StepState] = []
-    platform = str(plan.template.architecture)
     place = cachekeys.digest(request.description, request.dockerfile_name)
     for step in plan.steps:
         state, work = StepState(), step.work
@@ -68,7 +67,7 @@ def describe(plan: Plan, request: BuildRequest, sources: Sources) -> list[StepSt
             state.layers = tuple(map(LayerID, work.base.layers))
             state.key = cachekeys.base_key(work.base.contents, work.base.config.diff_ids)
             continue
-        own = cachekeys.leaves(step, platform, request)
+        own = cachekeys.leaves(step, request)
         state.step = cachekeys.identity(step, own)
         state.place = cachekeys.place(step, place)
         try:
@@ -173,7 +172,7 @@ def found(states: Sequence[StepState]) -> list[bool]:
 def needed(plan: Plan, there: Sequence[bool]) -> list[StepSpec]:
     """The steps that the target needs, in plan order: one that is `there` (found) needs nothing of its sources."""
     found: set[int] = set()
-    pending = [] if plan.last is None else [plan.last]
+    pending = list(plan.ends)
     while pending:
         number = pending.pop()
         if number in found:

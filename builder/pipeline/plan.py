@@ -5,11 +5,14 @@
 Instructions that make files become steps; the others change the stage's settings and leave a line of history. A step
 that is the same as one of another stage (same work on the same parent) is that step. The whole image config is known at
 the end, before anything has run.
+
+For several platforms the stages are walked once for each, and all steps are of one graph: what does not depend on the
+platform, such as a stage FROM --platform=$BUILDPLATFORM that reads no TARGET argument, is there once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -46,28 +49,52 @@ class HistoryLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What building a target means.
+class PlannedImage:
+    """What the image for one platform will be made of.
 
-    steps      in an order in which they can run one after the other; only those that the target needs
+    platform   the one that was asked for, or the host's
     last       the number of the step whose files the image has; None when it has no files
     base       the image at the bottom, None for scratch
     template   the image's config without layers, history and times
     history    bottom first
-    warnings   what the user should see
     epoch      SOURCE_DATE_EPOCH of the build arguments, or else of an ARG before the first FROM, in unix seconds
+    """
+
+    platform: Platform
+    last: int | None
+    base: Base | None
+    template: ImageConfig
+    history: tuple[HistoryLine, ...]
+    epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What building a target means.
+
+    steps      in an order in which they can run one after the other; only those that the target needs
+    images     one for each platform that was asked for, in that order; at least one
+    bases      the images that were looked up, each under every name and platform that it was looked up for
+    warnings   what the user should see
     source     the Dockerfile, for messages
     """
 
     target: str
     steps: tuple[StepSpec, ...]
-    last: int | None
-    base: Base | None
-    template: ImageConfig
-    history: tuple[HistoryLine, ...]
+    images: tuple[PlannedImage, ...]
+    bases: tuple[Base, ...]
     warnings: tuple[BuildWarning, ...]
     source: Source
-    epoch: int | None = None
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The numbers of the steps that images end with."""
+        return tuple(dict.fromkeys(image.last for image in self.images if image.last is not None))
+
+    def alone(self, image: PlannedImage) -> tuple[Plan, tuple[int, ...]]:
+        """The plan of one of its images, as if only that were wanted, and the numbers that its steps have here."""
+        steps, numbers = _reachable(self.steps, () if image.last is None else (image.last,))
+        return replace(self, steps=steps, images=(_with_numbers(image, numbers),)), tuple(numbers)
 
     def chain(self, number: int | None) -> tuple[StepSpec, ...]:
         """The steps that lie on top of each other up to *number*, bottom first."""
@@ -85,17 +112,57 @@ def make_plan(dockerfile: ast.Dockerfile, request: BuildRequest, bases: Bases, *
     """The plan for *request*'s target. *host* is the platform of this machine.
 
     Raises DockerfileError (with its place), ImageNotFound."""
-    return Planner(dockerfile, request, bases, host).plan()
+    steps = Steps()
+    planners = [Planner(dockerfile, request, bases, host, wanted, steps) for wanted in request.platforms or (None,)]
+    images = [planner.image_of_target() for planner in planners]
+    kept, numbers = _reachable(steps.all, [image.last for image in images if image.last is not None])
+    first = planners[0]
+    return Plan(
+        target=first.target.name or f"stage-{first.target.index}",
+        steps=kept,
+        images=tuple(_with_numbers(image, numbers) for image in images),
+        bases=tuple({key: base for planner in planners for key, base in planner.images.items()}.values()),
+        warnings=first.warnings(),  # of what concerns one platform only, as BuildKit tells it
+        source=dockerfile.source,
+    )
+
+
+class Steps:
+    """The steps of a plan while it grows."""
+
+    def __init__(self) -> None:
+        self.all: list[StepSpec] = []
+        self._numbers: dict[object, int] = {}
+
+    def add(self, spec: StepSpec) -> int:
+        """The number of *spec*, or of the equal step that is there already."""
+        work = spec.work
+        key = (work.base.image_id if isinstance(work, BaseStep) else work, spec.parent, spec.forced)
+        found = self._numbers.get(key)
+        if found is None:
+            found = self._numbers[key] = len(self.all) + 1
+            self.all.append(replace(spec, number=found))
+        return found
 
 
 class Planner:
-    """What all stages share while they are walked. Used by `make_plan` and `walk` only."""
+    """What all stages share while they are walked for one platform. Used by `make_plan` and `walk` only."""
 
-    def __init__(self, dockerfile: ast.Dockerfile, request: BuildRequest, bases: Bases, host: Platform) -> None:
+    def __init__(
+        self,
+        dockerfile: ast.Dockerfile,
+        request: BuildRequest,
+        bases: Bases,
+        host: Platform,
+        wanted: Platform | None,
+        steps: Steps,
+    ) -> None:
+        """*wanted* is what the user asked for, None for the host's; *steps* takes what the walks find."""
         self.dockerfile = dockerfile
         self.request = request
         self.bases = bases
-        self.target_platform = request.platform or host
+        self.wanted = wanted
+        self.target_platform = wanted or host
         self.expand = partial(words.expand, escape=dockerfile.directives.escape)
         self.graph = graph.stages(dockerfile)
         if not self.graph.stages:
@@ -110,13 +177,12 @@ class Planner:
                 self.globals = scope.global_scope(pairs, request.build_args, self.globals, self.expand)
                 self._fix_epoch()
         self.epoch = epoch_of(request.build_args.get(_EPOCH) or self.globals.get(_EPOCH, ""))
-        self.steps: list[StepSpec] = []
-        self.interned: dict[object, int] = {}
+        self.steps = steps
         self.walked: dict[int, Walked] = {}
         self.commands: dict[int, tuple[tuple[ast.Instruction, bool], ...]] = {}
         self.images: dict[tuple[str, str], Base] = {}
 
-    def plan(self) -> Plan:
+    def image_of_target(self) -> PlannedImage:
         """Walk the stages that the target needs and gather what the target consists of."""
         from builder.pipeline.walk import template, walk
 
@@ -124,18 +190,8 @@ class Planner:
             self.walked[stage.index] = walk(self, stage)
         result = self.walked[self.target.index]
         result.settings.set_labels(self.request.labels)
-        steps, numbers = self._reachable(result.last)
-        history = (replace(line, step=numbers[line.step]) if line.step else line for line in result.history)
-        return Plan(
-            target=self.target.name or f"stage-{self.target.index}",
-            steps=steps,
-            last=None if result.last is None else numbers[result.last],
-            base=result.base,
-            template=template(result),
-            history=tuple(history),
-            warnings=self._warnings(),
-            source=self.dockerfile.source,
-            epoch=self.epoch,
+        return PlannedImage(
+            self.target_platform, result.last, result.base, template(result), tuple(result.history), self.epoch
         )
 
     def _fix_epoch(self) -> None:
@@ -149,13 +205,16 @@ class Planner:
 
     @contextmanager
     def at(self, span: Span) -> Iterator[None]:
-        """Give DockerfileErrors that have no place yet the place *span*, and wrong input a place at all."""
+        """Give DockerfileErrors that have no place yet the place *span*, and other errors a place at all."""
         try:
             yield
         except DockerfileError as err:
             raise err.at(span, self.dockerfile.source) from err
         except InvalidInput as err:
             raise DockerfileError(err.message, span, hint=err.hint, source=self.dockerfile.source) from err
+        except EngineError as err:
+            err.excerpt = err.excerpt or self.dockerfile.source.citation(span, column=True)
+            raise
 
     # which stages
 
@@ -290,6 +349,7 @@ class Planner:
         """The image called *name*, or the one that --build-context gives for it; looked up once."""
         given = self.named_context(name)
         reference = given.removeprefix("docker-image://") if isinstance(given, str) else name
+        platform = platform or self.wanted
         key = (reference, str(platform))
         if key not in self.images:
             with self.at(span):
@@ -318,36 +378,10 @@ class Planner:
     def add_base(self, base: Base, stage: str, position: int, total: int, span: Span) -> int:
         """The step for an image that files are taken from or that a stage stands on."""
         text = f"FROM {base.reference}"
-        return self.add(StepSpec(0, BaseStep(base), None, (), stage, position, total, text, "", span))
+        return self.steps.add(StepSpec(0, BaseStep(base), None, (), stage, position, total, text, "", span))
 
-    def add(self, spec: StepSpec) -> int:
-        """The number of *spec*, or of the equal step that is there already."""
-        work = spec.work
-        key = (work.base.image_id if isinstance(work, BaseStep) else work, spec.parent, spec.forced)
-        found = self.interned.get(key)
-        if found is None:
-            found = self.interned[key] = len(self.steps) + 1
-            self.steps.append(replace(spec, number=found))
-        return found
-
-    def _reachable(self, last: int | None) -> tuple[tuple[StepSpec, ...], dict[int, int]]:
-        """The steps that *last* needs, in their order with new numbers, and old number → new number."""
-        wanted: set[int] = set()
-        pending = [] if last is None else [last]
-        while pending:
-            number = pending.pop()
-            if number not in wanted:
-                wanted.add(number)
-                step = self.steps[number - 1]
-                pending.extend(step.inputs)
-                if step.parent is not None:
-                    pending.append(step.parent)
-        numbers = {old: new for new, old in enumerate(sorted(wanted), 1)}
-        if len(wanted) == len(self.steps):
-            return tuple(self.steps), numbers
-        return tuple(_renumbered(self.steps[old - 1], numbers) for old in numbers), numbers
-
-    def _warnings(self) -> tuple[BuildWarning, ...]:
+    def warnings(self) -> tuple[BuildWarning, ...]:
+        """What can be said after the walks."""
         declared = {arg.name for line in self.graph.global_args for arg in line.args} | self.known_args
         for stage in self.graph.stages:
             declared.update(arg.name for one in stage.instructions if isinstance(one, ast.Arg) for arg in one.args)
@@ -374,6 +408,29 @@ def context_key(contexts: Container[str], name: str) -> str | None:
     except InvalidReference:
         return None
     return familiar if familiar in contexts else None
+
+
+def _reachable(steps: Sequence[StepSpec], ends: Sequence[int]) -> tuple[tuple[StepSpec, ...], dict[int, int]]:
+    """The steps that *ends* need, in their order with new numbers, and old number → new number."""
+    wanted: set[int] = set()
+    pending = list(ends)
+    while pending:
+        number = pending.pop()
+        if number not in wanted:
+            wanted.add(number)
+            step = steps[number - 1]
+            pending.extend(step.inputs)
+            if step.parent is not None:
+                pending.append(step.parent)
+    numbers = {old: new for new, old in enumerate(sorted(wanted), 1)}
+    if len(wanted) == len(steps):
+        return tuple(steps), numbers
+    return tuple(_renumbered(steps[old - 1], numbers) for old in numbers), numbers
+
+
+def _with_numbers(image: PlannedImage, numbers: Mapping[int, int]) -> PlannedImage:
+    history = (replace(line, step=numbers[line.step]) if line.step else line for line in image.history)
+    return replace(image, last=None if image.last is None else numbers[image.last], history=tuple(history))
 
 
 def _renumbered(step: StepSpec, numbers: dict[int, int]) -> StepSpec:

@@ -108,12 +108,20 @@ class BuildWarning:
 
 @dataclass(frozen=True, slots=True)
 class BuildDone:
-    """The image is in the store and every tag points at it; `stored` False: its files went elsewhere, it will go."""
+    """The image is in the store and every tag points at it; `stored` False: its files went elsewhere, it will go.
+
+    `index`: it is one of images for several platforms, and `image_id` its digest."""
 
     time: float
     image_id: str
     tags: tuple[str, ...]
     stored: bool = True
+    index: bool = False
+
+    @property
+    def exported(self) -> str:
+        """What is in the store now, as a line of progress."""
+        return f"{'exporting manifest list' if self.index else 'writing image'} {self.image_id}"
 
 
 Event = (

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from builder import VERSION
 from builder.errors import EngineError
+from builder.oci import platforms
 from builder.pipeline.progress import BuildWarning
+from builder.pipeline.request import BuiltImage
 from builder.store.images import BASE_ID
 from parser.redact import has_credentials
 
@@ -30,20 +32,22 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.records import StepRecord
 
-FORMAT = 3
+FORMAT = 4
 """Raise it when the same input comes to another outcome."""
 
 
 class Replay:
     """A remembered outcome. `steps` are [number, name, line, key, identity, layer] of those that the target needs,
-    `bases` what FROM and --from named, and which image that was."""
+    `bases` what FROM and --from named, for which platform, and which image that was; `images` those of the platforms,
+    which `image` is the index of, or the only one of."""
 
-    __slots__ = ("bases", "image", "steps", "target", "warnings")
+    __slots__ = ("bases", "image", "images", "steps", "target", "warnings")
 
     def __init__(self, known: dict[str, Any]) -> None:
         self.image: Digest = known["image"]
         self.target: str = known["target"]
-        self.bases: list[tuple[str, str]] = known["bases"]
+        self.images = tuple(BuiltImage(image, platforms.parse(text)) for image, text in known["images"])
+        self.bases: list[tuple[str, str, str]] = known["bases"]
         self.steps: Sequence[list[object]] = known["steps"]
         self.warnings = tuple(BuildWarning(*one) for one in known["warnings"])
 
@@ -86,7 +90,12 @@ class Replay:
 
 
 def remember(
-    request: BuildRequest, store: Store, plan: Plan, states: Sequence[StepState], image: Digest
+    request: BuildRequest,
+    store: Store,
+    plan: Plan,
+    states: Sequence[StepState],
+    top: Digest,
+    images: Sequence[BuiltImage],
 ) -> Replay | None:
     """Keep what *request* came to, if `recall` could tell whether it still holds; None when it could not."""
     if not _suits(request):
@@ -94,13 +103,10 @@ def remember(
     from builder.pipeline import lookup
     from builder.pipeline.steps import BaseStep, CopyStep, RunStep, WorkdirStep
 
-    bases: list[tuple[str, str]] = []
     selections: list[tuple[list[object], str]] = []
     for step, state in zip(plan.steps, states, strict=True):
         work = step.work
-        if isinstance(work, BaseStep):
-            bases.append((work.base.reference, work.base.image_id))
-        elif isinstance(work, CopyStep):
+        if isinstance(work, CopyStep):
             if work.source.step is None:
                 if work.source.context != "" or state.selection is None:
                     return None
@@ -108,7 +114,7 @@ def remember(
         elif isinstance(work, RunStep):
             if any(source is not None and source.step is None for source in work.sources):
                 return None
-        elif not isinstance(work, WorkdirStep):
+        elif not isinstance(work, WorkdirStep | BaseStep):
             return None
     steps = [
         _listed(step, states)
@@ -118,9 +124,10 @@ def remember(
     if any(step[-1] is None for step in steps):
         return None
     data: dict[str, Any] = {
-        "bases": bases,
+        "bases": [(base.reference, base.platform, base.image_id) for base in plan.bases],
         "selections": selections,
-        "image": image,
+        "image": top,
+        "images": [(image.id, str(image.platform)) for image in images],
         "target": plan.target,
         "steps": steps,
         "warnings": [[one.message, one.line, one.detail, one.url, one.last] for one in plan.warnings],
@@ -140,12 +147,13 @@ def recall(request: BuildRequest, store: Store, sources: Sources) -> Replay | No
         return None
     known = json.loads(data)
     try:
-        resolve = store.images.resolve
-        if any(resolve(reference, shortest=BASE_ID) != image for reference, image in known["bases"]):
+        if any(_resolved(store, reference, text) != image for reference, text, image in known["bases"]):
             return None
-        image: Digest = known["image"]
-        store.images.use(image)
-        store.snapshots.get_all(store.images.layers(image))
+        for image, _ in known["images"]:
+            store.images.use(image)
+            store.snapshots.get_all(store.images.layers(image))
+        if request.indexed:
+            store.indexes.use(known["image"])
     except EngineError:
         return None  # an image or a layer has gone: the ordinary way says so, or makes it again
     if known["selections"]:
@@ -162,9 +170,17 @@ def recall(request: BuildRequest, store: Store, sources: Sources) -> Replay | No
     return Replay(known)
 
 
+def _resolved(store: Store, reference: str, platform: str) -> Digest:
+    wanted = platforms.parse(platform) if platform else None
+    return store.images.resolve(reference, platform=wanted, shortest=BASE_ID)
+
+
 def facts(request: BuildRequest, target: str) -> dict[str, str]:
     """What the record of every build says besides of how it went."""
-    return {"target": target, "context": request.description, "dockerfile": request.dockerfile_name}
+    said = {"target": target, "context": request.description, "dockerfile": request.dockerfile_name}
+    if request.platforms:
+        said["platforms"] = ",".join(map(str, request.platforms))
+    return said
 
 
 def _suits(request: BuildRequest) -> bool:
@@ -208,7 +224,7 @@ def _key(request: BuildRequest) -> str:
         request.add_hosts,
         request.shm_size,
         [(limit.name, limit.soft, limit.hard) for limit in request.ulimits],
-        str(request.platform),
+        [str(platform) for platform in request.platforms],
         (request.rewrite_timestamps, request.squash, request.max_layers, request.single_id, request.context_epoch),
         sorted(request.allow),
     )

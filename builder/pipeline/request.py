@@ -14,6 +14,7 @@ from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.oci.cacheconfigs import CacheEntry
+    from builder.oci.digests import Digest
     from builder.oci.platforms import Platform
     from builder.pipeline.plan import Plan
     from builder.pipeline.remote import Fetched
@@ -85,7 +86,8 @@ class BuildRequest:
     ulimits: tuple[Ulimit, ...] = ()
     resources: Resources | None = None
     cgroup_parent: str = ""
-    platform: Platform | None = None
+    platforms: tuple[Platform, ...] = ()
+    """What the image is built for; none is the host's. Of several each gets an image, and an index names them."""
     secrets: tuple[Secret, ...] = ()
     ssh: tuple[SshAgent, ...] = ()
     allow: frozenset[str] = frozenset()
@@ -111,6 +113,11 @@ class BuildRequest:
     context_epoch: int | None = None
     """When the context was made, in unix seconds, if it says so: what SOURCE_DATE_EPOCH=context means."""
 
+    @property
+    def indexed(self) -> bool:
+        """Whether the result is an index: for several platforms, or because the user wants one for a single one."""
+        return len(self.platforms) > 1 or self.build_args.get("BUILDKIT_MULTI_PLATFORM", "") in ("1", "true", "True")
+
 
 def epoch_of(text: str) -> int | None:
     """SOURCE_DATE_EPOCH in unix seconds; None for "". Raises InvalidInput."""
@@ -127,7 +134,7 @@ def epoch_of(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What a build was made from: the plan, the layer of each of its steps (None: it was not needed, or makes none),
+    """What an image was made from: its plan, the layer of each of its steps (None: it was not needed, or makes none),
     and what ADD fetched."""
 
     plan: Plan
@@ -136,22 +143,33 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class BuildResult:
-    """What a build made. `image_id` is the digest of the image's config; counts are of the steps that the target
-    needed and that make layers."""
+class BuiltImage:
+    """The image for one platform."""
 
-    image_id: str
+    id: Digest
+    platform: Platform
+    origins: tuple[tuple[int, str], ...] = ()
+    """(line of the Dockerfile, instruction) of each new layer, bottom first; () for a build that was not planned."""
+    observed: Observed | None = None
+    """When the request wanted it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a build made. `image_id` is the digest of the image's config, or of the index where there is one; counts are
+    of the steps that the target needed and that make layers."""
+
+    image_id: Digest
+    images: tuple[BuiltImage, ...]
     build_id: str
     tags: tuple[str, ...]
     cached: int
     ran: int
     warnings: tuple[str, ...]
-    origins: tuple[tuple[int, str], ...] = ()
-    """(line of the Dockerfile, instruction) of each new layer, bottom first; () for a build that was not planned."""
+    indexed: bool = False
+    """Whether `image_id` is the digest of an index of `images`."""
     cache: tuple[CacheEntry, ...] = ()
     """What other machines can take over, when that was asked for."""
-    observed: Observed | None = None
-    """When the request wanted it."""
 
 
 @dataclass(frozen=True, slots=True)

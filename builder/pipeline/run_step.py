@@ -60,6 +60,8 @@ class RunEnvironment:
     cancel: Cancel
     another: bool
     """Whether a further RUN is going to follow."""
+    emulator: str = ""
+    """The host's file that must be in the container for its programs to run; "" for none."""
 
 
 def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[[int, bytes], None]) -> Exit:
@@ -100,7 +102,9 @@ def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[
                 another=around.another,
             )
         except (CommandNotFound, CommandNotInvocable) as err:
-            raise StepFailed("RUN", err.code, command=command, hint=err.message) from err
+            from builder.pipeline.foreign import explained
+
+            raise StepFailed("RUN", err.code, command=command, hint=explained(err.message, step.platform)) from err
         finally:
             for writer in writers:
                 os.close(writer)
@@ -167,7 +171,7 @@ def _spec(
     request = around.request
     env = dict(step.env)
     env.update(step.proxies)
-    mounts: list[Mount] = []
+    mounts = [Mount("bind", around.emulator, around.emulator, ("ro",))] if around.emulator else []
     for position, mount in enumerate(step.mounts):
         mounts.extend(_mounts(mount, position, around, env, undo))
     if step.script is not None:

@@ -14,6 +14,7 @@ from runtime.values import dataclass
 if TYPE_CHECKING:
     from builder.oci.configs import ImageConfig
     from builder.oci.digests import ContentDigest
+    from builder.oci.platforms import Platform
     from builder.pipeline.add_step import AddSpec
     from builder.pipeline.copy_step import CopySpec
     from parser.mounts import RunMount
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Base:
     """An image of the store as the plan sees it. `layers` are layer ids, bottom first, `contents` their mtime-free
-    digests in the same order (None where they have not been computed)."""
+    digests in the same order (None where they have not been computed). `platform` is the one that was asked for, "" for
+    none."""
 
     image_id: str
     reference: str
     config: ImageConfig
     layers: tuple[str, ...]
     contents: tuple[ContentDigest | None, ...]
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,12 @@ class RunStep:
     script     (name, text) of a heredoc with a "#!" line: an executable file below /dev/pipes
     mounts     with targets absolute and defaults filled in; `sources` says for each where its files come from
     network    "default", "none", "host" or the name of a network
+    platform   of the programs that it runs
     """
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
+    platform: Platform
     args: frozenset[str] = frozenset()
     proxies: tuple[tuple[str, str], ...] = ()
     user: str = ""
@@ -108,7 +113,8 @@ class StepSpec:
     number      counts from 1; parents and inputs have lower numbers
     parent      the step below; None for a BaseStep and for what stands on scratch
     inputs      further steps whose files it reads
-    stage       the stage's name, or "stage-0"; `position` of `total` steps in it
+    stage       the stage's name, or "stage-0", with the platform before it where there are several; `position` of
+                `total` steps in it
     text        the instruction as users know it ("RUN make"), for records and messages
     created_by  the history entry
     span        where it was written; for a trigger the FROM line

@@ -92,12 +92,16 @@ def repeat(root: str, asked: str, source: str, dockerfile: str, *, clock: Callab
 
 
 def remember(request: BuildRequest, store: Store, known: Replay | None, references: Sequence[Reference]) -> None:
-    """Leave a note for `repeat`, after *request* came to *known* and *references* were set."""
+    """Leave a note for `repeat`, after *request* came to *known* and *references* were set.
+
+    A base for a platform that a name alone does not mean is found out by `Outcomes.put`, which keeps no such note."""
     context = request.context
     if not request.asked or known is None or context is None or context.looks is None:
         return
     if request.single_id:
         return  # a plain user's host says this, and not what was asked
+    if request.indexed:
+        return  # an outcome is one image
     from builder.errors import InvalidReference
     from builder.oci.references import Reference
     from builder.pipeline.filecopy import is_racy
@@ -107,7 +111,7 @@ def remember(request: BuildRequest, store: Store, known: Replay | None, referenc
     if seen is None or len(request.dockerfile) > LARGEST_DOCKERFILE:
         return
     try:
-        names = [(str(Reference.parse(name).tagged()), image) for name, image in known.bases]
+        names = [(str(Reference.parse(name).tagged()), image) for name, _, image in known.bases]
     except InvalidReference:
         return  # a base that is named by an id
     tags = tuple(reference.familiar() for reference in references)

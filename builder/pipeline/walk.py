@@ -89,6 +89,7 @@ class _Walk:
         self.commands = planner.commands[stage.index]
         self.span: Span = stage.from_.span
         self.label = (stage.name or f"stage-{stage.index}") if len(planner.graph.stages) > 1 else ""
+        self.several = planner.request.indexed
         self.total = sum(isinstance(one, ast.Run | ast.Copy | ast.Add | ast.Workdir) for one, _ in self.commands)
         self.position = 0
         request = planner.request
@@ -134,12 +135,14 @@ class _Walk:
             self.start_scratch()
             return
         self.base = image
-        self.platform = planner.platform_of(stage) or image.config.platform
+        # What the image says counts, as for docker: it may be there for one platform only.
+        stated = image.config.platform
+        self.platform = stated if stated.architecture else planner.platform_of(stage) or planner.target_platform
         self.settings = settings_of(image.config)
         self.history = [HistoryLine(line.created_by, inherited=line) for line in mutate.complete(image.config).history]
         self.total += 1
         self.position = 1
-        self.last = planner.add_base(image, self.label, 1, self.total, stage.from_.span)
+        self.last = planner.add_base(image, self.shown_stage(), 1, self.total, stage.from_.span)
 
     def directory(self) -> str | None:
         """The name of the named context (a directory) that this stage is or stands on; None mostly."""
@@ -299,6 +302,7 @@ class _Walk:
         work = RunStep(
             argv=argv,
             env=tuple(self.scope.env.items()),
+            platform=self.platform,
             args=frozenset(name for name, _ in args),
             proxies=scope.proxy_environment({**request.proxies, **request.build_args}),
             user=self.settings.user,
@@ -353,18 +357,33 @@ class _Walk:
         keyword, _, rest = line.original.strip().partition(" ")
         return hidden(f"{'ONBUILD ' if triggered else ''}{keyword.upper()} {rest}".rstrip())
 
+    def shown_stage(self, *, crossed: bool = False) -> str:
+        """The stage as BuildKit names it: "build", "linux/arm64 build", or "linux/amd64->arm64 build" where it works
+        for another platform than its own and has declared the arguments that say so."""
+        if not self.several:
+            return self.label
+        shown = str(self.platform)
+        env = self.scope.env
+        if crossed and ("TARGETPLATFORM" in env or "TARGETARCH" in env or "TARGETOS" in env):
+            target = self.planner.target_platform
+            if target.os != self.platform.os:
+                shown += f"->{target}"
+            elif target.architecture != self.platform.architecture:
+                shown += "->" + str(target).partition("/")[2]
+        return f"{shown} {self.label}".rstrip()
+
     def note(self, created_by: str) -> None:
         self.history.append(HistoryLine(created_by))
 
     def add(self, work: Work, text: str, created_by: str, *, may_force: bool = True) -> None:
         self.position += 1
-        self.last = self.planner.add(
+        self.last = self.planner.steps.add(
             StepSpec(
                 number=0,
                 work=work,
                 parent=self.last,
                 inputs=inputs_of(work),
-                stage=self.label,
+                stage=self.shown_stage(crossed=True),
                 position=self.position,
                 total=self.total,
                 text=text,

@@ -160,6 +160,8 @@ def write(
     latest_mtime: int | None = None,
     contents: bool = True,
     on_entry: Callable[[Entry], object] | None = None,
+    below: bytes = b"",
+    last: bool = True,
 ) -> Changeset:
     """Write the canonical tar of *upper* (a path, or a directory's descriptor) to *sink* (None: only digests are
     wanted).
@@ -167,7 +169,8 @@ def write(
     *overlay* says that it is an overlay upper directory, with whiteouts; otherwise it is an ordinary tree.
     *latest_mtime* (seconds) replaces every later modification time, as SOURCE_DATE_EPOCH asks. Without *contents*
     nobody asks for a content digest or for those of files, and none that is given is true. Safe to run in a thread:
-    large updates of the hash release the interpreter's lock. Sockets are left out, as docker does.
+    large updates of the hash release the interpreter's lock. Sockets are left out, as docker does. *below* (with a
+    slash at its end) is the directory of the tar that everything is put in; *last* ends the tar.
 
     Raises: OSError (the directory cannot be read), StoreError (a file changed its size while being read).
     """
@@ -175,7 +178,7 @@ def write(
     with Sha256() as hasher:
         output, leaves = _Output(sink, hasher), _Leaves()
         for entry, fd, content in _read(upper, overlay=overlay):
-            output.add(_header(entry, latest_mtime))
+            output.add(_header(_moved(entry, below) if below else entry, latest_mtime))
             digest = b""
             if entry[1] == tarheaders.FILE:
                 digest = _EMPTY
@@ -185,7 +188,8 @@ def write(
             leaves.add(entry, digest)
             if on_entry:
                 on_entry(_entry(entry, digest))
-        output.add(tarheaders.END)
+        if last:
+            output.add(tarheaders.END)
         return Changeset(output.digest(), leaves.digest(), output.size, leaves.content_size, leaves.files)
 
 
@@ -226,6 +230,12 @@ def summarise(upper: Path, digests: Mapping[int, bytes]) -> Summary:
     recipe.literal(tarheaders.END)
     recipe.close()
     return Summary(leaves.digest(), leaves.content_size, leaves.files, recipe_hash.digest())
+
+
+def _moved(entry: Fields, below: bytes) -> Fields:
+    path, kind, link = entry[0], entry[1], entry[7]
+    moved = below + path.removeprefix(b"./"), below + link if kind == tarheaders.HARD_LINK else link
+    return (moved[0], *entry[1:7], moved[1], *entry[8:])
 
 
 def _header(entry: Fields, latest_mtime: int | None) -> bytes:

@@ -138,7 +138,7 @@ class _Collection:
         forget_dead(self._store)
         if self._rules:
             self._cache_items()
-        for digest in indexes.forget_unnamed(self._database, self._leased(INDEX)):
+        for digest in indexes.forget_unnamed(self._database, self._leased(INDEX), dangling=dangling):
             self.items.append(Item("index", digest, "no name points at it"))
         if dangling:
             self._dangling_images()

@@ -243,6 +243,18 @@ class Indexes:
         index = Index(tuple(manifests), annotations=annotations or {})
         return self.put(index.to_json(), index.media_type)
 
+    def forget_unnamed(self, digest: Digest) -> bool:
+        """Forget an index that was made only for its images to go elsewhere; whether it went.
+
+        One that has a name stays, and one that another process has just made."""
+        with self._database.write(removing=True):
+            kept = self._database.row(
+                "SELECT 1 FROM refs WHERE target = ?1 UNION ALL"
+                " SELECT 1 FROM lease_items WHERE kind = ?2 AND name = ?1 AND lease <> ?3",
+                (digest, INDEX, self._lease().id),
+            )
+            return kept is None and bool(self._database.run("DELETE FROM indexes WHERE digest = ?", (digest,)))
+
     # --- where manifests are ---
 
     def add_origin(self, manifest: Digest, repository: str) -> None:
@@ -309,13 +321,16 @@ def images_here(database: Database, target: str) -> tuple[tuple[Digest, str], ..
     return tuple(dict.fromkeys((image, platform) for image, platform in rows))
 
 
-def forget_unnamed(database: Database, leased: Iterable[str]) -> tuple[str, ...]:
+def forget_unnamed(database: Database, leased: Iterable[str], *, dangling: bool) -> tuple[str, ...]:
     """Forget indexes that no name and none of `leased` keeps, and origins of what is not here; returns the former.
 
-    Must run inside of a write transaction.
+    Like an image, one that an image of is here stays without a name unless `dangling` ones are to go. Must run inside
+    of a write transaction.
     """
     kept = set(leased)
     unnamed = "SELECT digest FROM indexes WHERE digest NOT IN (SELECT target FROM refs)"
+    if not dangling:
+        unnamed += " AND digest NOT IN (SELECT digest FROM index_images)"
     gone = tuple(row[0] for row in database.rows(unnamed) if row[0] not in kept)
     database.run_many("DELETE FROM indexes WHERE digest = ?", [(digest,) for digest in gone])
     database.run(

@@ -10,12 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import OutputInTheWay
+from builder.errors import InvalidInput, OutputInTheWay
 from builder.store import changesets, tarheaders
 from builder.store.layerwalk import walk
 from runtime.linux.files import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, linkat_fd, openat2
@@ -23,8 +23,6 @@ from runtime.rootfs import open_rootfs
 from runtime.spec import Rootfs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from builder.store import Store
     from builder.store.changesets import Sink
     from builder.store.layerwalk import Found
@@ -37,24 +35,73 @@ _NEW_DIRECTORY = 0o700
 """Of a destination that is made, as buildx makes it."""
 
 
-def write_tar(store: Store, layers: Sequence[LayerID], sink: Sink) -> int:
-    """The merged files of `layers` (bottom first) as a tar, owners kept; returns its bytes. Raises OSError."""
-    with _merged(store, layers) as root:
-        return changesets.write(root, sink, overlay=False, contents=False).size
+Files = Sequence[tuple[str, "Sequence[LayerID]"]]
+"""For each platform a name ("" for its files not to be in a directory of their own) and its layers, bottom first."""
 
 
-def write_directory(store: Store, layers: Sequence[LayerID], dest: Path) -> int:
-    """The merged files of `layers` in the directory `dest`, made if need be; returns how many entries there are.
+def write_tar(store: Store, files: Files, sink: Sink) -> int:
+    """The merged files of each platform as one tar, owners kept; returns its bytes. Raises InvalidInput, OSError."""
+    _check_apart(store, files)
+    size = 0
+    for name, layers in files:
+        below = name.encode() + b"/" if name else b""
+        if below:
+            head = tarheaders.header(below, tarheaders.DIRECTORY, 0o755, (0, 0), 0, 0)
+            size += len(head)
+            sink(head)
+        with _merged(store, layers) as root:
+            size += changesets.write(root, sink, overlay=False, contents=False, below=below, last=False).size
+    sink(tarheaders.END)
+    return size + len(tarheaders.END)
 
-    Raises OutputInTheWay, OSError.
+
+def write_directory(store: Store, files: Files, dest: Path) -> int:
+    """The merged files of each platform in the directory `dest`, made if need be; returns how many entries there are.
+
+    Raises OutputInTheWay, InvalidInput, OSError.
     """
+    _check_apart(store, files)
+    count = 0
     dest.mkdir(_NEW_DIRECTORY, parents=True, exist_ok=True)
-    with _merged(store, layers) as root:
-        top = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            return _Tree(top, dest).fill(walk(root, overlay=False))
-        finally:
-            os.close(top)
+    for name, layers in files:
+        with ExitStack() as undo:
+            top = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            undo.callback(os.close, top)
+            if name:
+                top = _directory(top, name)
+                undo.callback(os.close, top)
+            root = undo.enter_context(_merged(store, layers))
+            count += _Tree(top, dest / name).fill(walk(root, overlay=False))
+    return count
+
+
+def _directory(top: int, name: str) -> int:
+    """The directory `name` in `top`, made if need be, in place of anything else that is there."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=top)
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o755, dir_fd=top)
+    return os.open(name, _DIRECTORY, dir_fd=top)
+
+
+def _check_apart(store: Store, files: Files) -> None:
+    """Files of several platforms in one place must not have the same names. Raises InvalidInput, in BuildKit's words.
+
+    Directories may: they are merged.
+    """
+    together = [layers for name, layers in files if not name]
+    seen: set[bytes] = set()
+    for layers in together if len(together) > 1 else ():
+        with _merged(store, layers) as root:
+            own = {found.path for found in walk(root, overlay=False) if found.kind != tarheaders.DIRECTORY}
+        twice = min(own & seen, default=None)
+        if twice is not None:
+            raise InvalidInput(
+                f"cannot overwrite {os.fsdecode(twice)} of another platform when split option is disabled",
+                hint="leave out platform-split=false: each platform gets a directory of its own",
+            )
+        seen |= own
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from builder.transfer.outfile import whole_file
 from runtime.values import dataclass, field, replace
 
 if TYPE_CHECKING:
+    from builder.oci.platforms import Platform
     from builder.oci.references import Reference
     from builder.store import Store
     from builder.store.attestations import Predicate
@@ -153,17 +154,27 @@ class Layout:
         *,
         packing: Packing = PLAIN,
         annotations: Annotations = NO_ANNOTATIONS,
-        predicates: Sequence[Predicate] = (),
-        form: Form = Form.INDEX,
     ) -> Written:
         """Write an image and note it in the index, once for each of its names.
 
-        With `predicates` an index is noted that has the image and what they attest of it, in this `form`.
-
         Raises StoreCorrupt (a layer was touched), OSError, DiskFull.
         """
-        if predicates:
-            packing = replace(packing, docker=False)
+        written = self.write(image, packing=packing, annotations=annotations)
+        self.note(written.descriptor, references)
+        return written
+
+    def write(
+        self,
+        image: Image,
+        *,
+        packing: Packing = PLAIN,
+        annotations: Annotations = NO_ANNOTATIONS,
+        platform: Platform | None = None,
+    ) -> Written:
+        """Write the blobs of an image, to be noted or to be a member of an index; `platform` None is its own.
+
+        Raises as `add`.
+        """
         described = tuple(self._layer(self._store.snapshots.get(one), packing) for one in image.layers)
         config = Descriptor(DOCKER_CONFIG if packing.docker else OCI_CONFIG, image.id, len(image.raw))
         manifest = Manifest(
@@ -173,39 +184,57 @@ class Layout:
             annotations=annotations.manifest,
         )
         document = manifest.to_json()
-        digest = digests.of(document)
-        for name, data in ((image.id, image.raw), (digest, document)):
-            if name not in self._done:
-                self._done.add(name)
-                self._out.put(blob_name(name), data)
         top = Descriptor(
             manifest.media_type,
-            digest,
+            digests.of(document),
             len(document),
             annotations=annotations.descriptor,
-            platform=image.config.platform,
+            platform=platform or image.config.platform,
         )
-        if predicates:
-            top = self._attested(top, references, predicates, form)
+        self._small(config, image.raw)
+        self._small(top, document)
+        return Written(top, config, described)
+
+    def attach(
+        self, image: Descriptor, references: Sequence[Reference], predicates: Sequence[Predicate], *, form: Form
+    ) -> tuple[Descriptor, ...]:
+        """Write what is attested of an image, which goes by `references`; what an index that has both lists of it."""
+        found = attachments(predicates, image, references, form=form)
+        for each in found:
+            for described, data in each.written():
+                self._small(described, data)
+        return tuple(each.descriptor for each in found)
+
+    def add_index(
+        self,
+        members: Sequence[Descriptor],
+        references: Sequence[Reference] = (),
+        *,
+        media_type: str = OCI_INDEX,
+        annotations: Annotations = NO_ANNOTATIONS,
+    ) -> Descriptor:
+        """Write an index of manifests that were written, and note it; what points at it.
+
+        `annotations` are those of the index, and those beside what points at it.
+        """
+        document = Index(tuple(members), media_type, annotations=annotations.manifest).to_json()
+        top = Descriptor(media_type, digests.of(document), len(document), annotations=annotations.descriptor)
+        self._small(top, document)
+        self.note(top, references)
+        return top
+
+    def note(self, top: Descriptor, references: Sequence[Reference]) -> None:
+        """List what was written, once for each of its names."""
         for reference in references:
-            named = {IMAGE_NAME: str(reference), REF_NAME: reference.tag or "latest", **annotations.descriptor}
+            named = {IMAGE_NAME: str(reference), REF_NAME: reference.tag or "latest", **top.annotations}
             self._index.append(_replaced(top, named))
         if not references:
             self._index.append(top)
-        return Written(top, config, described)
 
-    def _attested(
-        self, image: Descriptor, references: Sequence[Reference], predicates: Sequence[Predicate], form: Form
-    ) -> Descriptor:
-        """Write what is attested of an image; what points at the index of both."""
-        found = attachments(predicates, image, references, form=form)
-        index = Index((image, *(each.descriptor for each in found)), OCI_INDEX).to_json()
-        top = Descriptor(OCI_INDEX, digests.of(index), len(index))
-        for described, data in (*(blob for each in found for blob in each.written()), (top, index)):
-            if described.digest not in self._done:
-                self._done.add(described.digest)
-                self._out.put(blob_name(described.digest), data)
-        return top
+    def _small(self, described: Descriptor, data: bytes) -> None:
+        if described.digest not in self._done:
+            self._done.add(described.digest)
+            self._out.put(blob_name(described.digest), data)
 
     def put(self, name: str, document: object) -> None:
         """A further JSON document beside the index."""

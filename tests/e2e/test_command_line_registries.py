@@ -136,7 +136,7 @@ def test_a_pull_that_cannot_be_says_so_with_1(lamina: Lamina, registry: Registry
         (("pull", "UPPER"), "must be lowercase"),
         (("push", f"{registry.host}/none:1"), "No such image"),
         (("push", f"{registry.host}/app@sha256:{64 * '0'}"), "cannot push a digest reference"),
-        (("pull", "--platform", "a/b/c/d", f"{registry.host}/app:1"), "invalid platform"),
+        (("pull", "--platform", "a/b/c/d", f"{registry.host}/app:1"), '"a/b/c/d": cannot parse platform specifier'),
     ):
         done = lamina(*words, code=1)
         assert text in done.stderr.decode(), words

@@ -97,6 +97,7 @@ def wish(cli: Cli, values: Values, arguments: list[str], asked: str = "") -> Bui
     from builder.engine.builds import BuildWish
 
     _check(cli, values)
+    platforms = values.all("platform") or tuple(filter(None, cli.env.get("DOCKER_DEFAULT_PLATFORM", "").split(",")))
     # as buildx does: the environment's goes into the build, a --build-arg wins
     build_args = {name: cli.env[name] for name in ("SOURCE_DATE_EPOCH",) if cli.env.get(name)}
     for text in values.all("build-arg"):
@@ -119,7 +120,7 @@ def wish(cli: Cli, values: Values, arguments: list[str], asked: str = "") -> Bui
         add_hosts=_add_hosts(values),
         **_limits(values),
         cgroup_parent=values.text("cgroup-parent"),
-        platform=(values.all("platform") or (cli.env.get("DOCKER_DEFAULT_PLATFORM", ""),))[0],
+        platforms=platforms,
         secrets=tuple(_secret(cli, text) for text in values.all("secret")),
         ssh=tuple(_ssh(cli, text) for text in values.all("ssh")),
         allow=frozenset(values.all("allow")),
@@ -164,8 +165,6 @@ def _outputs(cli: Cli, values: Values) -> tuple[Output, ...]:
 
 def _check(cli: Cli, values: Values) -> None:
     """What is not there is refused where the result would be another, and else said.  Raises UsageError."""
-    if len(values.all("platform")) > 1:
-        raise UsageError("--platform: one platform at a time is supported")
     if values.text("isolation") not in ("", "default"):
         raise UsageError("--isolation: isolation technologies are for Windows; leave it out")
     for entitlement in values.all("allow"):

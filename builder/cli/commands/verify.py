@@ -82,7 +82,7 @@ def _tell(cli: Cli, outcome: Verification) -> None:
         cli.out(f"reproducible: both builds gave {outcome.images[0]}")
         return
     cli.out(f"not reproducible: {outcome.images[0]} and {outcome.images[1]}")
-    for _, group in groupby(outcome.differences, key=lambda one: one.layer):
+    for _, group in groupby(outcome.differences, key=lambda one: (one.platform, one.layer)):
         found = list(group)
         cli.out(_heading(found[0]))
         for line in _lines(found[:_SHOWN]):
@@ -93,10 +93,11 @@ def _tell(cli: Cli, outcome: Verification) -> None:
 
 
 def _heading(one: Difference) -> str:
+    platform = f"{one.platform} " if one.platform else ""
     if not one.layer:
-        return "config"
+        return f"{platform}config"
     place = f"Dockerfile:{one.line} " if one.line else ""
-    return f"layer {one.layer}: {place}{one.instruction}"
+    return f"{platform}layer {one.layer}: {place}{one.instruction}"
 
 
 def _lines(found: Iterable[Difference]) -> Iterable[str]:
@@ -118,6 +119,7 @@ def _tell_json(cli: Cli, outcome: Verification) -> None:
                 "SourceDateEpoch": outcome.epoch,
                 "Differences": [
                     {
+                        "Platform": one.platform,
                         "Layer": one.layer,
                         "Instruction": one.instruction,
                         "Line": one.line,

@@ -108,7 +108,7 @@ class LiveView:
                     return
                 number = max(self._steps, default=0) + 1
                 self._end(number, "exporting to image", event.time, "done")
-                self._end(number + 1, f"=> writing image {event.image_id}", event.time, "done")
+                self._end(number + 1, f"=> {event.exported}", event.time, "done")
                 for at, tag in enumerate(event.tags, number + 2):
                     self._end(at, f"=> naming to {tag}", event.time, "done")
 

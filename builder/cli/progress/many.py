@@ -67,7 +67,7 @@ class Many:
             return
         number = self._number(target, 0, "exporting to image")
         name = self._names[number - 1]
-        lines = (f"writing image {event.image_id}", *(f"naming to {tag}" for tag in event.tags))
+        lines = (event.exported, *(f"naming to {tag}" for tag in event.tags))
         self._emit(p.StepStarted(number, name, event.time))
         self._emit(p.StepOutput(number, 1, "".join(f"{line}\n" for line in lines).encode(), event.time))
         self._emit(p.StepDone(number, name, event.time))

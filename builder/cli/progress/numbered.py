@@ -35,8 +35,8 @@ class Numbered:
         self.lines(number, name, "CACHED")
         self.over()
 
-    def exported(self, number: int, image: str, tags: Sequence[str]) -> None:
-        """The image is in the store."""
+    def exported(self, number: int, what: str, tags: Sequence[str]) -> None:
+        """What was made is in the store ("writing image sha256:…")."""
         named = [f"naming to {tag} done" for tag in tags]
-        self.lines(number, "exporting to image", f"writing image {image} done", *named, "DONE 0.0s")
+        self.lines(number, "exporting to image", f"{what} done", *named, "DONE 0.0s")
         self.over()

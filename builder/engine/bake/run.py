@@ -107,14 +107,5 @@ def build_all(
         together.cancel.close()
         for name in linked & results.keys():
             if wanted[name].wish.outputs and not any(output.stored for output in wanted[name].wish.outputs):
-                _forget(engine, results[name].result.image_id, started)
+                builds.forget(engine, results[name].result, started)
     return results
-
-
-def _forget(engine: Engine, image_id: str, started: int) -> None:
-    """An image that was made only for others to stand on goes, unless it was there before."""
-    from builder.oci.digests import Digest
-
-    image = Digest(image_id)
-    if engine.store.images.get(image).created >= started:
-        engine.store.images.forget_unnamed(image)

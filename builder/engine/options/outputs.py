@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from builder.errors import InvalidInput
+from builder.oci import platforms
 from builder.transfer.compression import LEVELS, Compression, Packing
 from runtime.values import dataclass
 
@@ -30,6 +31,25 @@ class OutputType(StrEnum):
     CACHE_ONLY = "cacheonly"
 
 
+class Place(StrEnum):
+    """Where an annotation goes: into a document, or beside what points at it."""
+
+    MANIFEST = "manifest"
+    MANIFEST_DESCRIPTOR = "manifest-descriptor"
+    INDEX = "index"
+    INDEX_DESCRIPTOR = "index-descriptor"
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One annotation; `platform` is that of the only manifest which gets it, "" for all."""
+
+    place: Place
+    key: str
+    value: str
+    platform: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """One output.
@@ -37,7 +57,7 @@ class Output:
     dest         a path (not yet taken from the working directory), "-" for stdout, "" for the store
     names        of the image; () leaves them to `-t`
     tar          an OCI layout is one tar, not a directory
-    manifest, descriptor   annotations of the manifest, and of what points at it in the index
+    split        files of several platforms go into a directory for each; None: where there are several
     rewrite      rewrite-timestamp; None when it was not said
     epoch        source-date-epoch, or None
     most         max-layers: None is what the receiver takes, 0 any number
@@ -49,8 +69,8 @@ class Output:
     names: tuple[str, ...] = ()
     tar: bool = True
     packing: Packing = GZIP
-    manifest: tuple[tuple[str, str], ...] = ()
-    descriptor: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[Annotation, ...] = ()
+    split: bool | None = None
     rewrite: bool | None = None
     epoch: str | None = None
     most: int | None = None
@@ -62,6 +82,11 @@ class Output:
         return self.type in (OutputType.IMAGE, OutputType.REGISTRY) or (
             self.type is OutputType.DOCKER and not self.dest
         )
+
+    def noted(self, place: Place, platform: str = "") -> dict[str, str]:
+        """The annotations of a place; those for a `platform` win over those for all."""
+        here = [one for one in self.annotations if one.place is place and one.platform in ("", platform)]
+        return {one.key: one.value for one in sorted(here, key=lambda one: bool(one.platform))}
 
 
 STORE = Output(OutputType.DOCKER)
@@ -97,7 +122,6 @@ _BOOLEANS = {"1": True, "t": True, "T": True, "true": True, "TRUE": True, "True"
 _BOOLEANS |= {"0": False, "f": False, "F": False, "false": False, "FALSE": False, "False": False}
 _ANNOTATION = re.compile(r"annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.(\S+)")
 _FLAG_ANNOTATION = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?")
-_PLACES = ("", "manifest", "manifest-descriptor", "index", "index-descriptor")
 
 
 def parse_output(text: str) -> Output:
@@ -117,19 +141,16 @@ def parse_output(text: str) -> Output:
     return _checked(values)
 
 
-def parse_annotations(texts: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
-    """`--annotation [manifest,manifest-descriptor:]KEY=VALUE`: those of the manifest, those of what points at it.
-
-    Raises InvalidInput.
-    """
-    pairs: list[tuple[str, str, str]] = []
+def parse_annotations(texts: Sequence[str]) -> tuple[Annotation, ...]:
+    """`--annotation [PLACE[[PLATFORM]][,…]:]KEY=VALUE`; a place is one of `Place`. Raises InvalidInput."""
+    found: list[Annotation] = []
     for text in texts:
         names, equals, value = text.partition("=")
         if not equals:
             raise InvalidInput(f'invalid annotation "{text}", expected key=value')
         kinds, colon, key = names.partition(":")
         if not colon:
-            pairs.append(("", names, value))
+            found.append(Annotation(Place.MANIFEST, names, value))
             continue
         for kind in kinds.split(","):
             match = _FLAG_ANNOTATION.fullmatch(kind)
@@ -137,8 +158,28 @@ def parse_annotations(texts: Sequence[str]) -> tuple[tuple[tuple[str, str], ...]
                 raise InvalidInput(
                     f'invalid annotation type "{kind}", expected type and optional platform in square brackets'
                 )
-            pairs.append((match[1], key, value))
-    return _placed(pairs)
+            found.append(_placed(match[1], match[2], key, value))
+    return tuple(found)
+
+
+def check_indexed(outputs: Sequence[Output], *, indexed: bool, attested: bool = False) -> None:
+    """Refuse what only an index, or only a single image, can be or have, in BuildKit's words; what is `attested` stands
+    beside an image in an index.
+
+    Raises InvalidInput."""
+    for output in outputs:
+        if indexed and output.type is OutputType.DOCKER and output.dest:
+            raise InvalidInput(
+                "docker exporter does not currently support exporting manifest lists",
+                hint="type=oci writes an index; without dest= it goes into the store",
+            )
+        for one in output.annotations:
+            if not (indexed or attested) and one.place in (Place.INDEX, Place.INDEX_DESCRIPTOR):
+                what = "index" if one.place is Place.INDEX else "index descriptor"
+                raise InvalidInput(
+                    f"{what} annotations not supported for single platform export",
+                    hint=f"use manifest:{one.key}={one.value}",
+                )
 
 
 def _checked(values: Mapping[str, str]) -> Output:
@@ -158,7 +199,6 @@ def _checked(values: Mapping[str, str]) -> Output:
     for key in rest:
         if key not in known_keys:
             raise InvalidInput(f'unknown attribute "{key}" of output {name}', hint=f"known: {_listed(known_keys)}")
-    manifest, descriptor = _placed(annotations)
     if files and values.get("mode", "copy") != "copy":
         raise InvalidInput(
             f'mode "{values["mode"]}" of output {name} is not supported', hint="empty the directory first"
@@ -171,8 +211,8 @@ def _checked(values: Mapping[str, str]) -> Output:
         names=tuple(filter(None, (part.strip() for part in values.get("name", "").split(",")))),
         tar=_boolean(values, "tar") is not False,
         packing=_packing(kind, values, annotated=bool(annotations)),
-        manifest=manifest,
-        descriptor=descriptor,
+        annotations=tuple(annotations),
+        split=_boolean(values, "platform-split"),
         rewrite=_boolean(values, "rewrite-timestamp"),
         epoch=values.get("source-date-epoch"),
         most=_number(values, "max-layers", 0, 10_000),
@@ -238,32 +278,24 @@ def _packing(kind: OutputType, values: Mapping[str, str], *, annotated: bool) ->
     return Packing(compression, level, docker=docker and compression is not Compression.ZSTD)
 
 
-def _annotations(values: Mapping[str, str]) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
-    """(place, key, value) of what is an annotation, and the other attributes."""
+def _annotations(values: Mapping[str, str]) -> tuple[list[Annotation], dict[str, str]]:
+    """What is an annotation, and the other attributes."""
     found, rest = [], {}
     for key, value in values.items():
         match = _ANNOTATION.fullmatch(key)
         if match is None:
             rest[key] = value
         else:
-            found.append((match[1] or "", match[3], value))
+            found.append(_placed(match[1], match[2], match[3], value))
     return found, rest
 
 
-def _placed(
-    pairs: Sequence[tuple[str, str, str]],
-) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
-    manifest: dict[str, str] = {}
-    descriptor: dict[str, str] = {}
-    for place, key, value in pairs:
-        if place not in _PLACES:
-            raise InvalidInput(f'unknown annotation type "{place}"', hint=f"known: {_listed(_PLACES[1:])}")
-        if place.startswith("index"):
-            raise InvalidInput(
-                "index annotations not supported for single platform export", hint=f"use manifest:{key}={value}"
-            )
-        (descriptor if place == "manifest-descriptor" else manifest)[key] = value
-    return tuple(manifest.items()), tuple(descriptor.items())
+def _placed(place: str | None, platform: str | None, key: str, value: str) -> Annotation:
+    try:
+        where = Place(place or Place.MANIFEST)
+    except ValueError:
+        raise InvalidInput(f'unknown annotation type "{place}"', hint=f"known: {_listed(Place)}") from None
+    return Annotation(where, key, value, str(platforms.parse(platform)) if platform else "")
 
 
 def _boolean(values: Mapping[str, str], key: str) -> bool | None:
@@ -286,5 +318,5 @@ def _number(values: Mapping[str, str], key: str, low: int, high: int) -> int | N
     return int(text)
 
 
-def _listed(words: Sequence[str] | frozenset[str] | type[Compression]) -> str:
+def _listed(words: Sequence[str] | frozenset[str] | type[Compression | Place]) -> str:
     return ", ".join(sorted(words))

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from builder.engine.options.outputs import (
+    Annotation,
     Output,
     OutputType,
+    Place,
     check_destinations,
+    check_indexed,
     parse_annotations,
     parse_output,
 )
@@ -45,7 +48,15 @@ GZIP = Packing(Compression.GZIP)
         ("type=docker,dest=x,compression=zstd", Output(OutputType.DOCKER, "x", packing=Packing(Compression.ZSTD))),
         (
             "type=oci,annotation.a=1,annotation-manifest-descriptor.b=2,annotation-manifest[linux/amd64].c=3",
-            Output(OutputType.OCI, "-", manifest=(("a", "1"), ("c", "3")), descriptor=(("b", "2"),)),
+            Output(
+                OutputType.OCI,
+                "-",
+                annotations=(
+                    Annotation(Place.MANIFEST, "a", "1"),
+                    Annotation(Place.MANIFEST_DESCRIPTOR, "b", "2"),
+                    Annotation(Place.MANIFEST, "c", "3", "linux/amd64"),
+                ),
+            ),
         ),
         ("type=oci,rewrite-timestamp=false", Output(OutputType.OCI, "-", rewrite=False)),
     ],
@@ -69,7 +80,6 @@ def test_what_is_asked_for(text: str, output: Output) -> None:
         ("type=oci,compression=gzip,compression-level=10", "invalid compression-level 10"),
         ("type=oci,tar=maybe", "non-bool value specified for tar: maybe"),
         ("type=oci,compresion=gzip", 'unknown attribute "compresion" of output oci'),
-        ("type=oci,annotation-index.a=1", "index annotations not supported for single platform export"),
         ("type=oci,annotation-layer.a=1", 'unknown annotation type "layer"'),
         ("type=local,dest=x,annotation.a=1", "output local writes none"),
         ("type=local,dest=x,mode=delete", 'mode "delete"'),
@@ -84,18 +94,33 @@ def test_what_cannot_be_meant(text: str, message: str) -> None:
 
 
 def test_annotation_flags_say_where_they_go() -> None:
-    assert parse_annotations(["a=1", "manifest,manifest-descriptor:b=x=y", "manifest[linux/amd64]:c="]) == (
-        (("a", "1"), ("b", "x=y"), ("c", "")),
-        (("b", "x=y"),),
+    found = parse_annotations(
+        ["a=1", "manifest[x86_64]:a=2", "manifest,manifest-descriptor:b=x=y", "index:c=", "index-descriptor:d=1"]
     )
+    output = Output(OutputType.OCI, annotations=found)
+    assert output.noted(Place.MANIFEST) == {"a": "1", "b": "x=y"}
+    assert output.noted(Place.MANIFEST, "linux/amd64") == {"a": "2", "b": "x=y"}
+    assert output.noted(Place.MANIFEST_DESCRIPTOR, "linux/arm64") == {"b": "x=y"}
+    assert (output.noted(Place.INDEX), output.noted(Place.INDEX_DESCRIPTOR)) == ({"c": ""}, {"d": "1"})
     for text, message in (
         ("a", "expected key=value"),
-        ("index:a=1", "single platform"),
         ("UP:a=1", "invalid annotation type"),
         ("layer:a=1", "unknown annotation type"),
     ):
         with pytest.raises(InvalidInput, match=message):
             parse_annotations([text])
+
+
+def test_what_only_an_index_or_a_single_image_can_be_is_refused() -> None:
+    for text, indexed, message in (
+        ("type=oci,annotation-index.a=1", False, "index annotations not supported for single platform export"),
+        ("type=oci,annotation-index-descriptor.a=1", False, "index descriptor annotations not supported for single"),
+        ("type=docker,dest=x", True, "docker exporter does not currently support exporting manifest lists"),
+    ):
+        check_indexed([parse_output(text)], indexed=not indexed)
+        with pytest.raises(InvalidInput, match=message):
+            check_indexed([parse_output(text)], indexed=indexed)
+    check_indexed([parse_output("type=docker")], indexed=True)
 
 
 def test_destinations_are_looked_at_before_the_build(tmp_path: Path) -> None:

@@ -59,3 +59,21 @@ def test_an_older_arm_runs_on_a_newer_one_and_not_the_other_way() -> None:
     assert v7.matches(v6) and not v6.matches(v7)
     assert not platforms.host("x86_64").matches(v7)
     assert platforms.host("x86_64").matches(Platform("linux", "amd64"))
+
+
+def test_what_the_platform_flag_says_is_taken_once_each_and_refused_in_dockers_words() -> None:
+    host = platforms.parse("linux/amd64")
+    found = platforms.parse_all(["linux/x86_64", "aarch64", "local", "linux/arm64", "linux/arm"], host=host)
+    assert list(map(str, found)) == ["linux/amd64", "linux/arm64", "linux/arm/v7"]
+    for text, message in (
+        ("nothing", '"nothing": unknown operating system or architecture: invalid argument'),
+        ("a/b/c/d", '"a/b/c/d": cannot parse platform specifier: invalid argument'),
+        (
+            "linux/",
+            '"" is an invalid component of "linux/": platform specifier component must match '
+            '"^[A-Za-z0-9_.-]+$": invalid argument',
+        ),
+    ):
+        with pytest.raises(InvalidPlatform) as caught:
+            platforms.parse_all(["linux/amd64", text], host=host)
+        assert caught.value.message == message

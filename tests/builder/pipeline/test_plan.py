@@ -80,20 +80,20 @@ def test_a_stage_on_a_stage_goes_on_with_its_settings() -> None:
     assert isinstance(run, RunStep)
     assert run.argv == ("/sh", "echo $V")
     assert dict(run.env)["V"] == "1"
-    assert plan.template.config.cmd is None
-    assert plan.template.config.entrypoint == ("e",)
+    assert plan.images[0].template.config.cmd is None
+    assert plan.images[0].template.config.entrypoint == ("e",)
 
 
 def test_triggers_of_the_base_run_first_and_once() -> None:
     plan = planned("FROM triggers AS a\nRUN own\nFROM a\nRUN second\n")
     assert texts(plan) == ["FROM triggers", "ONBUILD RUN echo triggered", "RUN own", "RUN second"]
-    assert plan.template.config.env[-1] == "T=1"
-    assert not plan.template.config.on_build
+    assert plan.images[0].template.config.env[-1] == "T=1"
+    assert not plan.images[0].template.config.on_build
 
 
 def test_scratch_has_neither_base_nor_files() -> None:
     plan = planned("FROM scratch\nLABEL a=b\n")
-    assert (plan.steps, plan.last, plan.base) == ((), None, None)
+    assert (plan.steps, plan.images[0].last, plan.images[0].base) == ((), None, None)
     plan = planned("FROM scratch AS empty\nFROM scratch\nCOPY --from=empty / /x\n")
     work = plan.steps[0].work
     assert isinstance(work, CopyStep)
@@ -102,7 +102,7 @@ def test_scratch_has_neither_base_nor_files() -> None:
 
 def test_history_tells_all_lines_and_which_of_them_made_layers() -> None:
     plan = planned("FROM base\nARG A=1\nRUN x\nCOPY a b /c/\nCMD y\n")
-    assert [(line.created_by, line.step) for line in plan.history] == [
+    assert [(line.created_by, line.step) for line in plan.images[0].history] == [
         ("ARG A=1", None),
         ("RUN |1 A=1 /bin/sh -c x # buildkit", 2),
         ("COPY a b /c/ # buildkit", 3),
@@ -120,7 +120,7 @@ def test_copy_flags_as_docker_reads_them() -> None:
 def test_an_absolute_workdir_stays_as_written() -> None:
     plan = planned("FROM base\nWORKDIR /a/b/../\nWORKDIR c/\n")
     assert [step.work.path for step in plan.steps if isinstance(step.work, WorkdirStep)] == ["/a", "/a/c"]
-    assert [line.created_by for line in plan.history] == ["WORKDIR /a/b/../", "WORKDIR /a/c"]
+    assert [line.created_by for line in plan.images[0].history] == ["WORKDIR /a/b/../", "WORKDIR /a/c"]
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,87 @@ def test_where_there_is_one_user_id_no_key_is_that_of_many() -> None:
     plan = planned("FROM base\nRUN a\nCOPY b /\nADD c /\nWORKDIR /d\n")
     many, one = BuildRequest(b""), BuildRequest(b"", single_id=True)
     keys = [
-        [cachekeys.key(cachekeys.leaves(step, "linux", request), "below") for step in plan.steps[1:]]
-        for request in (many, one)
+        [cachekeys.key(cachekeys.leaves(step, request), "below") for step in plan.steps[1:]] for request in (many, one)
     ]
     assert len({*keys[0], *keys[1]}) == 8
-    assert cachekeys.leaves(plan.steps[0], "linux", one) == ()
+    assert cachekeys.leaves(plan.steps[0], one) == ()
+
+
+ARM64 = Platform("linux", "arm64")
+CROSS = """\
+FROM --platform=$BUILDPLATFORM base AS tools
+RUN prepare
+FROM tools AS build
+ARG TARGETARCH
+RUN make $TARGETARCH
+FROM base AS app
+RUN setup
+COPY --from=build /made /
+"""
+
+
+def planned_for(text: str, *platforms: Platform, **request: object) -> Plan:
+    """A plan with an image called "base" for whatever platform is asked for."""
+
+    def bases(reference: str, platform: Platform | None) -> Base:
+        wanted = platform or HOST
+        name = f"{reference}-{wanted.architecture}{wanted.variant}"
+        config = ImageConfig(architecture=wanted.architecture, os=wanted.os, variant=wanted.variant)
+        return Base(f"sha256:{name}", reference, config, (f"layer-{name}",), (None,), str(platform or ""))
+
+    asked = BuildRequest(text.encode(), platforms=platforms, **request)  # type: ignore[arg-type]
+    return make_plan(parse(text), asked, bases, host=HOST)
+
+
+def test_what_does_not_depend_on_the_platform_is_one_step_of_all() -> None:
+    plan = planned_for(CROSS, HOST, ARM64)
+    assert [step.name for step in plan.steps] == [
+        "[linux/amd64 tools 1/2] FROM base",
+        "[linux/amd64 tools 2/2] RUN prepare",
+        "[linux/amd64 build 1/1] RUN make $TARGETARCH",
+        "[linux/amd64 app 2/3] RUN setup",
+        "[linux/amd64 app 3/3] COPY --from=build /made /",
+        "[linux/amd64->arm64 build 1/1] RUN make $TARGETARCH",
+        "[linux/arm64 app 1/3] FROM base",
+        "[linux/arm64 app 2/3] RUN setup",
+        "[linux/arm64 app 3/3] COPY --from=build /made /",
+    ]
+    assert [(image.platform, image.last) for image in plan.images] == [(HOST, 5), (ARM64, 9)] and plan.ends == (5, 9)
+    assert [(image.template.architecture, len(image.history)) for image in plan.images] == [("amd64", 2), ("arm64", 2)]
+    ran = {step.text: step.work.platform for step in plan.steps if isinstance(step.work, RunStep)}
+    assert ran == {"RUN prepare": HOST, "RUN make $TARGETARCH": HOST, "RUN setup": ARM64}
+    assert [(base.reference, base.platform) for base in plan.bases] == [
+        ("base", "linux/amd64"),
+        ("base", "linux/arm64"),
+    ]
+
+
+@pytest.mark.parametrize("platform", [HOST, ARM64, Platform("linux", "arm", "v7")])
+def test_each_image_is_what_a_build_for_its_platform_alone_makes(platform: Platform) -> None:
+    request = BuildRequest(b"")
+    several = planned_for(CROSS, ARM64, HOST, Platform("linux", "arm", "v7"))
+    alone = planned_for(CROSS, platform)
+    image = next(one for one in several.images if one.platform == platform)
+    assert image.template == alone.images[0].template
+    for plan, last in ((several, image.last), (alone, alone.images[0].last)):
+        assert [step.text for step in plan.chain(last)] == ["FROM base", "RUN setup", "COPY --from=build /made /"]
+    assert [line.created_by for line in image.history] == [line.created_by for line in alone.images[0].history]
+    leaves = [
+        [cachekeys.leaves(step, request) for step in plan.chain(last)]
+        for plan, last in ((several, image.last), (alone, alone.images[0].last))
+    ]
+    assert leaves[0] == leaves[1]
+
+
+def test_programs_differ_by_platform_where_copied_files_do_not() -> None:
+    plan = planned_for("FROM scratch\nCOPY a /\nRUN /a\n", HOST, ARM64, Platform("linux", "arm", "v6"))
+    assert [step.text for step in plan.steps] == ["COPY a /", "RUN /a", "RUN /a", "RUN /a"]
+    keys = {cachekeys.leaves(step, BuildRequest(b"")) for step in plan.steps}
+    assert len(keys) == 4 and {image.last for image in plan.images} == {2, 3, 4}
+    # one platform keeps the names that it always had
+    assert [step.name for step in planned_for("FROM base\nRUN a\n", ARM64).steps] == ["[1/2] FROM base", "[2/2] RUN a"]
+
+
+def test_a_single_platform_may_be_asked_for_as_one_of_many() -> None:
+    plan = planned_for("FROM base\nRUN a\n", ARM64, build_args={"BUILDKIT_MULTI_PLATFORM": "1"})
+    assert [step.name for step in plan.steps] == ["[linux/arm64 1/2] FROM base", "[linux/arm64 2/2] RUN a"]

@@ -246,7 +246,18 @@ def test_every_word_of_the_question_counts(stores: tuple[Command, Command], cont
 
 def test_all_that_a_build_can_be_asked_is_in_the_question_or_needs_a_flag_that_is_not() -> None:
     """A new field of BuildWish belongs to one of these, and what fills it into `repeats.asked`, or not."""
-    said = {"source", "cwd", "dockerfile", "build_args", "target", "tags", "labels", "network", "add_hosts", "platform"}
+    said = {
+        "source",
+        "cwd",
+        "dockerfile",
+        "build_args",
+        "target",
+        "tags",
+        "labels",
+        "network",
+        "add_hosts",
+        "platforms",
+    }
     configured = {"proxies"}
     no_matter = {"asked", "environment"}  # git and downloads see the environment: neither is of the short way
     needs_a_flag = {

@@ -170,13 +170,26 @@ class TestCollection:
             assert [item.name for item in after.collect().of("index")] == [index]
             assert after.indexes.find(index) is None and after.indexes.origins(index) == ()
 
-    def test_an_index_is_kept_while_its_maker_lives(self, store: Store, make: Any, root: Path) -> None:
-        index = store.indexes.make([make.image(files={"a": "1"})])
+    def test_an_index_is_kept_while_its_maker_lives_and_then_like_its_images(
+        self, store: Store, make: Any, root: Path
+    ) -> None:
+        image = make.image(files={"a": "1"})
+        index = store.indexes.make([image])
         with Store.open(root) as other:
-            assert other.collect().items == ()
+            assert other.collect(dangling=True).items == () and not other.indexes.forget_unnamed(index)
         store.close()
         with Store.open(root) as other:
-            assert [item.name for item in other.collect().items] == [index]
+            assert other.collect().items == ()
+            assert [item.name for item in other.collect(dangling=True).items][:2] == [index, image]
+
+    def test_an_index_that_was_made_for_elsewhere_goes_unless_it_has_a_name(self, store: Store, make: Any) -> None:
+        image = make.image(files={"a": "1"})
+        index = store.indexes.make([image])
+        store.images.tag(NAME, index)
+        assert not store.indexes.forget_unnamed(index)
+        store.images.untag(NAME)
+        assert store.indexes.forget_unnamed(index) and not store.indexes.forget_unnamed(index)
+        assert store.indexes.find(index) is None and store.images.get(image).id == image
 
     def test_blobs_of_attestations_stay_with_the_index(self, store: Store, make: Any, root: Path) -> None:
         loose, statement, config = (store.content.put(data) for data in (b"loose", b"statement", b"{}"))

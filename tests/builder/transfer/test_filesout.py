@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import OutputInTheWay
+from builder.errors import InvalidInput, OutputInTheWay
 from builder.store import Store
 from builder.store.snapshots import LayerID
 from builder.transfer import filesout
@@ -53,7 +53,7 @@ def layers(store: Store) -> tuple[LayerID, ...]:
 
 def test_a_directory_gets_files_modes_times_and_links_but_no_owner(store: Store, tmp_path: Path) -> None:
     dest = tmp_path / "new" / "out"
-    filesout.write_directory(store, layers(store), dest)
+    filesout.write_directory(store, [("", layers(store))], dest)
     assert sorted(os.listdir(dest)) == ["d", "holes", "link", "null", "pipe"]
     status = os.stat(dest / "d" / "f")
     assert (dest / "d" / "f").read_text() == "text" and stat.S_IMODE(status.st_mode) == 0o4751
@@ -64,7 +64,7 @@ def test_a_directory_gets_files_modes_times_and_links_but_no_owner(store: Store,
     assert stat.S_ISFIFO(os.stat(dest / "pipe").st_mode) and os.stat(dest / "null").st_rdev == os.makedev(1, 3)
     assert os.stat(dest / "holes").st_size == 1 << 22 and os.stat(dest / "holes").st_blocks * 512 < 1 << 20
     # again over itself: the same
-    filesout.write_directory(store, layers(store), dest)
+    filesout.write_directory(store, [("", layers(store))], dest)
     assert (dest / "d" / "f").read_text() == "text"
 
 
@@ -76,7 +76,7 @@ def test_symlinks_in_the_destination_are_replaced_and_never_followed(store: Stor
     (dest / "d").symlink_to(outside)
     (dest / "holes").symlink_to(outside / "f")
     (dest / "own").write_text("kept")
-    filesout.write_directory(store, layers(store), dest)
+    filesout.write_directory(store, [("", layers(store))], dest)
     assert os.listdir(outside) == ["f"] and (outside / "f").read_text() == "mine"
     assert not (dest / "d").is_symlink() and (dest / "own").read_text() == "kept"
 
@@ -84,15 +84,55 @@ def test_symlinks_in_the_destination_are_replaced_and_never_followed(store: Stor
 def test_a_directory_of_the_users_is_never_removed(store: Store, tmp_path: Path) -> None:
     (tmp_path / "out" / "holes" / "work").mkdir(parents=True)
     with pytest.raises(OutputInTheWay, match="holes is a directory"):
-        filesout.write_directory(store, layers(store), tmp_path / "out")
+        filesout.write_directory(store, [("", layers(store))], tmp_path / "out")
     assert (tmp_path / "out" / "holes" / "work").is_dir()
 
 
 def test_a_tar_keeps_owners(store: Store) -> None:
     data = io.BytesIO()
-    assert filesout.write_tar(store, layers(store), data.write) == len(data.getvalue())
+    assert filesout.write_tar(store, [("", layers(store))], data.write) == len(data.getvalue())
     with tarfile.open(fileobj=io.BytesIO(data.getvalue())) as archive:
         member = archive.getmember("d/f")
         assert (member.uid, member.gid, member.mode) == (7, 8, 0o4751)
         assert archive.getmember("d/hard").linkname == "d/f"
         assert archive.getnames() == ["d", "d/f", "d/hard", "holes", "link", "null", "pipe"]
+
+
+def test_each_platform_gets_a_directory_in_which_everything_is_as_alone(store: Store, tmp_path: Path) -> None:
+    both = [("linux_amd64", layers(store)), ("linux_arm_v7", layers(store))]
+    dest, outside, data = tmp_path / "out", tmp_path / "outside", io.BytesIO()
+    outside.mkdir()
+    dest.mkdir()
+    (dest / "linux_arm_v7").symlink_to(outside)
+    filesout.write_directory(store, both, dest)
+    assert sorted(os.listdir(dest)) == ["linux_amd64", "linux_arm_v7"] and os.listdir(outside) == []
+    for name in os.listdir(dest):
+        assert sorted(os.listdir(dest / name)) == ["d", "holes", "link", "null", "pipe"]
+    assert filesout.write_tar(store, both, data.write) == len(data.getvalue())
+    alone = io.BytesIO()
+    filesout.write_tar(store, [("", layers(store))], alone.write)
+    data.seek(0)
+    alone.seek(0)
+    with tarfile.open(fileobj=data) as archive, tarfile.open(fileobj=alone) as single:
+        names = single.getnames()
+        assert archive.getnames() == [
+            *("linux_amd64", *(f"linux_amd64/{name}" for name in names)),
+            *("linux_arm_v7", *(f"linux_arm_v7/{name}" for name in names)),
+        ]
+        hard = archive.getmember("linux_arm_v7/d/hard")
+        assert hard.islnk() and hard.linkname == "linux_arm_v7/d/f"
+
+
+def test_files_of_platforms_that_are_not_kept_apart_must_have_other_names(store: Store, tmp_path: Path) -> None:
+    def layer(name: str) -> tuple[LayerID, ...]:
+        active = store.snapshots.prepare(())
+        (active.upper / "d").mkdir()
+        (active.upper / "d" / name).write_text(name)
+        return (store.snapshots.commit(active).id,)
+
+    dest = tmp_path / "out"
+    assert filesout.write_directory(store, [("", layer("a")), ("", layer("b"))], dest) == 4
+    assert sorted(os.listdir(dest / "d")) == ["a", "b"]
+    for write, target in ((filesout.write_directory, dest), (filesout.write_tar, io.BytesIO().write)):
+        with pytest.raises(InvalidInput, match="cannot overwrite d/a of another platform when split option is"):
+            write(store, [("", layer("a")), ("", layer("a"))], target)  # type: ignore[arg-type]

@@ -1,0 +1,98 @@
+"""RUN for another platform than this machine's: whether it can run here, decided before anything is done for it.
+
+The kernel runs programs of its own machine, and others through a handler of binfmt_misc (`runtime.binfmt`). Where its
+handlers cannot be seen a step is tried; it then fails with what this module says of it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from builder.errors import EngineError, Unsupported
+from builder.pipeline.steps import RunStep
+from runtime import binfmt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from builder.oci.platforms import Platform
+    from builder.pipeline.lookup import StepState
+    from builder.pipeline.steps import StepSpec
+    from builder.store import Store
+    from parser.source import Source
+
+HINT = (
+    "apt-get install qemu-user-static binfmt-support makes the kernel run them (slowly); or let a stage "
+    "FROM --platform=$BUILDPLATFORM make the files for $TARGETARCH, and COPY --from= it"
+)
+
+
+class Emulation:
+    """What runs programs for other platforms here. May be used by several threads; looks at the host once."""
+
+    def __init__(self) -> None:
+        self._machine = os.uname().machine
+        self._guard = threading.Lock()
+        self._looked = False
+        self._handlers: tuple[binfmt.Handler, ...] | None = None
+
+    def check(self, steps: Iterable[StepSpec], states: Sequence[StepState], store: Store, source: Source) -> None:
+        """Refuse a plan one of whose RUN *steps*, which are to be made, cannot run here; the error has its place.
+
+        One that ran before on its platform may still be found by what its parent contains. Raises Unsupported."""
+        for step in steps:
+            if not isinstance(step.work, RunStep) or self._is_native(step.work.platform):
+                continue
+            state = states[step.number - 1]
+            before = None if step.forced else store.buildcache.nearest(state.step)
+            if before is not None and ("platform", dict(state.leaves)["platform"]) in before.leaves:
+                continue
+            try:
+                self.handler(step.work.platform)
+            except EngineError as err:
+                if step.span is not None:
+                    err.excerpt = source.citation(step.span, column=True)
+                raise
+
+    def interpreter(self, platform: Platform, lowers: Iterable[Path]) -> str:
+        """The path of the emulator that the step's root file system must be shown; "" when it needs none.
+
+        *lowers* are the layers that it has. Raises Unsupported."""
+        found = self.handler(platform)
+        if found is None or found.fixed:
+            return ""
+        inside = any(os.path.lexists(f"{lower}{found.interpreter}") for lower in lowers)
+        if not inside and not os.path.exists(found.interpreter):
+            missing = f"{found.interpreter}, its handler {found.name}'s emulator, is neither here nor in the image"
+            raise Unsupported(f"{self._words(platform)}: {missing}", hint=HINT)
+        return "" if inside else found.interpreter
+
+    def handler(self, platform: Platform) -> binfmt.Handler | None:
+        """What runs programs for *platform*; None when none is needed, or nobody can say. Raises Unsupported."""
+        if self._is_native(platform):
+            return None
+        with self._guard:
+            if not self._looked:
+                self._handlers, self._looked = binfmt.handlers(), True
+        if self._handlers is None and platform.os == "linux":
+            return None
+        found = binfmt.handler(platform.architecture, self._handlers or ()) if platform.os == "linux" else None
+        if found is None:
+            raise Unsupported(f"{self._words(platform)}: its kernel has no emulator for them", hint=HINT)
+        return found
+
+    def _is_native(self, platform: Platform) -> bool:
+        return platform.os == "linux" and binfmt.is_native(platform.architecture, self._machine)
+
+    def _words(self, platform: Platform) -> str:
+        return f"this machine ({self._machine}) cannot run programs for {platform}"
+
+
+def explained(message: str, platform: Platform) -> str:
+    """What the kernel said of a program that it would not execute, and what that means."""
+    if "exec format error" not in message:
+        return message
+    return f"{message}: the program is not for this machine ({os.uname().machine}); the step is for {platform}. {HINT}"
