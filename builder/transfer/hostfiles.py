@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.errors import InvalidDocument, InvalidInput
+from parser.redact import hidden
 
 if TYPE_CHECKING:
     from builder.oci.documents import Object
@@ -72,18 +73,54 @@ def document(path: Path) -> Iterator[Object]:
         raise
 
 
-def _locate(err: InvalidDocument, path: Path, text: str) -> None:
+def toml(path: Path) -> dict[str, Any]:
+    """The TOML document in a file. Raises InvalidInput."""
+    import tomllib
+
+    text = read(path).decode("utf-8", "replace")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        reason, _, where = str(err).rpartition(" (at ")
+        line, column = text.count("\n") + 1, len(text) - text.rfind("\n")
+        if (found := re.fullmatch(r"line (\d+), column (\d+)\)", where)) is not None:
+            line, column = int(found[1]), int(found[2])
+        raise _placed(path, text, line, column, f"not TOML: {reason}") from err
+
+
+def toml_error(path: Path, key: str, reason: str, *, after: str = "") -> InvalidInput:
+    """What is wrong with `key` in a TOML file; the first line with it, behind the text `after`, is shown."""
+    text = read(path).decode("utf-8", "replace")
+    start = max(text.find(after), 0)
+    offset = text.find(key, start)
+    offset = start if offset < 0 else offset
+    line = text.count("\n", 0, offset) + 1
+    return _placed(path, text, line, offset - text.rfind("\n", 0, offset), f"{key}: {reason}")
+
+
+def _placed(path: Path, text: str, line: int, column: int, reason: str) -> InvalidInput:
+    err = InvalidInput(f"{path}:{line}:{column}: {hidden(reason)}")
+    err.excerpt = _citation(path, text, line, column)
+    return err
+
+
+def _citation(path: Path, text: str, line: int, column: int) -> str:
     from parser.source import Position, Source, Span
 
+    place = Position(line, column)
+    return Source.of(text, name=str(path)).citation(Span(place, place), column=True)
+
+
+def _locate(err: InvalidDocument, path: Path, text: str) -> None:
     cause = err.__cause__
-    offset = cause.pos if isinstance(cause, json.JSONDecodeError) else _offset(text, err.where)
+    syntax = cause if isinstance(cause, json.JSONDecodeError) else None
+    offset = syntax.pos if syntax is not None else _offset(text, err.where)
     if offset is None:
         return
-    line = text.count("\n", 0, offset) + 1
-    place = Position(line, offset - text.rfind("\n", 0, offset))
-    reason = f"not JSON: {cause.msg}" if isinstance(cause, json.JSONDecodeError) else f"{err.where}: {err.reason}"
-    err.message = f"{path}:{place.line}:{place.column}: {reason}"
-    err.excerpt = Source.of(text, name=str(path)).citation(Span(place, place), column=True)
+    line, column = text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+    reason = f"not JSON: {syntax.msg}" if syntax is not None else f"{err.where}: {err.reason}"
+    err.message = f"{path}:{line}:{column}: {reason}"
+    err.excerpt = _citation(path, text, line, column)
 
 
 def _offset(text: str, where: str) -> int | None:

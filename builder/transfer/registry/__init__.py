@@ -3,6 +3,7 @@
 Read in this order:
 
     settings      mirrors, insecure and blocked registries, certificates, proxies: which files say what
+    hostsfile     containerd's hosts.toml
     endpoints     a reference → the places that may have it; TLS for each
     credentials   config.json, auth.json, helpers
     auth          challenges, tokens, and where a password may go
@@ -12,7 +13,7 @@ Read in this order:
     progress      what is told; workers   several blobs at once
     download      one blob in, continued where it broke; pull   an image in
     packing       layers ↔ compressed blobs; upload   one blob out; push   an image out; push_index   several
-    cache: build caches; signatures   of images, with keys; login, search
+    signatures    of images, with keys; login, search
 
 What it promises: nothing is believed before its digest and size are checked, and all that follows a tag goes by digest.
 What came is never fetched twice, what was sent never sent twice, by whichever process. An Authorization header stays

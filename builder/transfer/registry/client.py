@@ -36,6 +36,7 @@ from urllib3.exceptions import (
 from builder import VERSION
 from builder.errors import LimitExceeded
 from builder.transfer.registry import endpoints
+from builder.transfer.registry.hostsfile import USUAL, Way
 
 if TYPE_CHECKING:
     from builder.transfer.registry.credentials import Keyring
@@ -109,7 +110,7 @@ class Client:
         self._sleep = sleep
         self._jitter = jitter
         self._guard = threading.Lock()
-        self._pools: dict[tuple[str, bool, str], urllib3.PoolManager] = {}
+        self._pools: dict[tuple[str, bool, str, Way], urllib3.PoolManager] = {}
         self._open: set[urllib3.BaseHTTPResponse] = set()
         self._stopped = False
 
@@ -144,12 +145,19 @@ class Client:
 
     @contextmanager
     def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body | None, *, insecure: bool
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Body | None,
+        *,
+        insecure: bool,
+        way: Way = USUAL,
     ) -> Iterator[Answer]:
         """One request, no more; the answer is closed with the block. Raises Cut, NotConnected, Stopped."""
         self.check()
         parts = urlsplit(url)
-        pool = self._pool(parts.scheme, parts.netloc, insecure=insecure)
+        pool = self._pool(parts.scheme, parts.netloc, insecure=insecure, way=way)
         sent = {"User-Agent": f"lamina/{VERSION}", "Accept-Encoding": "identity", **headers}
         with _translated():
             response = pool.urlopen(
@@ -172,18 +180,18 @@ class Client:
                 self._open.discard(response)
             answer.close()
 
-    def _pool(self, scheme: str, host: str, *, insecure: bool) -> urllib3.PoolManager:
-        proxy = self.settings.proxy(scheme, host)
-        key = (f"{scheme}://{host}", insecure, proxy)
+    def _pool(self, scheme: str, host: str, *, insecure: bool, way: Way) -> urllib3.PoolManager:
+        proxy = self.settings.proxy(scheme, host) if way.proxy is None else way.proxy
+        key = (f"{scheme}://{host}", insecure, proxy, way)
         with self._guard:
             if key not in self._pools:
                 options: dict[str, object] = {
                     "maxsize": 16,
-                    "timeout": urllib3.Timeout(connect=_CONNECT, read=_READ),
+                    "timeout": urllib3.Timeout(connect=way.connect or _CONNECT, read=_READ),
                     "blocksize": 1 << 18,
                 }
                 if scheme == "https":
-                    options["ssl_context"] = endpoints.tls(host, self.settings, insecure=insecure)
+                    options["ssl_context"] = endpoints.tls(host, self.settings, insecure=insecure, way=way)
                     if insecure:
                         options["assert_hostname"] = False
                         # It was the user's decision, or is loopback: nothing to warn of again.

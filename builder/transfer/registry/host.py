@@ -18,6 +18,7 @@ from urllib.parse import urljoin, urlsplit
 from builder.errors import RegistryFailed, RegistryUnreachable
 from builder.transfer.registry.auth import Authorizer
 from builder.transfer.registry.client import Cut, NotConnected
+from builder.transfer.registry.hostsfile import USUAL
 from builder.transfer.registry.replies import failure, retry_after
 from runtime.values import dataclass
 
@@ -93,11 +94,18 @@ class Host:
             origin = f"{scheme}://{endpoint.host}"
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    with self.client.send("GET", f"{origin}/v2/", {}, None, insecure=endpoint.insecure) as answer:
+                    with self.client.send(
+                        "GET",
+                        f"{origin}{endpoint.root}/",
+                        dict(endpoint.way.headers),
+                        None,
+                        insecure=endpoint.insecure,
+                        way=endpoint.way,
+                    ) as answer:
                         if answer.status in AGAIN:
                             if attempt < ATTEMPTS and self._wait(answer, attempt):
                                 continue
-                            raise failure(answer, endpoint, answer.read(_ERROR_MAX, "error"), "GET /v2/")
+                            raise failure(answer, endpoint, answer.read(_ERROR_MAX, "error"), f"GET {endpoint.root}/")
                         if answer.status == 401:
                             self.authorizer.challenged(answer.headers.get("WWW-Authenticate", ""), origin)
                         return origin
@@ -226,12 +234,13 @@ class Host:
             mine = self._is_ours(url)
             sent = dict(asked.headers)
             if mine:
-                sent = {**client.keyring.headers(), **sent}
+                sent = {**client.keyring.headers(), **dict(self.endpoint.way.headers), **sent}
                 authorization = self.authorizer.header(asked.scopes)
                 if authorization is not None:
                     sent["Authorization"] = authorization
             insecure = self.endpoint.insecure if mine else client.settings.is_insecure(urlsplit(url).netloc)
-            with client.send(method, url, sent, asked.body, insecure=insecure) as answer:
+            way = self.endpoint.way if mine else USUAL
+            with client.send(method, url, sent, asked.body, insecure=insecure, way=way) as answer:
                 if answer.status not in (301, 302, 303, 307, 308) or method not in ("GET", "HEAD"):
                     yield answer
                     return
@@ -272,13 +281,13 @@ class Host:
         self._found, self._asked = credentials, True
 
     def _fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> tuple[int, bytes]:
-        insecure = self.client.settings.is_insecure(urlsplit(url).netloc) or (
-            self.endpoint.insecure and self._is_ours(url)
-        )
+        mine = self._is_ours(url)
+        insecure = self.client.settings.is_insecure(urlsplit(url).netloc) or (self.endpoint.insecure and mine)
+        way = self.endpoint.way if mine else USUAL
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with self.client.send(
-                    method, url, headers, None if body is None else lambda: body, insecure=insecure
+                    method, url, headers, None if body is None else lambda: body, insecure=insecure, way=way
                 ) as answer:
                     if answer.status not in AGAIN or attempt == ATTEMPTS or not self._wait(answer, attempt):
                         return answer.status, answer.read(_ERROR_MAX, "token")

@@ -45,11 +45,11 @@ def login(registries: Registries, registry: str, credentials: Credentials) -> bo
 def check(host: Host, registry: str) -> None:
     """Ask for nothing but to be let in. Raises RegistryDenied, other RegistryErrors."""
     try:
-        host.call("GET", "/v2/", scopes=(), what=f"login to {registry}")
+        host.call("GET", f"{host.endpoint.root}/", scopes=(), what=f"login to {registry}")
     except RegistryDenied as err:
         raise RegistryDenied(
             host.endpoint.host,
             "",
-            f"login attempt to {host.origin()}/v2/ failed: {err.message.rpartition('denied: ')[2]}",
+            f"login attempt to {host.origin()}{host.endpoint.root}/ failed: {err.message.rpartition('denied: ')[2]}",
             hint="check the user name and the password",
         ) from err

@@ -52,7 +52,8 @@ class Repository:
         self.endpoint = endpoint
         self.host = host
         self.client: Client = host.client
-        self._path = f"/v2/{endpoint.repository}"
+        self._path = f"{endpoint.root}/{endpoint.repository}"
+        self._query = f"?{urlencode({'ns': endpoint.namespace})}" if endpoint.namespace else ""
         self._scopes = (f"repository:{endpoint.repository}:pull{',push' if push else ''}",)
 
     # --- manifests ---
@@ -64,7 +65,7 @@ class Repository:
         """
         reply = self.host.call(
             "HEAD",
-            f"{self._path}/manifests/{reference}",
+            f"{self._path}/manifests/{reference}{self._query}",
             scopes=self._scopes,
             headers={"Accept": _ACCEPT},
             what=self._manifest(reference),
@@ -86,7 +87,7 @@ class Repository:
         what = self._manifest(reference)
         reply = self.host.call(
             "GET",
-            f"{self._path}/manifests/{reference}",
+            f"{self._path}/manifests/{reference}{self._query}",
             scopes=self._scopes,
             headers={"Accept": _ACCEPT},
             limit=documents.LIMIT,
@@ -132,7 +133,7 @@ class Repository:
     def tags(self) -> tuple[str, ...]:
         """All tags, in the registry's order. Raises RegistryErrors, InvalidDocument."""
         found: list[str] = []
-        url = f"{self._path}/tags/list?n=1000"
+        url = f"{self._path}/tags/list{self._query or '?'}&n=1000".replace("?&", "?")
         pages: set[str] = set()
         while url and url not in pages:
             pages.add(url)
@@ -149,7 +150,9 @@ class Repository:
     def has_blob(self, digest: Digest) -> bool:
         """Whether the repository has the blob. Raises RegistryErrors."""
         try:
-            self.host.call("HEAD", f"{self._path}/blobs/{digest}", scopes=self._scopes, what=self.named(digest))
+            self.host.call(
+                "HEAD", f"{self._path}/blobs/{digest}{self._query}", scopes=self._scopes, what=self.named(digest)
+            )
         except RegistryNotFound:
             return False
         return True
@@ -158,7 +161,7 @@ class Repository:
         """A small blob, checked. Raises RegistryErrors, LimitExceeded, DigestMismatch."""
         what = self.named(descriptor.digest)
         reply = self.host.call(
-            "GET", f"{self._path}/blobs/{descriptor.digest}", scopes=self._scopes, limit=limit, what=what
+            "GET", f"{self._path}/blobs/{descriptor.digest}{self._query}", scopes=self._scopes, limit=limit, what=what
         )
         if digests.of(reply.body) != descriptor.digest:
             raise DigestMismatch(
@@ -174,7 +177,7 @@ class Repository:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         with self.host.request(
             "GET",
-            f"{self._path}/blobs/{digest}",
+            f"{self._path}/blobs/{digest}{self._query}",
             scopes=self._scopes,
             headers=headers,
             fine=(200, 206, 416) if offset else (200,),

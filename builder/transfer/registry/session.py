@@ -73,7 +73,7 @@ class Registries:
 
     def _host(self, endpoint: Endpoint) -> Host:
         # Tokens and the way to connect belong to the host, but an auth.json may be finer than that.
-        key = replace(endpoint, name="", mirror=False)
+        key = replace(endpoint, name="")
         with self._guard:
             if key not in self._hosts:
                 self._hosts[key] = Host(self.client, endpoint)

@@ -7,8 +7,11 @@ Read from files that docker and podman have, the user's before the system's; of 
     registries.conf   $CONTAINERS_REGISTRIES_CONF, ~/.config/containers, /etc/containers (TOML, version 2; with the
                       files of registries.conf.d beside it): `[[registry]]` prefix, location, insecure, blocked and
                       `[[registry.mirror]]`. Short names follow docker's rules, so aliases and search lists are ignored.
-    certs.d           HOST[:PORT]/{*.crt, *.cert, *.key} below ~/.config/{lamina,docker,containers}, ~/.docker and
-                      /etc/{lamina,docker,containers}
+    certs.d           HOST[:PORT]/{*.crt, *.cert, *.key} below ~/.config/{lamina,docker,containers,containerd},
+                      ~/.docker and /etc/{lamina,docker,containers,containerd}: all of them
+    hosts.toml        in the same directories, the first that exists (`hostsfile`). For its registry it goes before
+                      the mirrors and the location that the other files have (one in _default after them); what they
+                      block stays blocked
 
 Nothing here touches the network, and nothing is read before a registry is talked to.
 """
@@ -21,11 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import InvalidInput
-from builder.transfer.hostfiles import config_home, daemon_json, document, first, home, read
+from builder.transfer.hostfiles import config_home, daemon_json, document, first, home, toml
+from builder.transfer.registry import hostsfile
 from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.oci.documents import Object
+    from builder.transfer.registry.hostsfile import Hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,10 @@ class Settings:
         """The certs.d directories that there are for `host`."""
         return tuple(path for each in self.certificates if (path := each / host).is_dir())
 
+    def hosts(self, registry: str) -> Hosts | None:
+        """The hosts.toml of a registry as references call it. Raises InvalidInput."""
+        return hostsfile.find(self.certificates, registry)
+
     def proxy(self, scheme: str, host: str) -> str:
         """The proxy for `scheme`://`host`, "" for none; NO_PROXY as curl and Go read it."""
         from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
@@ -125,18 +134,15 @@ def load(environment: Mapping[str, str], *, etc: Path = Path("/etc")) -> Setting
     conf = environment.get("CONTAINERS_REGISTRIES_CONF", "")
     candidates = (mine / "containers/registries.conf", etc / "containers/registries.conf")
     rules = _rules(first(*([Path(conf)] if conf else candidates)))
-    user = tuple(mine / name / "certs.d" for name in ("lamina", "docker", "containers"))
-    certificates = (*user, home(environment) / ".docker/certs.d", *_etc(etc, "certs.d"), etc / "containers/certs.d")
+    names = ("lamina", "docker", "containers", "containerd")
+    places = (*(mine / name for name in names), home(environment) / ".docker", *(etc / name for name in names))
+    certificates = tuple(place / "certs.d" for place in places)
     if daemon is None:
         return Settings(environment, rules=rules, certificates=certificates, proxies={})
     with document(daemon) as found:
         mirrors = tuple(_mirror(url, daemon) for url in found.strings("registry-mirrors") or ())
         insecure = tuple(each.rpartition("://")[2].rstrip("/") for each in found.strings("insecure-registries") or ())
         return Settings(environment, mirrors, insecure, rules, certificates, _proxies(found))
-
-
-def _etc(etc: Path, name: str) -> tuple[Path, Path]:
-    return etc / "lamina" / name, etc / "docker" / name
 
 
 def _mirror(url: str, path: Path) -> Place:
@@ -177,12 +183,7 @@ def _rules(path: Path | None) -> tuple[Rule, ...]:
 
 
 def _rules_of(path: Path) -> list[Rule]:
-    import tomllib
-
-    try:
-        document = tomllib.loads(read(path).decode())
-    except ValueError as err:
-        raise InvalidInput(f"{path} is not TOML: {err}") from err
+    document = toml(path)
     tables = document.get("registry", [])
     if "registries" in document or not isinstance(tables, list):
         raise InvalidInput(f"{path} has the form of version 1", hint="write it with [[registry]] tables (version 2)")
