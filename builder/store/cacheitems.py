@@ -33,7 +33,7 @@ class CacheItem:
 
     `id` is a layer's id, a record's key where it left no files, a cache mount's name, or a failed step's key. `shared`:
     an image or container has the layer as well, so its room is not the cache's. `in_use`: a living process has it, so
-    it stays.
+    it stays. `needed`: when it was used, or something that is found only together with it.
     """
 
     kind: CacheKind
@@ -45,6 +45,7 @@ class CacheItem:
     uses: int
     shared: bool = False
     in_use: bool = False
+    needed: int = 0
 
     @property
     def mutable(self) -> bool:
@@ -69,7 +70,8 @@ def choose(items: Iterable[CacheItem], rules: Iterable[Rule]) -> tuple[CacheItem
     a budget of 0.
     """
     gone: list[CacheItem] = []
-    left = sorted(items, key=lambda item: (-item.last_used, item.created, item.id))
+    # What stands on it is as old or older, so a chain loses its end first.
+    left = sorted(items, key=lambda item: (-max(item.last_used, item.needed), item.created, item.id))
     for budget, select in rules:
         found = _beyond(left, budget, select)
         gone += found
@@ -105,20 +107,38 @@ def _layers(store: Store) -> Iterable[CacheItem]:
     images = {str(row[0]) for row in rows("SELECT layer FROM image_layers")}
     sizes = {row[0]: row[1] for row in rows("SELECT id, size FROM layers")}
     found: dict[str, CacheItem] = {}
+    needed = _needed(store)
     for key, layer, text, created, used, uses in rows(
         "SELECT key, layer, text, created, last_used, uses FROM cache_records ORDER BY last_used DESC, created, key"
     ):
-        name = layer or key
+        name, need = layer or key, needed[key]
         known = found.get(name)
         if known is not None:
+            need = max(need, known.needed)
             # The record that was used last says what it is.
             created, uses, text, used = min(created, known.created), uses + known.uses, known.text, known.last_used
         size = sizes.get(layer) if layer else 0
         if size is None:
             size = trees.size(store.layout.directory("layers") / layer)
         shared, in_use = layer in images or layer in stacks, layer in leased
-        found[name] = CacheItem(CacheKind.REGULAR, name, text, int(size), created, used, uses, shared, in_use)
+        found[name] = CacheItem(CacheKind.REGULAR, name, text, int(size), created, used, uses, shared, in_use, need)
     return found.values()
+
+
+def _needed(store: Store) -> dict[str, int]:
+    """By key when each record, or one that stands on it, was used: without it the latter is not found."""
+    found: dict[str, int] = {}
+    below: dict[str, str] = {}
+    for key, parent, used in store.database.rows("SELECT key, parent, last_used FROM cache_records"):
+        found[key] = used
+        if parent:
+            below[key] = parent
+    for key, used in sorted(found.items(), key=lambda each: -each[1]):
+        at = below.get(key)
+        while at is not None and found.get(at, used) < used:
+            found[at] = used
+            at = below.get(at)
+    return found
 
 
 def _mounts(store: Store) -> Iterable[CacheItem]:

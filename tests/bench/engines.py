@@ -4,6 +4,7 @@ An engine keeps everything below a directory that it is given and is stopped at 
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +21,8 @@ from workloads import BASE, Action, Build, Exec, Load, Pull, Push, Run, Save
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One run of a command: wall seconds, its peak memory in bytes (the largest single process), its exit code."""
+    """One run of a command: wall seconds, its peak memory in bytes (the largest single process, be it the command or
+    the daemon that works for it), its exit code."""
 
     seconds: float
     peak: int
@@ -192,6 +194,14 @@ class Docker(Engine):
             # BuildKit's cache shares its layers with images.
             timed([*self.prefix(), "builder", "prune", "-af"], self.environment, self.log)
 
+    def time(self, action: Action) -> Timing | None:
+        process = Path(f"/proc/{self.daemon.pid}")
+        (process / "clear_refs").write_text("5")  # the daemon's peak is from here on
+        timing = super().time(action)
+        peak = re.search(r"VmHWM:\s+(\d+) kB", (process / "status").read_text())
+        assert peak is not None
+        return timing and replace(timing, peak=max(timing.peak, int(peak[1]) * 1024))
+
     def stop(self) -> None:
         self.daemon.send_signal(signal.SIGTERM)
         try:
@@ -274,22 +284,43 @@ class Buildah(Engine):
 
 
 class Skopeo(Engine):
-    """Copies only: a pull leaves the blobs as they are in a directory, nothing is unpacked."""
+    """Copies only: a pull or load leaves the blobs as they are in a directory, nothing is unpacked; what it pushes and
+    saves is an OCI layout that lamina has made."""
 
     name = "skopeo"
     program = "skopeo"
 
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.maker = Lamina(directory / "maker")
+
     def start(self, base: Path) -> None:
-        pass
+        self.maker.do("import", str(base), BASE)
 
     def command(self, action: Action) -> list[str] | None:
-        if not isinstance(action, Pull):
-            return None
-        place = f"dir:{self.directory}/pulled"
-        return ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", f"docker://{action.tag}", place]
+        place, image, saved = (f"{self.directory}/{name}" for name in ("pulled", "image", "saved.tar"))
+        match action:
+            case Build(context, tag) if tag.endswith(("bench-transfer:1", "bench-archive")):
+                root = f"--root={self.maker.environment['LAMINA_ROOT']}"
+                output = f"type=oci,tar=false,dest={image}"
+                return [*self.maker.prefix(), root, "build", "-q", "-t", "image", "-o", output, str(context)]
+            case Push(tag):
+                return self._copy("--dest-tls-verify=false", f"oci:{image}:latest", f"docker://{tag}")
+            case Pull(tag):
+                return self._copy("--src-tls-verify=false", f"docker://{tag}", f"dir:{place}")
+            case Save():
+                return self._copy(f"oci:{image}:latest", f"docker-archive:{saved}")
+            case Load():
+                return self._copy(f"docker-archive:{saved}", f"dir:{place}")
+        return None
+
+    def _copy(self, *arguments: str) -> list[str]:
+        return ["skopeo", "--insecure-policy", "copy", *arguments]
 
     def before(self, action: Action) -> None:
         shutil.rmtree(self.directory / "pulled", ignore_errors=True)
+        if isinstance(action, Save | Push):
+            super().before(action)
 
     def __exit__(self, *_: object) -> None:
         pass

@@ -83,14 +83,20 @@ def row(name: str, found: dict[str, list[Timing]]) -> dict[str, object]:
 
 
 def show(rows: list[dict[str, object]], names: list[str]) -> None:
-    print(f"{'case':22}" + "".join(f"{name:>16}" for name in names) + f"{'ratio':>9}  {'lamina peak':>12}")
+    head = f"{'case':22}" + "".join(f"{name:>16}" for name in names)
+    print(f"{head}{'ratio':>9}")
     for each in rows:
         median = each["median"]
-        peak = each["peak_bytes"]
-        assert isinstance(median, dict) and isinstance(peak, dict)
+        assert isinstance(median, dict)
         cells = "".join(f"{median[name]:16.3f}" if name in median else f"{'–':>16}" for name in names)
         ratio = "–" if each["ratio"] is None else f"{each['ratio']:.2f}"
-        print(f"{each['case']:22}{cells}{ratio:>9}  {peak.get('lamina', 0) / 1e6:>9.0f} MB")
+        print(f"{each['case']:22}{cells}{ratio:>9}")
+    print(f"\n{head}   peak memory, MB")
+    for each in rows:
+        peak = each["peak_bytes"]
+        assert isinstance(peak, dict)
+        cells = "".join(f"{peak[name] / 1e6:16.0f}" if name in peak else f"{'–':>16}" for name in names)
+        print(f"{each['case']:22}{cells}")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from builder.cli.flags import Command, Flag, UsageError, Values, many, switch
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli
+    from builder.cli.tables import Row
     from builder.engine.collection import Explained
     from builder.engine.gclimits import Limit, Limits
     from builder.store.cacheitems import CacheItem, Select
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 def prune(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Remove build cache."""
+    from builder.engine import collection
     from builder.engine import prune as verbs
+    from builder.engine.gclimits import Limit, disk_free
     from builder.engine.options.units import parse_bytes
 
     select = _select(cli, values)
@@ -25,13 +28,23 @@ def prune(cli: Cli, values: Values, arguments: list[str]) -> int:
         "WARNING! This will remove all dangling build cache.\nAre you sure you want to continue?"
     ):
         return 1
-    keep = values.text("max-used-space") or values.text("reserved-space") or values.text("keep-storage")
-    pruned = verbs.prune_cache(cli.engine, keep=parse_bytes(keep) if keep else 0, select=select)
-    if pruned.names:
-        cli.out("Deleted build cache objects:")
+    most, reserved, free = (
+        parse_bytes(values.text(name)) if values.text(name) else 0
+        for name in ("max-used-space", "reserved-space", "min-free-space")
+    )
+    reserved = reserved or (parse_bytes(values.text("keep-storage")) if values.text("keep-storage") else 0)
+    limit = Limit(most or (None if free else reserved), "", reserved, free)
+    items = {item.id: item for item in collection.cache_items(cli.engine)} if free or values.on("verbose") else {}
+    keep = limit.budget(sum(item.cost for item in items.values()), disk_free(cli.engine.root))
+    pruned = verbs.prune_cache(cli.engine, keep=keep, select=select)
+    if values.on("verbose"):
         for name in pruned.names:
+            for line in (*_details(cli, items[name]), "") if name in items else (name, ""):
+                cli.out(line)
+    elif pruned.names:
+        cli.out("Deleted build cache objects:")
+        for name in (*pruned.names, ""):
             cli.out(name)
-        cli.out("")
     cli.out(f"Total:\t{units.size(pruned.freed, digits=4)}")
     return 0
 
@@ -47,28 +60,25 @@ def _select(cli: Cli, values: Values) -> Select | None:
 
 def du(cli: Cli, values: Values, arguments: list[str]) -> int:
     """What the build cache takes."""
-    from builder.cli.tables import aligned
+    from builder.cli.tables import Table
     from builder.engine import collection
 
     select = _select(cli, values)
     items = [item for item in collection.cache_items(cli.engine) if select is None or select(item)]
-    if values.text("format") == "json":
+    format = values.text("format") or ("pretty" if values.on("verbose") else "table")
+    if format == "json":
         for item in items:
             cli.out(json.dumps(_document(item), ensure_ascii=False))
         return 0
-    if values.on("verbose"):
+    if format == "pretty":
         for item in items:
-            for line in _details(cli, item):
+            for line in (*_details(cli, item), ""):
                 cli.out(line)
-            cli.out("")
     elif items:
-        rows = [["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"]]
-        for item in items:
-            used = units.age(units.moment(item.last_used), cli.now())
-            reclaimable = "false" if item.in_use or item.shared else "true"
-            rows.append([item.id, reclaimable, units.size(item.size, digits=4), used])
-        for line in aligned(rows):
-            cli.out(line)
+        names = ("ID", "Reclaimable", "Size", "LastUsedAt")
+        Table(names, _HEADERS).show([_row(cli, item) for item in items], cli.out, format=format)
+    if format not in ("pretty", "table") or select is not None:
+        return 0
     shared = sum(item.size for item in items if item.shared)
     free = sum(item.cost for item in items if not item.in_use)
     total = sum(item.size for item in items)
@@ -78,14 +88,47 @@ def du(cli: Cli, values: Values, arguments: list[str]) -> int:
     return 0
 
 
+_HEADERS = {
+    "ID": "ID",
+    "Reclaimable": "RECLAIMABLE",
+    "Size": "SIZE",
+    "LastUsedAt": "LAST ACCESSED",
+    "CreatedAt": "CREATED AT",
+    "Mutable": "MUTABLE",
+    "Shared": "SHARED",
+    "Description": "DESCRIPTION",
+    "UsageCount": "USAGE COUNT",
+    "Type": "TYPE",
+}
+
+
+def _row(cli: Cli, item: CacheItem) -> Row:
+    """As buildx has it: what steps write to has a star, and the size of what an image has as well."""
+    return {
+        "ID": item.id + "*" * item.mutable,
+        "Reclaimable": _yes(not item.in_use),
+        "Size": units.size(item.size, digits=4) + "*" * item.shared,
+        "LastUsedAt": units.age(units.moment(item.last_used), cli.now()),
+        "CreatedAt": units.timestamp(units.moment(item.created)),
+        "Mutable": _yes(item.mutable),
+        "Shared": _yes(item.shared),
+        "Description": item.text,
+        "UsageCount": str(item.uses),
+        "Type": item.kind.value,
+    }
+
+
+def _yes(truth: object) -> str:
+    return "true" if truth else "false"
+
+
 def _details(cli: Cli, item: CacheItem) -> list[str]:
-    yes = {True: "true", False: "false"}
     return [
         f"ID:\t\t{item.id}",
         f"Created at:\t{units.timestamp(units.moment(item.created))}",
-        f"Mutable:\t{yes[item.mutable]}",
-        f"Reclaimable:\t{yes[not (item.in_use or item.shared)]}",
-        f"Shared:\t\t{yes[item.shared]}",
+        f"Mutable:\t{_yes(item.mutable)}",
+        f"Reclaimable:\t{_yes(not item.in_use)}",
+        f"Shared:\t\t{_yes(item.shared)}",
         f"Size:\t\t{units.size(item.size, digits=4)}",
         f"Description:\t{item.text}",
         f"Usage count:\t{item.uses}",
@@ -97,14 +140,15 @@ def _details(cli: Cli, item: CacheItem) -> list[str]:
 def _document(item: CacheItem) -> dict[str, object]:
     return {
         "ID": item.id,
-        "Type": item.kind.value,
-        "Description": item.text,
-        "Size": item.size,
+        "CreatedAt": units.moment(item.created).isoformat(),
+        "Mutable": item.mutable,
+        "Reclaimable": not item.in_use,
         "Shared": item.shared,
-        "InUse": item.in_use,
+        "Size": str(item.size),
+        "Description": item.text,
         "UsageCount": item.uses,
-        "CreatedAt": item.created,
-        "LastUsedAt": item.last_used,
+        "LastUsedAt": units.moment(item.last_used).isoformat(),
+        "Type": item.kind.value,
     }
 
 
@@ -194,6 +238,7 @@ COMMANDS = {
             Flag("keep-storage", "Amount of disk space to keep for cache", word="bytes", hidden=True),
             Flag("reserved-space", "Amount of disk space always allowed to keep for cache", word="bytes"),
             Flag("max-used-space", "Maximum amount of disk space allowed to keep for cache", word="bytes"),
+            Flag("min-free-space", "Target amount of free disk space after pruning", word="bytes"),
             _VERBOSE,
         ),
         arguments=(0, 0),
@@ -202,7 +247,7 @@ COMMANDS = {
         "[OPTIONS]",
         "Show the size of the build cache",
         du,
-        flags=(_FILTER, _VERBOSE, Flag("format", "Format the output: json", complete="json")),
+        flags=(_FILTER, _VERBOSE, Flag("format", "Format the output: table, pretty, json, or a template")),
         arguments=(0, 0),
     ),
     "gc": Command(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from builder.errors import NotFound
 from builder.store import Store
+from builder.store.buildcache import CacheRecord
 from builder.store.cacheitems import CacheItem, CacheKind, cache_items, choose
 from builder.store.leases import CACHE
 
@@ -85,6 +86,19 @@ def test_items_of_a_store(store: Store, make: Any) -> None:
         assert (found["ab12"].size, found["ab12"].text) == (5, "cache mount /root/.cache")
         assert failed.key in found
         assert sum(each.shared for each in found.values()) == 1
+
+
+def test_a_chain_of_steps_loses_its_end_first(store: Store, make: Any) -> None:
+    keys = ["first", "second", "third"]
+    layers = [make.layer({name: name}).id for name in keys]
+    for key, parent, layer in zip(keys, [None, *keys], layers, strict=False):
+        store.buildcache.put(CacheRecord(key=key, step=key, text=key, leaves=(), parent=parent, layer=layer))
+    size = sum(store.snapshots.get(layer).size for layer in layers[:2])
+    with Store.open(store.root) as other:
+        store.close()
+        assert [each.id for each in choose(cache_items(other), [(size, None)])] == [layers[2]]
+        other.buildcache.lookup("third")
+        assert [each.id for each in choose(cache_items(other), [(0, None)])] == [*layers[:2]]
 
 
 def test_cache_mounts_are_found_by_id_and_name(store: Store) -> None:
