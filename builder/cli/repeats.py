@@ -67,9 +67,9 @@ def show(known: Unchanged, stream: IO[str]) -> None:
     lines = Numbered(stream)
     for number, name in known.steps:
         lines.cached(number, name)
-    lines.exported(
-        max((number for number, _ in known.steps), default=0) + 1, f"writing image {known.image}", known.tags
-    )
+    last = max((number for number, _ in known.steps), default=0)
+    what = "exporting manifest list" if known.index else "writing image"
+    lines.exported(last + 1, f"{what} {known.image}", known.tags)
     stream.flush()
 
 
@@ -79,4 +79,4 @@ def tell(known: Unchanged, now: float, emit: Emit) -> None:
 
     warnings = [progress.BuildWarning(*each) for each in known.warnings]
     progress.all_cached(known.build, known.target, known.steps, warnings, now, emit)
-    emit(progress.BuildDone(now, known.image, known.tags))
+    emit(progress.BuildDone(now, known.image, known.tags, index=known.index))

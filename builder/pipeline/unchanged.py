@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from builder.pipeline.request import BuildRequest
     from builder.store import Store
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when notes have another form, or the same question comes to another outcome."""
 LARGEST_DOCKERFILE = 1 << 20
 """Larger ones go the ordinary way."""
@@ -35,9 +35,9 @@ LARGEST_DOCKERFILE = 1 << 20
 
 class Unchanged:
     """A build that was recorded as one whose steps were all cached. `tags` and `warnings` as the ordinary way tells
-    them; `steps` are (number, name)."""
+    them; `steps` are (number, name); `index`: `image` is an index's digest."""
 
-    __slots__ = ("build", "image", "steps", "tags", "target", "warnings")
+    __slots__ = ("build", "image", "index", "steps", "tags", "target", "warnings")
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Unchanged:
         steps: Sequence[tuple[int, str]],
         tags: tuple[str, ...],
         warnings: Sequence[tuple[str, int, str, str, int]],
+        index: bool,  # noqa: FBT001
     ) -> None:
         self.build = build
         self.image = image
@@ -54,6 +55,7 @@ class Unchanged:
         self.steps = steps
         self.tags = tags
         self.warnings = warnings
+        self.index = index
 
 
 def repeat(root: str, asked: str, source: str, dockerfile: str, *, clock: Callable[[], int]) -> Unchanged | None:
@@ -88,20 +90,17 @@ def repeat(root: str, asked: str, source: str, dockerfile: str, *, clock: Callab
     if build is None:
         return None
     target, tags, warnings = found.shown
-    return Unchanged(build, found.image, target, [step[:2] for step in found.steps], tags, warnings)
+    steps, index = [step[:2] for step in found.steps], found.image not in found.images
+    return Unchanged(build, found.image, target, steps, tags, warnings, index)
 
 
 def remember(request: BuildRequest, store: Store, known: Replay | None, references: Sequence[Reference]) -> None:
-    """Leave a note for `repeat`, after *request* came to *known* and *references* were set.
-
-    A base for a platform that a name alone does not mean is found out by `Outcomes.put`, which keeps no such note."""
+    """Leave a note for `repeat`, after *request* came to *known* and *references* were set."""
     context = request.context
     if not request.asked or known is None or context is None or context.looks is None:
         return
     if request.single_id:
         return  # a plain user's host says this, and not what was asked
-    if request.indexed:
-        return  # an outcome is one image
     from builder.errors import InvalidReference
     from builder.oci.references import Reference
     from builder.pipeline.filecopy import is_racy
@@ -111,13 +110,14 @@ def remember(request: BuildRequest, store: Store, known: Replay | None, referenc
     if seen is None or len(request.dockerfile) > LARGEST_DOCKERFILE:
         return
     try:
-        names = [(str(Reference.parse(name).tagged()), image) for name, _, image in known.bases]
+        names = [(str(Reference.parse(name).tagged()), image, platform) for name, platform, image in known.bases]
     except InvalidReference:
         return  # a base that is named by an id
     tags = tuple(reference.familiar() for reference in references)
     warnings = tuple((one.message, one.line, one.detail, one.url, one.last) for one in known.warnings)
     outcome = Outcome(
         str(known.image),
+        [str(image.id) for image in known.images],
         known.facts(request),
         names,
         [str(reference) for reference in references],

@@ -34,24 +34,27 @@ INSERT_STEP = (
 class Outcome:
     """What a build came to. Plain values, so that they are read without loading anything.
 
-    `names` are (reference as it is in `refs`, image) of base images, `references` those that name `image` as well;
-    `steps` are rows of `steps` without build and times: (number, name, key, step, layer, facts as JSON); `facts` those
-    of the build as JSON; `looks` and `shown` are the pipeline's.
+    `image` is the only one of `images`, or their index. `names` are (reference as it is in `refs`, image, platform that
+    was asked for or "") of base images, `references` those that name `image` as well; `steps` are rows of `steps`
+    without build and times: (number, name, key, step, layer, facts as JSON); `facts` those of the build as JSON;
+    `looks` and `shown` are the pipeline's.
     """
 
-    __slots__ = ("facts", "image", "looks", "names", "references", "shown", "steps")
+    __slots__ = ("facts", "image", "images", "looks", "names", "references", "shown", "steps")
 
     def __init__(
         self,
         image: str,
+        images: Sequence[str],
         facts: str,
-        names: Sequence[tuple[str, str]],
+        names: Sequence[tuple[str, str, str]],
         references: Sequence[str],
         steps: Sequence[tuple[int, str, str | None, str | None, str | None, str]],
         looks: Sequence[Any],
         shown: Sequence[Any],
     ) -> None:
         self.image = image
+        self.images = images
         self.facts = facts
         self.names = names
         self.references = references
@@ -108,26 +111,38 @@ class Outcomes:
         return build
 
     def _stands(self, outcome: Outcome) -> bool:
-        """Whether the names mean what they meant, and the image is there with all its layers."""
+        """Whether the names mean what they meant, and the images are there with all their layers."""
         row = self._database.row
-        for name, image in outcome.names:
+        for name, image, platform in outcome.names:
             target = row("SELECT target FROM refs WHERE name = ?", (name,))
-            if target is None or (target[0] != image and not self._chosen(target[0], image)):
+            if target is None or (target[0] != image and not self._chosen(target[0], image, platform)):
                 return False
         for name in outcome.references:
             if row("SELECT target FROM refs WHERE name = ?", (name,)) != (outcome.image,):
                 return False
-        if row("SELECT 1 FROM images WHERE id = ?", (outcome.image,)) is None:
+        index = outcome.image not in outcome.images
+        if index and row("SELECT 1 FROM indexes WHERE digest = ?", (outcome.image,)) is None:
+            return False
+        return all(map(self._is_whole, outcome.images))
+
+    def _is_whole(self, image: str) -> bool:
+        if self._database.row("SELECT 1 FROM images WHERE id = ?", (image,)) is None:
             return False
         layers = self._database.rows(
             "SELECT p.layer, l.id IS NOT NULL AND l.boot IS NULL FROM image_layers p"
             " LEFT JOIN layers l ON l.id = p.layer WHERE p.image = ?",
-            (outcome.image,),
+            (image,),
         )
         return all(kept and os.path.isdir(f"{self._root}/layers/{layer}") for layer, kept in layers)
 
-    def _chosen(self, target: str, image: str) -> bool:
-        """Whether `Images.lookup` finds *image* in the index *target*."""
+    def _chosen(self, target: str, image: str, platform: str) -> bool:
+        """Whether `Images.choose` finds *image* in the index *target*; of a platform only the very variant."""
+        if platform:
+            found = self._database.row(
+                "SELECT image FROM index_images WHERE digest = ? AND platform = ? ORDER BY position LIMIT 1",
+                (target, platform),
+            )
+            return found == (image,)
         from builder.store.indexes import images_here
 
         return next(iter(images_here(self._database, target)), ("",))[0] == image
@@ -138,4 +153,4 @@ def new_build(now: int) -> str:
     return f"{now // 1_000_000:012x}{os.urandom(6).hex()}"
 
 
-_FIELDS = ("image", "facts", "names", "references", "steps", "looks", "shown")
+_FIELDS = ("image", "images", "facts", "names", "references", "steps", "looks", "shown")

@@ -14,6 +14,8 @@ from builder.cli import app, flags, repeats
 from builder.cli.commands.build import FLAGS
 from builder.cli.context import Cli
 from builder.engine.builds import BuildWish
+from builder.oci.platforms import Platform
+from builder.oci.references import Reference
 from builder.store import Store
 from runtime.values import fields
 
@@ -322,3 +324,53 @@ def test_a_damaged_note_is_none(stores: tuple[Command, Command]) -> None:
         store.database.run("UPDATE parsed SET data = substr(data, 1, 20) WHERE hex(data) GLOB '[2A]9*'")
     assert not short.repeats()
     short.settle()
+
+
+def test_several_platforms_are_one_outcome(stores: tuple[Command, Command], tmp_path: Path) -> None:
+    platforms = ("--platform", "linux/amd64,linux/arm64")
+    for store in stores:
+        assert store("build", "-q", "-t", "base", *platforms, str(tmp_path / "base"))[0] == 0
+        store.settle(*platforms)
+    short, ordinary = stores
+    quick, plain = short.build(*platforms), ordinary.build(*platforms, ORDINARY)
+    assert comparable(quick) == comparable(plain) and "exporting manifest list sha256:" in quick[1]
+    assert not short.repeats("--platform", "linux/arm64,linux/amd64") and not short.repeats()
+    # the name of the base, one of its images, and the index are looked up again
+    (tmp_path / "base/Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY Dockerfile /base-$TARGETARCH\n")
+    assert short("build", "-q", "-t", "base", *platforms, str(tmp_path / "base"))[0] == 0
+    assert not short.repeats(*platforms)
+    short.settle(*platforms)
+    assert short("tag", "made", "kept")[0] == 0 and short("rmi", "made")[0] == 0
+    assert not short.repeats(*platforms)
+    short.settle(*platforms)
+    with Store.open(short.root) as store:
+        arm = store.images.resolve("made", platform=Platform("linux", "arm64"))
+        layer = store.snapshots.path(store.images.layers(arm)[-1])
+    layer.rename(tmp_path / "gone")
+    assert not short.repeats(*platforms)
+    short("fsck", "--repair")
+    short.settle(*platforms)
+
+
+def test_a_base_has_to_be_what_its_platform_chooses(stores: tuple[Command, Command], tmp_path: Path) -> None:
+    short, _ = stores
+    both, arm = ("--platform", "linux/amd64,linux/arm64"), ("--platform", "linux/arm64")
+    text = "FROM scratch\nARG TARGETARCH\nCOPY Dockerfile /base-$TARGETARCH\n"
+    (tmp_path / "base/Dockerfile").write_text(text)
+    assert short("build", "-q", "-t", "base", *both, str(tmp_path / "base"))[0] == 0
+    with Store.open(short.root) as store:
+        before = store.images.target("base")
+    (tmp_path / "base/Dockerfile").write_text(text + "LABEL a=b\n")
+    assert short("build", "-q", "-t", "other", *arm, str(tmp_path / "base"))[0] == 0
+    with Store.open(short.root) as store:
+        here = store.images.resolve("base", platform=Platform("linux", "amd64"))
+        after = store.indexes.make((here, store.images.resolve("other")))
+        store.images.tag(Reference.parse("after"), after)
+    # the second index has another image for that platform, and the same one for this
+    for words, stands in ((arm, False), ((), True)):
+        for target in (before, after):
+            with Store.open(short.root) as store:
+                store.images.tag(Reference.parse("base"), target)
+            if target == before:
+                short.settle(*words)
+        assert short.repeats(*words) == stands
