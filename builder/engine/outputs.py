@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from builder.engine.session import Engine
     from builder.oci.descriptors import Descriptor
+    from builder.oci.digests import Digest
     from builder.pipeline.progress import Emit, Event
     from builder.pipeline.request import BuildResult, BuiltImage
     from builder.store.attestations import Predicate
@@ -121,7 +122,8 @@ def _push(
 
     described: Descriptor | None = None
     references = [Reference.parse(name).tagged() for name in output.names]
-    engine.store.images.tag_all(references, result.image_id)
+    engine.store.images.tag_all(references, _annotated(engine, output, result))
+    noted = any(one.place is Place.MANIFEST for one in output.annotations)
     with Registries(environment) as registries:
         for reference in references:
             pushed = push(
@@ -130,10 +132,28 @@ def _push(
                 reference,
                 emit=told,
                 packing=output.packing,
-                annotations=output.noted(Place.MANIFEST),
+                annotations=(lambda platform: output.noted(Place.MANIFEST, str(platform))) if noted else None,
             )
             described = pushed.manifest
     return described
+
+
+def _annotated(engine: Engine, output: Output, result: BuildResult) -> Digest:
+    """What was made; an index with the annotations that are for it, if there are any."""
+    places = {one.place for one in output.annotations} - {Place.MANIFEST}
+    if not (result.indexed and places):
+        return result.image_id
+    from builder.store.indexes import Entry
+
+    entries = [
+        Entry(
+            image.id,
+            platform=image.platform,
+            annotations=output.noted(Place.MANIFEST_DESCRIPTOR, str(image.platform)),
+        )
+        for image in result.images
+    ]
+    return engine.store.indexes.make(entries, annotations=output.noted(Place.INDEX))
 
 
 def _write(

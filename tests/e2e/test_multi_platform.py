@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from registryserver import RegistryServer, digest
 
 from builder.oci.manifests import Index, Manifest
 from builder.store import Store
@@ -258,6 +259,37 @@ def test_a_travelling_cache_has_all_platforms(machines: Callable[[], Lamina], tm
         for machine, images in ((machine, members(machine, "multi")) for machine in (first, second))
     ]
     assert layers[0] == layers[1] and len(layers[0]) == len(ALL)
+
+
+def test_a_registry_gets_the_index_and_another_machine_has_it_from_there(
+    machines: Callable[[], Lamina], tmp_path: Path
+) -> None:
+    directory, builder = project(tmp_path / "p"), machines()
+    notes = ("index:i=1", "manifest:all=1", "manifest[linux/arm64]:only=1", "manifest-descriptor[linux/arm/v7]:d=1")
+    with RegistryServer() as registry:
+        name = f"{registry.host}/multi:1"
+        command = ("build", "--push", "--platform", ",".join(ALL), "-t", name, "--metadata-file", "m.json")
+        builder(*command, *(word for note in notes for word in ("--annotation", note)), directory, cwd=tmp_path)
+        document = registry.manifests["multi", "1"][1]
+        assert json.loads((tmp_path / "m.json").read_text())["containerimage.digest"] == digest(document)
+        index = Index.from_json(document)
+        assert index.annotations == {"i": "1"}
+        assert [(str(one.platform), one.annotations) for one in index.manifests] == [
+            *((platform, {}) for platform in ALL[:2]),
+            (ALL[2], {"d": "1"}),
+        ]
+        manifests = [Manifest.from_json(registry.manifests["multi", one.digest][1]) for one in index.manifests]
+        assert [sorted(one.annotations) for one in manifests] == [["all"], ["all", "only"], ["all"]]
+        assert [one.config.digest for one in manifests] == list(members(builder, name).values())
+        other = machines()
+        other("pull", "-q", "--platform", "linux/arm64", name)
+        stands = project(tmp_path / "q", f"FROM {name}\nCOPY common /more\n")
+        # what is not here yet is fetched
+        other("build", "--platform", ",".join(ALL), "-t", "on", "-o", "out", "-o", "type=image", stands, cwd=tmp_path)
+        assert tuple(members(other, "on")) == ALL
+        for each in ("amd64", "arm64", "arm_v7"):
+            said = (tmp_path / "out" / f"linux_{each}" / "d" / "file").read_text()
+            assert said.startswith(f"for {each.replace('_', '')} on ")
 
 
 # programs for other machines

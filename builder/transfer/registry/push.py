@@ -23,7 +23,7 @@ from builder.transfer.registry.progress import Emit, Teller, silent
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from builder.oci.descriptors import Descriptor
@@ -60,12 +60,12 @@ def push(
     emit: Emit = silent,
     jobs: int = JOBS,
     packing: Packing = USUAL,
-    annotations: Mapping[str, str] | None = None,
+    annotations: Callable[[Platform], Mapping[str, str]] | None = None,
     platform: Platform | None = None,
 ) -> Pushed:
     """Push the image or index that `reference` (":latest" is added if need be) names to where the reference says.
 
-    With another `packing` than the usual, or `annotations` for the manifest, it gets a manifest of its own. Of an index
+    With another `packing` than the usual, or `annotations` for manifests, it gets manifests of its own. Of an index
     `platform` chooses one image, which is pushed alone.
 
     Raises ImageNotFound, PlatformNotFound, RegistryErrors, StoreErrors, CredentialsFailed; NotFound when an index lists
@@ -80,12 +80,13 @@ def push(
             hint=f"lamina images {name} lists what is here; lamina tag IMAGE {reference.familiar()} gives a name",
         )
     target, teller = registries.target(reference), Teller(emit)
-    own = packing != USUAL or bool(annotations)
+    own = packing != USUAL or annotations is not None
 
     def send(image_id: Digest, manifest: Document | None = None) -> Document:
         store.images.use(image_id)
-        work = _Push(store, registries, target, store.images.get(image_id), teller, jobs, packing, annotations or {})
-        return work.image(manifest)
+        image = store.images.get(image_id)
+        noted = annotations(image.config.platform) if annotations is not None else {}
+        return _Push(store, registries, target, image, teller, jobs, packing, noted).image(manifest)
 
     index = store.indexes.find(named) if platform is None else None
     name = str(reference.tag or reference.digest)

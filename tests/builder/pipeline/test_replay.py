@@ -60,6 +60,19 @@ def test_another_image_of_the_base_s_name_is_noticed(busybox: Lamina, context: P
     assert "OTHER=1" in json.loads(busybox.text("inspect", "built"))[0]["Config"]["Env"]
 
 
+def test_each_name_of_one_image_is_noticed(busybox: Lamina, context: Path, tmp_path: Path) -> None:
+    busybox("tag", "busybox", "twin")
+    (context / "Dockerfile").write_text("FROM busybox AS a\nFROM twin\nCOPY --from=a /bin/busybox /copy\n")
+    told(busybox, context)
+    assert "CACHED" in told(busybox, context)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "Dockerfile").write_text("FROM busybox\nENV OTHER=1\n")
+    busybox("build", "-t", "twin", other)
+    told(busybox, context)
+    assert "OTHER=1" in json.loads(busybox.text("inspect", "built"))[0]["Config"]["Env"]
+
+
 def test_an_image_that_was_removed_is_made_again(busybox: Lamina, context: Path) -> None:
     told(busybox, context)
     first = image(busybox)
