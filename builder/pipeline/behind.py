@@ -27,7 +27,10 @@ class Behind:
 
     def add(self, name: str, job: Callable[[], None]) -> None:
         """Do *job* as soon as a thread is free. What it raises (OSError, EngineError), `check` and `wait` raise."""
-        busy = sum(not end.is_set() for end in self._ends.values())
+        for other, end in list(self._ends.items()):
+            if end.is_set():
+                self._ends.pop(other, None)
+        busy = len(self._ends)
         end = self._ends[name] = threading.Event()
         if busy >= len(self._threads) < self._workers:
             thread = threading.Thread(target=self._work, name=f"behind {len(self._threads)}")

@@ -119,6 +119,7 @@ class Database:
 
     def _end(self, *, commit: bool) -> None:
         """Leave a transaction; the outermost one is committed or rolled back."""
+        afterwards: list[Callable[[], object]] = []
         try:
             if self._depth > 1:
                 self._depth -= 1
@@ -130,8 +131,6 @@ class Database:
                     with self._translated:
                         writer.execute("COMMIT")
                     afterwards, self._afterwards = self._afterwards, []
-                    for call in afterwards:
-                        call()
             finally:
                 self._depth, self._durable = 0, False
                 self._afterwards.clear()
@@ -139,9 +138,12 @@ class Database:
                     writer.execute("ROLLBACK")
         finally:
             self._guard.release()
+        for call in afterwards:
+            call()
 
     def after_commit(self, call: Callable[[], object]) -> None:
-        """Call it when the transaction of `write` that we are in has been committed; never if it fails."""
+        """Call it when the transaction of `write` that we are in has been committed; never if it fails. Other
+        threads may be in transactions by then."""
         assert self._depth, "only a transaction can be committed"
         self._afterwards.append(call)
 
