@@ -103,6 +103,7 @@ _ATTESTATIONS = _entries(
     """
     sbom       Show the packages in an image as a CycloneDX or SPDX document
     provenance Show the provenance that is attached to an image
+    referrers  List what a registry has that refers to an image
     """,
 )
 _TRANSFER = _entries(

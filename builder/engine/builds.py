@@ -137,7 +137,7 @@ def build(
 
             attested = attestations.attest(engine, wish, request, result, listener)
         where, asked = (wish.cwd, stdout), wish.outputs or (STORE,)
-        descriptor = outputs.export(engine, asked, result, listener, where, wish.environment, attested)
+        descriptor = outputs.export(engine, asked, result, listener, where, wish.environment)
         stored = any(output.stored for output in asked)
         if not stored and not keep:
             forget(engine, result, started)

@@ -24,13 +24,11 @@ if TYPE_CHECKING:
     from builder.oci.digests import Digest
     from builder.pipeline.progress import Emit, Event
     from builder.pipeline.request import BuildResult, BuiltImage
-    from builder.store.attestations import Predicate
     from builder.store.changesets import Sink
     from builder.store.images import Image
     from builder.store.snapshots import LayerID
+    from builder.transfer.attested import Form
     from builder.transfer.layout import Annotations, Written
-
-    Attested = Sequence[Sequence[Predicate]]
 
 _NAMES = {
     OutputType.LOCAL: "exporting to client directory",
@@ -84,12 +82,11 @@ def export(
     listener: Listener,
     where: tuple[Path, Sink | None],
     environment: Mapping[str, str],
-    attested: Attested = (),
 ) -> Descriptor | None:
     """Write all `outputs` that are not the store; the descriptor of the last manifest that was written.
 
-    `where` is the working directory and stdout, `environment` the user's, `attested` what is of each image.
-    Raises OutputInTheWay, OutputFailed, StoreError, RegistryErrors, BrokenPipeError.
+    `where` is the working directory and stdout, `environment` the user's. Raises OutputInTheWay, OutputFailed,
+    StoreError, RegistryErrors, BrokenPipeError.
     """
     described: Descriptor | None = None
     written = (one for one in outputs if one.type is OutputType.REGISTRY or (one.type in _NAMES and not one.stored))
@@ -99,7 +96,7 @@ def export(
                 if output.type is OutputType.REGISTRY:
                     described = _push(engine, output, result, listener, number, environment)
                 else:
-                    described = _write(engine, output, result, where, attested) or described
+                    described = _write(engine, output, result, where) or described
             except BrokenPipeError:
                 raise  # whoever read our stdout has had enough
             except OSError as err:
@@ -133,6 +130,7 @@ def _push(
                 emit=told,
                 packing=output.packing,
                 annotations=(lambda platform: output.noted(Place.MANIFEST, str(platform))) if noted else None,
+                form=_form(output),
             )
             described = pushed.manifest
     return described
@@ -156,9 +154,13 @@ def _annotated(engine: Engine, output: Output, result: BuildResult) -> Digest:
     return engine.store.indexes.make(entries, annotations=output.noted(Place.INDEX))
 
 
-def _write(
-    engine: Engine, output: Output, result: BuildResult, where: tuple[Path, Sink | None], attested: Attested
-) -> Descriptor | None:
+def _form(output: Output) -> Form:
+    from builder.transfer.attested import Form
+
+    return Form.ARTIFACT if output.artifact else Form.INDEX
+
+
+def _write(engine: Engine, output: Output, result: BuildResult, where: tuple[Path, Sink | None]) -> Descriptor | None:
     from builder.transfer import filesout
 
     cwd, stdout = where
@@ -166,14 +168,14 @@ def _write(
         filesout.write_directory(engine.store, _files(engine, output, result), cwd / output.dest)
         return None
     if output.type is OutputType.OCI and not output.tar:
-        return _layout(engine, output, result, cwd / output.dest, attested)
+        return _layout(engine, output, result, cwd / output.dest)
     if output.dest == "-":
         assert stdout is not None, "somebody who writes to stdout gives it"
-        return _stream(engine, output, result, stdout, attested)
+        return _stream(engine, output, result, stdout)
     from builder.transfer.outfile import whole_file
 
     with whole_file(cwd / output.dest) as sink:
-        return _stream(engine, output, result, sink, attested)
+        return _stream(engine, output, result, sink)
 
 
 def _files(engine: Engine, output: Output, result: BuildResult) -> tuple[tuple[str, tuple[LayerID, ...]], ...]:
@@ -185,22 +187,19 @@ def _files(engine: Engine, output: Output, result: BuildResult) -> tuple[tuple[s
     )
 
 
-def _stream(
-    engine: Engine, output: Output, result: BuildResult, sink: Callable[[bytes], object], attested: Attested
-) -> Descriptor | None:
+def _stream(engine: Engine, output: Output, result: BuildResult, sink: Callable[[bytes], object]) -> Descriptor | None:
     from builder.transfer import filesout, layout
 
     if output.type is OutputType.TAR:
         filesout.write_tar(engine.store, _files(engine, output, result), sink)
         return None
-    return _layout(engine, output, result, layout.TarOut(sink), attested)
+    return _layout(engine, output, result, layout.TarOut(sink))
 
 
-def _layout(engine: Engine, output: Output, result: BuildResult, out: object, attested: Attested) -> Descriptor:
+def _layout(engine: Engine, output: Output, result: BuildResult, out: object) -> Descriptor:
     from builder.oci.descriptors import DOCKER_INDEX, OCI_INDEX
     from builder.oci.references import Reference
     from builder.transfer import docker_archive, layout
-    from builder.transfer.attested import Form
 
     references = [Reference.parse(name).tagged() for name in output.names]
     target = layout.DirectoryOut(out) if isinstance(out, Path) else out
@@ -212,17 +211,16 @@ def _layout(engine: Engine, output: Output, result: BuildResult, out: object, at
         archive.close()
         return _with_config(written)
     made = layout.Layout(engine.store, target)
+    attested = [engine.store.attestations.of(one.id) for one in result.images]
     packing = replace(output.packing, docker=output.packing.docker and not any(attested))
     found = []
     attached: list[Descriptor] = []
-    for number, one in enumerate(result.images):
+    for one, predicates in zip(result.images, attested, strict=True):
         image, annotations = _member(engine, output, one)
         platform = one.platform if result.indexed else None
         written = made.write(image, packing=packing, annotations=annotations, platform=platform)
         found.append(written)
-        if attested:
-            form = Form.ARTIFACT if output.artifact else Form.INDEX
-            attached += made.attach(written.descriptor, references, attested[number], form=form)
+        attached += made.attach(written.descriptor, references, predicates, form=_form(output))
     if result.indexed or attached:
         described = made.add_index(
             (*(written.descriptor for written in found), *attached),

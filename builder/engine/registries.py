@@ -63,13 +63,22 @@ def _pull(
 
 
 def push(
-    engine: Engine, environment: Environment, name: str, emit: Emit, *, all_tags: bool = False, platform: str = ""
+    engine: Engine,
+    environment: Environment,
+    name: str,
+    emit: Emit,
+    *,
+    all_tags: bool = False,
+    platform: str = "",
+    referrers: bool = False,
 ) -> tuple[Pushed, ...]:
     """Push one image or index, or all tags of a repository; of an index with `platform` that image alone.
+    `referrers`: what is attested goes along as artifacts that refer to the image, which keeps its own digest.
 
     Raises ImageNotFound, InvalidPlatform and what `registry.push` raises.
     """
     from builder.engine.images import wanted
+    from builder.transfer.attested import Form
     from builder.transfer.registry.push import push as send
     from builder.transfer.registry.session import Registries
 
@@ -84,8 +93,19 @@ def push(
         if not references:
             raise ImageNotFound(reference.familiar(), hint="lamina images lists what is here")
     with Registries(environment) as registries:
-        chosen = wanted(platform)
-        return tuple(send(engine.store, registries, each, emit=emit, platform=chosen) for each in references)
+        chosen, form = wanted(platform), Form.REFERRERS if referrers else Form.INDEX
+        return tuple(send(engine.store, registries, each, emit=emit, platform=chosen, form=form) for each in references)
+
+
+def referrers(environment: Environment, name: str) -> tuple[Descriptor, ...]:
+    """What a registry knows to refer to what a name means there now. Raises InvalidReference, RegistryErrors."""
+    from builder.transfer.registry.referrers import listed
+    from builder.transfer.registry.session import Registries, described, first
+
+    reference = Reference.parse(name).tagged()
+    with Registries(environment) as registries:
+        place, found = first(registries.repositories(reference), lambda each: described(each, reference))
+        return listed(place, found.digest)
 
 
 def resolve(environment: Environment, name: str) -> Descriptor:

@@ -20,6 +20,7 @@ from builder.oci import descriptors as d
 from builder.oci import digests, purls
 from builder.oci.manifests import Manifest
 from builder.oci.platforms import Platform
+from builder.store.indexes import REFERENCE_TYPE
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 STATEMENT = "https://in-toto.io/Statement/v1"
 IN_TOTO = "application/vnd.in-toto+json"
 PREDICATE_TYPE = "in-toto.io/predicate-type"
-REFERENCE_TYPE = "vnd.docker.reference.type"
 REFERENCE_DIGEST = "vnd.docker.reference.digest"
 ATTESTATION_MANIFEST = "attestation-manifest"
 _ARTIFACT = "application/vnd.docker.attestation.manifest.v1+json"
@@ -98,11 +98,6 @@ def attachments(
     else:
         made = _manifest(statements)
     return (replace(made, descriptor=replace(made.descriptor, annotations=pointer, platform=UNKNOWN)),)
-
-
-def is_attachment(described: Descriptor) -> bool:
-    """Whether an entry of an index is no image but says something of one."""
-    return REFERENCE_TYPE in described.annotations
 
 
 def _referrer(one: tuple[Descriptor, bytes], subject: Descriptor) -> Attachment:

@@ -18,7 +18,6 @@ from builder.oci.references import Reference
 from builder.store import derived
 from builder.store.derived import DOCKER_MAX_LAYERS
 from builder.transfer import layers
-from builder.transfer.attested import is_attachment
 from builder.transfer.compression import PLAIN
 from builder.transfer.layout import IMAGE_NAME, NO_ANNOTATIONS, REF_NAME, Layout, TarOut
 from builder.transfer.outer import Archive, Blobs, blob_name, open_archive
@@ -254,6 +253,7 @@ def _load_described(
     """One manifest of an OCI layout, or those of an index in it."""
     from builder.oci.descriptors import INDEX_TYPES
     from builder.oci.manifests import Index
+    from builder.store.indexes import Member
 
     text = described.annotations.get(IMAGE_NAME) or described.annotations.get(REF_NAME, "")
     names = []
@@ -263,7 +263,7 @@ def _load_described(
     if described.media_type in INDEX_TYPES:
         index = archive.blob(described, _DOCUMENT_MAX)
         for below in Index.from_json(index, media_type=described.media_type).manifests:
-            if blob_name(below.digest) in archive and below.media_type not in INDEX_TYPES and not is_attachment(below):
+            if blob_name(below.digest) in archive and below.media_type not in INDEX_TYPES and Member(below).is_image:
                 _load_described(store, archive, below, limits, done)
         return
     _tell(store, read_image(store, archive, described, limits=limits), names, done)

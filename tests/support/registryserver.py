@@ -77,13 +77,17 @@ class RegistryServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None, user: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, *, tls: ssl.SSLContext | None = None, user: tuple[str, str] | None = None, referrers: bool = False
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Request)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.scheme = "https" if tls else "http"
         self.host = f"127.0.0.1:{self.server_address[1]}"
         self.user = user
+        self.lists_referrers = referrers
+        """Whether it has the referrers API of the distribution specification 1.1."""
         self.realm = ""
         """Of a token service; "" for basic authentication."""
         self.blobs: dict[str, bytes] = {}
@@ -201,6 +205,7 @@ class RegistryServer(ThreadingHTTPServer):
             (r"/v2/(.+)/blobs/uploads/([^/]*)", self.upload),
             (r"/v2/(.+)/blobs/([^/]+)", self.blob),
             (r"/v2/(.+)/tags/list()", self.tags),
+            (r"/v2/(.+)/referrers/([^/]+)", self.referrers),
         ):
             match = re.fullmatch(pattern, parts.path)
             if match:
@@ -226,7 +231,9 @@ class RegistryServer(ThreadingHTTPServer):
         if request.command == "PUT":
             data = request.read_body()
             self.put_manifest(repository, name, data, request.headers["Content-Type"])
-            request.reply(201, Docker_Content_Digest=digest(data))
+            subject = json.loads(data).get("subject") if self.lists_referrers else None
+            headers = {"OCI_Subject": subject["digest"]} if subject else {}
+            request.reply(201, Docker_Content_Digest=digest(data), **headers)
             return
         if repository not in self.repositories:
             request.error(404, "NAME_UNKNOWN", "repository name not known to registry")
@@ -259,6 +266,29 @@ class RegistryServer(ThreadingHTTPServer):
         if page and page[-1] != tags[-1]:
             headers["Link"] = f'</v2/{repository}/tags/list?n=2&last={page[-1]}>; rel="next"'
         request.reply(200, json.dumps({"name": repository, "tags": page}).encode(), **headers)
+
+    def referrers(self, request: Request, repository: str, subject: str, query: dict[str, list[str]]) -> None:
+        """One on each page."""
+        found = []
+        for (name, reference), (kind, data) in sorted(self.manifests.items()):
+            document = json.loads(data)
+            if (
+                name == repository
+                and reference == digest(data)
+                and document.get("subject", {}).get("digest") == subject
+            ):
+                described = {"mediaType": kind, "digest": reference, "size": len(data)}
+                described |= {key: document[key] for key in ("artifactType", "annotations") if key in document}
+                found.append(described)
+        if not self.lists_referrers:
+            request.error(404, "NOT_FOUND")
+            return
+        at = int(query.get("at", ["0"])[0])
+        headers = {}
+        if at + 1 < len(found):
+            headers["Link"] = f'</v2/{repository}/referrers/{subject}?at={at + 1}>; rel="next"'
+        document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": found[at : at + 1]}
+        request.reply(200, json.dumps(document).encode(), Content_Type=INDEX, **headers)
 
     def upload(self, request: Request, repository: str, name: str, query: dict[str, list[str]]) -> None:
         if request.command == "POST":

@@ -1,4 +1,4 @@
-"""sbom and provenance: what is attested of an image, and its packages where nothing is."""
+"""sbom, provenance, referrers: what is attested of an image, here and in registries; its packages where nothing is."""
 
 from __future__ import annotations
 
@@ -38,6 +38,21 @@ def provenance(cli: Cli, values: Values, arguments: list[str]) -> int:
     return 0
 
 
+def referrers(cli: Cli, values: Values, arguments: list[str]) -> int:
+    """What a registry has that refers to an image: its attestations, signatures and the like."""
+    from builder.cli.tables import Row, Table
+    from builder.engine import registries
+
+    rows: list[Row] = []
+    for each in registries.referrers(cli.env, arguments[0]):
+        notes = ",".join(f"{name}={value}" for name, value in each.annotations.items())
+        kind = each.artifact_type or each.media_type
+        rows.append({"Digest": each.digest, "Type": kind, "Size": str(each.size), "Annotations": notes})
+    headers = {"Digest": "DIGEST", "Type": "ARTIFACT TYPE", "Size": "SIZE", "Annotations": "ANNOTATIONS"}
+    Table(list(headers), headers).show(rows, cli.out, format=values.text("format"))
+    return 0
+
+
 def _write(cli: Cli, values: Values, document: str) -> None:
     if values.text("output"):
         from builder.transfer.outfile import whole_file
@@ -70,5 +85,13 @@ COMMANDS = {
         arguments=(1, 1),
         complete="image",
         aliases="lamina image provenance, lamina provenance",
+    ),
+    "referrers": Command(
+        "[OPTIONS] IMAGE",
+        "List what a registry has that refers to an image",
+        referrers,
+        flags=(Flag("format", "Format output using a custom template"),),
+        arguments=(1, 1),
+        aliases="lamina image referrers, lamina referrers",
     ),
 }

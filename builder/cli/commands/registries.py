@@ -45,7 +45,15 @@ def push(cli: Cli, values: Values, arguments: list[str]) -> int:
             cli.out(_TAG_HINT)
         cli.out(f"The push refers to repository [{reference.name}]")
     platform = values.text("platform")
-    registries.push(cli.engine, cli.env, arguments[0], _view(cli, values), all_tags=every, platform=platform)
+    registries.push(
+        cli.engine,
+        cli.env,
+        arguments[0],
+        _view(cli, values),
+        all_tags=every,
+        platform=platform,
+        referrers=values.on("referrers"),
+    )
     if values.on("quiet"):
         cli.out(reference.name if every else str(reference.tagged()))
     return 0
@@ -194,6 +202,7 @@ COMMANDS = {
             _TRUST,
             Flag("platform", "Push a platform-specific manifest as a single-platform image: os[/arch[/variant]]"),
             switch("quiet", "Suppress verbose output", short="q"),
+            switch("referrers", "Push attestations as artifacts that refer to the image, not in an index with it"),
         ),
         arguments=(1, 1),
         complete="image",

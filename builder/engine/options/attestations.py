@@ -67,10 +67,10 @@ def parse(texts: Sequence[str]) -> AttestationWish:
             raise InvalidInput("attestation type not specified", hint="write it as type=sbom or type=provenance")
         if name not in list(Kind):
             raise InvalidInput(f'unknown attestation type "{name}"', hint=f"there are {', '.join(Kind)}")
-        if name in found:
-            raise InvalidInput(f"duplicate attestation field {name}")
         disabled = _boolean(values.pop("disabled", "false"), f"disabled of attestation {name}")
-        found[Kind(name)] = None if disabled else values
+        asked = None if disabled else values
+        if found.setdefault(Kind(name), asked) != asked:
+            raise InvalidInput(f"duplicate attestation field {name}")
     sbom, provenance = found.get(Kind.SBOM), found.get(Kind.PROVENANCE)
     return AttestationWish(
         None if sbom is None else _sbom(sbom),

@@ -15,6 +15,7 @@ from builder.oci import descriptors as d
 from builder.oci import digests
 from builder.oci.manifests import Manifest
 from builder.store.packed import PackedLayer
+from builder.transfer.attested import Form
 from builder.transfer.compression import Compression, Packing
 from builder.transfer.registry import packing, upload, workers
 from builder.transfer.registry.download import fetch
@@ -62,11 +63,13 @@ def push(
     packing: Packing = USUAL,
     annotations: Callable[[Platform], Mapping[str, str]] | None = None,
     platform: Platform | None = None,
+    form: Form = Form.INDEX,
 ) -> Pushed:
     """Push the image or index that `reference` (":latest" is added if need be) names to where the reference says.
 
     With another `packing` than the usual, or `annotations` for manifests, it gets manifests of its own. Of an index
-    `platform` chooses one image, which is pushed alone.
+    `platform` chooses one image, which is pushed alone. What is attested of an image goes along in this `form`, but not
+    into an index that came from elsewhere.
 
     Raises ImageNotFound, PlatformNotFound, RegistryErrors, StoreErrors, CredentialsFailed; NotFound when an index lists
     what cannot be had.
@@ -86,7 +89,9 @@ def push(
         store.images.use(image_id)
         image = store.images.get(image_id)
         noted = annotations(image.config.platform) if annotations is not None else {}
-        return _Push(store, registries, target, image, teller, jobs, packing, noted).image(manifest)
+        # What stands beside attestations has OCI's media types, as with BuildKit.
+        how = replace(packing, docker=False) if packing.docker and store.attestations.of(image_id) else packing
+        return _Push(store, registries, target, image, teller, jobs, how, noted).image(manifest)
 
     index = store.indexes.find(named) if platform is None else None
     name = str(reference.tag or reference.digest)
@@ -94,14 +99,23 @@ def push(
         from builder.transfer.registry.push_index import IndexPush
 
         store.indexes.use(index.digest)
-        document, media_type = IndexPush(store, registries, target, reference, index, teller, jobs).send(send, anew=own)
+        document, media_type = IndexPush(store, registries, target, reference, index, teller, jobs).send(
+            send, anew=own, form=form
+        )
         digest = target.put_manifest(name, document, media_type)
         kept = store.indexes.put(document, media_type, origin=target.endpoint.name)
     else:
         kept = store.images.resolve(str(reference), platform=platform)
         document, media_type = send(kept, None if own else _listed(store, named, kept))
-        digest = target.put_manifest(name, document, media_type)
         store.images.put_manifest(kept, document, media_type)
+        if store.attestations.of(kept):
+            from builder.transfer.registry.referrers import accompanied
+
+            attested = accompanied(store, target, kept, (document, media_type), reference, form)
+            if attested is not None:
+                document, media_type = attested.to_json(), attested.media_type
+                kept = store.indexes.put(document, media_type, origin=target.endpoint.name)
+        digest = target.put_manifest(name, document, media_type)
     store.images.tag(replace(reference, tag=None, digest=digest), kept)
     teller.line(f"{name}: digest: {digest} size: {len(document)}")
     return Pushed(reference, d.Descriptor(media_type, digest, len(document)))

@@ -7,7 +7,7 @@ with packed layers, and so is written anew. What cannot be had is known before a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import DigestMismatch, EngineError, NotFound, RegistryError, RegistryNotFound, Unsupported
@@ -15,8 +15,10 @@ from builder.oci import descriptors as d
 from builder.oci import digests
 from builder.oci.manifests import Index, Manifest
 from builder.oci.references import Reference
+from builder.transfer.attested import Form
 from builder.transfer.registry import upload, workers
 from builder.transfer.registry.download import fetch
+from builder.transfer.registry.referrers import attest
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -65,14 +67,16 @@ class IndexPush:
         self._jobs = jobs
         self._places: dict[str, tuple[Repository, ...]] = {}
 
-    def send(self, image: SendImage, *, anew: bool = False) -> Document:
+    def send(self, image: SendImage, *, anew: bool = False, form: Form = Form.INDEX) -> Document:
         """Bring all members there; returns the index to put, and its media type. `anew`: images get new manifests.
+        What is attested of images whose manifests were made here goes along in this `form`.
 
         Raises NotFound (something is neither here nor anywhere else), and what `push` raises.
         """
         here = {member.descriptor.digest: member for member in self._index.members if member.image is not None}
         foreign = self._foreign([each for each in self._index.members if each.descriptor.digest not in here])
         described: dict[str, Descriptor] = {}
+        more: list[Descriptor] = []
         for digest, member in here.items():
             assert member.image is not None
             known = None if anew or member.made else self._store.indexes.kept(member)
@@ -81,6 +85,9 @@ class IndexPush:
             self._put(document, media_type)
             described[digest] = d.Descriptor(media_type, digests.of(document), len(document))
             self._store.images.put_manifest(member.image, document, media_type)
+            if member.made:
+                subject = replace(described[digest], platform=member.descriptor.platform)
+                more += attest(self._store, self._target, member.image, subject, self._reference, form)
         blobs = {blob.digest: (blob, each) for each in foreign for blob in _blobs(each)}
 
         def bring(pair: tuple[Descriptor, _Foreign]) -> None:
@@ -89,18 +96,19 @@ class IndexPush:
         workers.each(self._registries.client, blobs.values(), bring, threads=self._jobs)
         for each in foreign:
             self._put(each.document, each.member.descriptor.media_type)
-        return self._document(described)
+        return self._document(described, more)
 
-    def _document(self, described: Mapping[str, Descriptor]) -> Document:
-        """The index as it is to be put, with the manifests that images really have got."""
-        if all(digest == found.digest for digest, found in described.items()):
+    def _document(self, described: Mapping[str, Descriptor], more: Sequence[Descriptor]) -> Document:
+        """The index as it is to be put, with the manifests that images really have got, and `more` after them."""
+        if not more and all(digest == found.digest for digest, found in described.items()):
             return self._index.raw, self._index.media_type
         index = Index.from_json(self._index.raw, media_type=self._index.media_type)
         manifests = []
         for each in index.manifests:
             new = described.get(each.digest, each)
             manifests.append(replace(each, media_type=new.media_type, digest=new.digest, size=new.size, data=None))
-        types = {found.media_type for found in described.values()}
+        manifests += more
+        types = {found.media_type for found in described.values()} if not more else set[str]()
         media_type = d.DOCKER_INDEX if types == {d.DOCKER_MANIFEST} else d.OCI_INDEX
         return replace(index, manifests=tuple(manifests), media_type=media_type).to_json(), media_type
 

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsp
 from builder.errors import DigestMismatch, InvalidDigest, RegistryFailed, RegistryNotFound
 from builder.oci import digests, documents
 from builder.oci.descriptors import INDEX_TYPES, MANIFEST_TYPES, Descriptor
+from builder.oci.manifests import Index
 from builder.transfer.registry.client import Cut
 from runtime.values import dataclass
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from builder.transfer.registry.host import Host, Reply
 
 _ACCEPT = ", ".join([*sorted(MANIFEST_TYPES), *sorted(INDEX_TYPES)])
-_TAGS_MAX = 64 << 20
+_LIST_MAX = 64 << 20
 _OLD = "application/vnd.docker.distribution.manifest.v1"
 
 
@@ -115,6 +116,30 @@ class Repository:
 
     def put_manifest(self, reference: str, data: bytes, media_type: str) -> Digest:
         """Push a manifest under a tag or its digest; returns its digest. Raises RegistryErrors, DigestMismatch."""
+        self._put(reference, data, media_type)
+        return digests.of(data)
+
+    def put_referrer(self, data: bytes, media_type: str) -> bool:
+        """Push a manifest that has a subject, under its digest; whether the registry itself lists it as a referrer.
+
+        Raises as `put_manifest`.
+        """
+        return "OCI-Subject" in self._put(digests.of(data), data, media_type).headers
+
+    def referrers(self, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """What the registry lists as referrers of a manifest; None when it keeps no such list. Raises RegistryErrors,
+        InvalidDocument.
+        """
+        found: list[Descriptor] = []
+        url, what = f"{self._path}/referrers/{digest}{self._query}", f"referrers of {self.endpoint.name}@{digest}"
+        try:
+            for reply in self._pages(url, what):
+                found += Index.from_json(reply.body).manifests
+        except RegistryNotFound:
+            return None
+        return tuple(found)
+
+    def _put(self, reference: str, data: bytes, media_type: str) -> Reply:
         reply = self.host.call(
             "PUT",
             f"{self._path}/manifests/{reference}",
@@ -128,22 +153,27 @@ class Repository:
         stated = reply.headers.get("Docker-Content-Digest", "")
         if stated and stated != digest:
             raise DigestMismatch(f"{self._manifest(reference)} on registry {self.endpoint.host}", digest, stated)
-        return digest
+        return reply
 
     def tags(self) -> tuple[str, ...]:
         """All tags, in the registry's order. Raises RegistryErrors, InvalidDocument."""
         found: list[str] = []
+        what = f"list of tags of {self.endpoint.name}"
         url = f"{self._path}/tags/list{self._query or '?'}&n=1000".replace("?&", "?")
-        pages: set[str] = set()
-        while url and url not in pages:
-            pages.add(url)
-            what = f"list of tags of {self.endpoint.name}"
-            reply = self.host.call("GET", url, scopes=self._scopes, limit=_TAGS_MAX, what=what)
-            found += documents.load(reply.body, what, limit=_TAGS_MAX).strings("tags") or ()
+        for reply in self._pages(url, what):
+            found += documents.load(reply.body, what, limit=_LIST_MAX).strings("tags") or ()
+        return tuple(found)
+
+    def _pages(self, url: str, what: str) -> Iterator[Reply]:
+        """The answers that a list consists of."""
+        seen: set[str] = set()
+        while url and url not in seen:
+            seen.add(url)
+            reply = self.host.call("GET", url, scopes=self._scopes, limit=_LIST_MAX, what=what)
+            yield reply
             link = reply.headers.get("Link", "")
             target = link[link.find("<") + 1 : link.find(">")] if "rel=" in link and "<" in link else ""
             url = self._local(urljoin(reply.url, target)) if target else ""
-        return tuple(found)
 
     # --- blobs ---
 

@@ -10,7 +10,8 @@ from builder.oci.manifests import Manifest
 from builder.oci.platforms import Platform
 from builder.oci.references import Reference
 from builder.store.attestations import Predicate
-from builder.transfer.attested import Form, attachments, is_attachment, statement
+from builder.store.indexes import Member
+from builder.transfer.attested import Form, attachments, statement
 
 AMD64 = Platform("linux", "amd64")
 IMAGE = d.Descriptor(d.OCI_MANIFEST, digests.of(b"image"), 5, platform=AMD64)
@@ -67,7 +68,7 @@ def test_what_carries_the_statements(form: Form) -> None:
             assert manifest.annotations == manifest.layers[0].annotations == each.descriptor.annotations
             assert manifest.artifact_type == each.descriptor.artifact_type == "application/vnd.in-toto+json"
         else:
-            assert is_attachment(each.descriptor) and not is_attachment(IMAGE)
+            assert not Member(each.descriptor).is_image and Member(IMAGE).is_image
             assert str(each.descriptor.platform) == "unknown/unknown"
             assert each.descriptor.annotations == {
                 "vnd.docker.reference.type": "attestation-manifest",
