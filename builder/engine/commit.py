@@ -44,14 +44,7 @@ def commit(engine: Engine, request: CommitRequest) -> Digest:
             undo.callback(lifecycle.unpause, engine, container.id)
         layer = snapshots.commit_copy(rootfs.active(engine, container))
     facts = changesets.write(layer.path)
-    snapshots.set_digests(
-        layer.id,
-        diff_id=facts.diff_id,
-        content_digest=facts.content_digest,
-        size=facts.content_size,
-        tar_size=facts.size,
-        files=facts.files,
-    )
+    snapshots.set_digests(layer.id, facts)
     history = History(
         created=engine.now_text(),
         created_by=" ".join(containers.definition(container).argv),

@@ -53,12 +53,4 @@ def hash_layer(store: Store, layer: LayerID, path: Path) -> None:
     """Compute and keep the digests and sizes of *layer*, whose directory is *path*. Raises OSError, StoreError."""
     from builder.store import changesets
 
-    made = changesets.write(path)
-    store.snapshots.set_digests(
-        layer,
-        diff_id=made.diff_id,
-        content_digest=made.content_digest,
-        size=made.content_size,
-        tar_size=made.size,
-        files=made.files,
-    )
+    store.snapshots.set_digests(layer, changesets.write(path))

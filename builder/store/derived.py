@@ -120,14 +120,7 @@ def _derived(store: Store, key: str, make: Callable[[Path], object]) -> LayerID:
             store.snapshots.discard(active)
             _remember(store, key, same.id)
             return same.id
-        layer = store.snapshots.commit(
-            active,
-            diff_id=change.diff_id,
-            content_digest=change.content_digest,
-            size=change.content_size,
-            tar_size=change.size,
-            files=change.files,
-        )
+        layer = store.snapshots.commit(active, change)
     except BaseException:
         store.snapshots.discard(active)
         raise

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from builder.oci.digests import ContentDigest, DiffID, Digest
+    from builder.store.changesets import Changeset
     from builder.store.database import Database, Row
     from builder.store.layout import Layout
     from builder.store.leases import Lease
@@ -57,6 +58,15 @@ class Layer:
     tar_size: int | None = None
     files: int | None = None
     recipe: Digest | None = None
+
+    @property
+    def change(self) -> Changeset | None:
+        """What it is as a change, once that is known."""
+        from builder.store.changesets import Changeset
+
+        if self.diff_id is None or self.content_digest is None:
+            return None
+        return Changeset(self.diff_id, self.content_digest, self.tar_size or 0, self.size or 0, self.files or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,31 +149,14 @@ class Snapshots:
         self.use(parents)
         return self._active(key, parents, self.lowers(parents))
 
-    def commit(
-        self,
-        active: Active,
-        *,
-        diff_id: DiffID | None = None,
-        content_digest: ContentDigest | Digest | None = None,
-        size: int | None = None,
-        tar_size: int | None = None,
-        files: int | None = None,
-        recipe: Digest | None = None,
-    ) -> Layer:
-        """Make the active snapshot a layer; nobody may write to it any more. Digests may follow by `set_digests`.
+    def commit(self, active: Active, change: Changeset | None = None, *, recipe: Digest | None = None) -> Layer:
+        """Make the active snapshot a layer; nobody may write to it any more. What it is as a change may follow by
+        `set_digests`.
 
         Raises LayerNotFound if it is not active, DiskFull and other StoreErrors.
         """
         self.seal(active)
-        return self.record(
-            active,
-            diff_id=diff_id,
-            content_digest=content_digest,
-            size=size,
-            tar_size=tar_size,
-            files=files,
-            recipe=recipe,
-        )
+        return self.record(active, change, recipe=recipe)
 
     def seal(self, active: Active) -> Path:
         """The first half of `commit`, for who builds on at once: the directory is in its place, and this process may
@@ -180,17 +173,7 @@ class Snapshots:
         crashpoint("layer-renamed")
         return target
 
-    def record(
-        self,
-        active: Active,
-        *,
-        diff_id: DiffID | None = None,
-        content_digest: ContentDigest | Digest | None = None,
-        size: int | None = None,
-        tar_size: int | None = None,
-        files: int | None = None,
-        recipe: Digest | None = None,
-    ) -> Layer:
+    def record(self, active: Active, change: Changeset | None = None, *, recipe: Digest | None = None) -> Layer:
         """The second half of `commit`: the layer gets its row, for everybody. Raises DiskFull, other StoreErrors."""
         layer_id = LayerID(active.key)
         target = self._layers / layer_id
@@ -209,7 +192,7 @@ class Snapshots:
                     "INSERT INTO layers"
                     " (id, diff_id, content_digest, size, tar_size, files, recipe, boot, created, last_used)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (layer_id, diff_id, content_digest, size, tar_size, files, recipe, self._boot, now, now),
+                    (layer_id, *_facts(change), recipe, self._boot, now, now),
                 )
                 self._database.run("DELETE FROM actives WHERE key = ?", (active.key,))
                 lease.protect(LAYER, [layer_id])
@@ -219,17 +202,7 @@ class Snapshots:
             os.rename(target, active.upper)
             self._sealed.discard(layer_id)
             raise
-        return Layer(
-            id=layer_id,
-            path=target,
-            created=now,
-            diff_id=diff_id,
-            content_digest=None if content_digest is None else _content(content_digest),
-            size=size,
-            tar_size=tar_size,
-            files=files,
-            recipe=recipe,
-        )
+        return Layer(layer_id, target, now, *_facts(change), recipe)
 
     def commit_copy(self, active: Active) -> Layer:
         """A layer with a copy of what the active snapshot holds now; the snapshot stays (commit of a container)."""
@@ -258,21 +231,12 @@ class Snapshots:
         with self._database.write():
             self._database.run("DELETE FROM actives WHERE key = ?", (key,))
 
-    def set_digests(
-        self,
-        layer_id: LayerID,
-        *,
-        diff_id: DiffID,
-        content_digest: ContentDigest | Digest,
-        size: int,
-        tar_size: int,
-        files: int,
-    ) -> None:
+    def set_digests(self, layer_id: LayerID, change: Changeset) -> None:
         """Record what hashing a layer gave; unknown layers (collected meanwhile) are ignored."""
         with self._database.write():
             self._database.run(
                 "UPDATE layers SET diff_id = ?, content_digest = ?, size = ?, tar_size = ?, files = ? WHERE id = ?",
-                (diff_id, content_digest, size, tar_size, files, layer_id),
+                (*_facts(change), layer_id),
             )
         crashpoint("digests-row")
 
@@ -471,10 +435,13 @@ def _checked(key: str) -> str:
     return key
 
 
-def _content(digest: str) -> ContentDigest:
-    from builder.oci.digests import ContentDigest, Digest
-
-    return ContentDigest(Digest(digest))
+def _facts(
+    change: Changeset | None,
+) -> tuple[DiffID | None, ContentDigest | None, int | None, int | None, int | None]:
+    """What a row says of it: diff_id, content_digest, size, tar_size, files."""
+    if change is None:
+        return None, None, None, None, None
+    return change.diff_id, change.content_digest, change.content_size, change.size, change.files
 
 
 def _root_like(upper: Path, model: Path | None) -> None:

@@ -162,14 +162,7 @@ def _kept(
     """The image of the one layer *active*."""
     try:
         change = changesets.write(active.upper)
-        layer = store.snapshots.commit(
-            active,
-            diff_id=change.diff_id,
-            content_digest=change.content_digest,
-            size=change.content_size,
-            tar_size=change.size,
-            files=change.files,
-        )
+        layer = store.snapshots.commit(active, change)
     except BaseException:
         store.snapshots.discard(active)
         raise

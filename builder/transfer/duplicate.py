@@ -47,15 +47,7 @@ def _copy_layer(source: Store, target: Store, layer_id: LayerID) -> LayerID:
     try:
         with disk_errors("copy a layer"):
             trees.copy(layer.path, active.upper)
-        return target.snapshots.commit(
-            active,
-            diff_id=layer.diff_id,
-            content_digest=layer.content_digest,
-            size=layer.size,
-            tar_size=layer.tar_size,
-            files=layer.files,
-            recipe=layer.recipe,
-        ).id
+        return target.snapshots.commit(active, layer.change, recipe=layer.recipe).id
     except BaseException:
         target.snapshots.discard(active)
         raise

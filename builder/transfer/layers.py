@@ -64,16 +64,7 @@ def read_in(
         if found is not None:
             store.snapshots.discard(active)
             return found
-        change = applied.changeset
-        return store.snapshots.commit(
-            active,
-            diff_id=change.diff_id,
-            content_digest=change.content_digest,
-            size=change.content_size,
-            tar_size=change.size,
-            files=change.files,
-            recipe=recipe,
-        )
+        return store.snapshots.commit(active, applied.changeset, recipe=recipe)
     except BaseException:
         store.snapshots.discard(active)
         raise

@@ -38,15 +38,7 @@ class Maker:
                 os.utime(os.path.join(top, name), (1, 1))
         layer = self.store.snapshots.commit(active)
         if hashed:
-            found = changesets.write(layer.path)
-            self.store.snapshots.set_digests(
-                layer.id,
-                diff_id=found.diff_id,
-                content_digest=found.content_digest,
-                size=found.content_size,
-                tar_size=found.size,
-                files=found.files,
-            )
+            self.store.snapshots.set_digests(layer.id, changesets.write(layer.path))
         return self.store.snapshots.get(layer.id)
 
     def image(

@@ -47,15 +47,7 @@ class Machine(RuleBasedStateMachine):
             active = self.store.snapshots.prepare([])
             (active.upper / "file").write_text(content)
             made = self.store.snapshots.commit(active)
-            found = changesets.write(made.path)
-            self.store.snapshots.set_digests(
-                made.id,
-                diff_id=found.diff_id,
-                content_digest=found.content_digest,
-                size=found.content_size,
-                tar_size=found.size,
-                files=found.files,
-            )
+            self.store.snapshots.set_digests(made.id, changesets.write(made.path))
             self.store.buildcache.put(CacheRecord(content, "step", "RUN", (), layer=made.id))
             layer = self.records[content] = made.id
         assert layer is not None

@@ -11,6 +11,7 @@ import pytest
 from builder.errors import InvalidInput, LayerNotFound
 from builder.oci import digests
 from builder.store import Store, flats
+from builder.store.changesets import Changeset
 from builder.store.snapshots import LayerID
 from runtime.rootfs import open_rootfs
 from runtime.spec import Rootfs
@@ -47,16 +48,13 @@ def test_digests_come_later_and_find_the_layer(store: Store, make: Any) -> None:
     layer = make.layer({"a": "12345"}, hashed=False)
     assert (layer.diff_id, layer.size) == (None, None)
     diff_id = digests.DiffID(digests.of(b"d"))
-    store.snapshots.set_digests(
-        layer.id, diff_id=diff_id, content_digest=digests.of(b"c"), size=5, tar_size=2048, files=2
-    )
+    change = Changeset(diff_id, digests.ContentDigest(digests.of(b"c")), size=2048, content_size=5, files=2)
+    store.snapshots.set_digests(layer.id, change)
     found = store.snapshots.find(diff_id)
     assert found is not None
     assert (found.id, found.size, found.tar_size, found.files) == (layer.id, 5, 2048, 2)
     assert store.snapshots.find(digests.DiffID(digests.of(b"x"))) is None
-    store.snapshots.set_digests(
-        LayerID("beef"), diff_id=diff_id, content_digest=digests.of(b"c"), size=0, tar_size=0, files=0
-    )
+    store.snapshots.set_digests(LayerID("beef"), change)
 
 
 def test_a_copy_of_an_active_snapshot_leaves_it_as_it_is(store: Store, make: Any) -> None:
