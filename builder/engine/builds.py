@@ -111,7 +111,7 @@ def build(
     from builder.pipeline import build as pipeline
 
     with ExitStack() as undo:
-        request = _request(engine, wish, stdin, undo, emit)
+        request = request_for(engine, wish, stdin, undo, emit)
 
         def clock() -> float:
             return engine.clock().timestamp()
@@ -175,13 +175,15 @@ def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[Fo
     from builder.pipeline import build as pipeline
 
     with ExitStack() as undo:
-        return pipeline.plan(_request(engine, wish, stdin, undo), engine.store)
+        return pipeline.plan(request_for(engine, wish, stdin, undo), engine.store)
 
 
-def _request(
+def request_for(
     engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: ExitStack, emit: Emit | None = None
 ) -> BuildRequest:
-    """The request; without `emit` (nothing will run) no cache of another machine is looked at."""
+    """The request that `wish` is; without `emit` (nothing will run) no cache of another machine is looked at.
+
+    `undo` closes what is opened for it. Raises as `build`."""
     from builder.oci import platforms
     from builder.oci.references import Reference
     from builder.pipeline import request as r

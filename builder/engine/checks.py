@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.engine.builds import _request
+from builder.engine.builds import request_for
 from builder.errors import Conflict, ContextError
 from runtime.values import dataclass, field
 
@@ -33,7 +33,7 @@ def check(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[R
     from parser.source import Source
 
     with ExitStack() as undo:
-        request = _request(engine, wish, stdin, undo)
+        request = request_for(engine, wish, stdin, undo)
         source = Source.of(request.dockerfile, name=request.dockerfile_name)
         around = surroundings(request, engine.store, only_target=bool(request.target))
         return check_text(source, around), source
@@ -46,7 +46,7 @@ def outline(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple
     from parser.checks import outline as outlines
 
     with ExitStack() as undo:
-        request = _request(engine, wish, stdin, undo)
+        request = request_for(engine, wish, stdin, undo)
         dockerfile = parsed(request, engine.store)
         around = surroundings(request, engine.store, only_target=True)
         return outlines.outline(dockerfile, around), dockerfile.source
@@ -58,7 +58,7 @@ def targets(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple
     from parser.checks import outline as outlines
 
     with ExitStack() as undo:
-        dockerfile = parsed(_request(engine, wish, stdin, undo), engine.store)
+        dockerfile = parsed(request_for(engine, wish, stdin, undo), engine.store)
         return outlines.targets(dockerfile), dockerfile.source
 
 

@@ -109,7 +109,7 @@ def _build(
     from builder.pipeline import build as pipeline
 
     with ExitStack() as undo:
-        request = builds._request(engine, wish, io.BytesIO(typed), undo)
+        request = builds.request_for(engine, wish, io.BytesIO(typed), undo)
         fetch = puller(engine, wish.environment, str)
         epoch = pipeline.epoch(request, engine.store, fetch)
         if epoch is None:

@@ -278,18 +278,19 @@ class _Bake:
 
     def build(self, wanted: Wanted) -> int:
         """Build, show the progress on stderr."""
-        from builder.cli.commands.build import _Closing, _explain, _pulling, progress_mode, progress_view
+        from builder.cli.build_view import Closing, explain, progress_view, pull_view
         from builder.cli.commands.cache import keep_to_limit
+        from builder.cli.progress import progress_mode
         from builder.cli.progress.many import Many
         from builder.engine.bake.run import TargetFailed, build_all
 
         mode = progress_mode(self.cli, self.values)
         builds = self.builds(wanted)
         view = progress_view(self.cli, mode)
-        with _Closing(self.cli, view, None, tell=mode not in ("quiet", "rawjson")) as closing:
+        with Closing(self.cli, view, None, tell=mode not in ("quiet", "rawjson")) as closing:
             try:
                 emit = Many(closing, targets=len(builds))
-                pulling = _pulling(self.cli, mode)
+                pulling = pull_view(self.cli, mode)
                 results = build_all(
                     self.cli.engine,
                     builds,
@@ -304,7 +305,7 @@ class _Bake:
                 return 130
             except TargetFailed as err:
                 closing.close()
-                _explain(self.cli, err.cause, closing, what=f"target {err.name}")
+                explain(self.cli, err.cause, closing, what=f"target {err.name}")
                 return 1
         if self.values.text("metadata-file"):
             from builder.cli.build_outputs import metadata, warnings_document, write_document

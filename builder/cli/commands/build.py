@@ -6,22 +6,20 @@ import sys
 
 from builder.cli import repeats
 from builder.cli.flags import CSV, INT, OPTIONAL, Command, Flag, UsageError, Values, many, switch
+from builder.cli.progress import progress_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import Any
 
     from builder.cli.context import Cli
-    from builder.cli.progress import View
-    from builder.cli.progress.transfers import TransferView
     from builder.engine.builds import BuildWish, Built
     from builder.engine.options.attestations import AttestationWish
     from builder.engine.options.caches import CacheSpec
     from builder.engine.options.outputs import Output
     from builder.pipeline.progress import BuildWarning
-    from builder.transfer.registry.progress import Message
 
 FLAGS = (
     many("add-host", "Add a custom host-to-IP mapping (format: host:ip)"),
@@ -312,8 +310,10 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
     if known is None:
         return _build(cli, values, wish(cli, values, arguments, question), mode)
     if known.warnings or mode not in ("plain", "quiet", "none"):
+        from builder.cli.build_view import Closing, progress_view
+
         view, asked = progress_view(cli, mode), wish(cli, values, arguments)
-        with _Closing(cli, view, asked, tell=mode != "rawjson") as closing:
+        with Closing(cli, view, asked, tell=mode != "rawjson") as closing:
             repeats.tell(known, cli.now().timestamp(), closing)
     elif mode == "plain":
         repeats.show(known, sys.stderr)
@@ -324,6 +324,7 @@ def build(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 
 def _build(cli: Cli, values: Values, asked: BuildWish, mode: str) -> int:
+    from builder.cli.build_view import Closing, explain, progress_view, pull_view
     from builder.engine import builds
 
     quiet = values.on("quiet")
@@ -334,9 +335,9 @@ def _build(cli: Cli, values: Values, asked: BuildWish, mode: str) -> int:
         if call.method != "build":
             return calls.run(cli, asked, call)
     stdin = cli.raw_in() if asked.source == "-" or asked.dockerfile == "-" else None
-    with _Closing(cli, progress_view(cli, mode), asked, tell=mode not in ("quiet", "rawjson")) as closing:
+    with Closing(cli, progress_view(cli, mode), asked, tell=mode not in ("quiet", "rawjson")) as closing:
         try:
-            pulling = _pulling(cli, mode)
+            pulling = pull_view(cli, mode)
             stdout = cli.raw_out().write
             built = builds.build(cli.engine, asked, stdin=stdin, emit=closing, stdout=stdout, pulling=pulling)
         except KeyboardInterrupt:
@@ -345,7 +346,7 @@ def _build(cli: Cli, values: Values, asked: BuildWish, mode: str) -> int:
             return 130
         except builds.problems() as error:
             closing.close()
-            _explain(cli, error, closing)
+            explain(cli, error, closing)
             return 1
     _write_files(cli, values, built, closing.warnings)
     if quiet and not any(output.dest == "-" for output in asked.outputs):
@@ -355,117 +356,6 @@ def _build(cli: Cli, values: Values, asked: BuildWish, mode: str) -> int:
 
         keep_to_limit(cli)
     return 0
-
-
-def _pulling(cli: Cli, mode: str) -> Callable[[Message], object]:
-    """How images look that must be pulled before there is a plan: as with `pull`, on stderr."""
-    if mode in ("quiet", "none", "rawjson"):
-        return lambda message: None
-    view: TransferView | None = None
-
-    def show(message: Message) -> None:
-        nonlocal view
-        if view is None:
-            from builder.cli.progress.transfers import open_view
-
-            view = open_view(sys.stderr, terminal=mode != "plain" and cli.terminal_err())
-        view(message)
-
-    return show
-
-
-def progress_mode(cli: Cli, values: Values) -> str:
-    """The mode that --progress or the environment chooses. Raises UsageError."""
-    from builder.cli.progress import MODES
-
-    mode = values.text("progress") or cli.env.get("BUILDKIT_PROGRESS", "") or "auto"
-    if mode not in MODES:
-        raise UsageError(f"invalid progress mode {mode}; use one of {', '.join(MODES)}")
-    return mode
-
-
-def progress_view(cli: Cli, mode: str) -> View:
-    """The view on stderr: a raw stream of JSON is data for tools, but docker writes it there as all progress."""
-    from builder.cli.progress import open_view
-
-    lines = cli.env.get("BUILDKIT_TTY_LOG_LINES", "")
-    return open_view(
-        mode,
-        sys.stderr,
-        terminal=cli.terminal_err(),
-        color="NO_COLOR" not in cli.env,
-        lines=int(lines) if lines.isascii() and lines.isdigit() else 6,
-    )
-
-
-class _Closing:
-    """A view that is closed once, then tells the warnings; it remembers which step failed."""
-
-    def __init__(self, cli: Cli, view: View, asked: BuildWish | None, *, tell: bool) -> None:
-        self.view = view
-        self.failed: tuple[int, str] | None = None
-        self._cli = cli
-        self._asked = asked
-        self._tell = tell
-        self.warnings: list[BuildWarning] = []
-        self._open = True
-
-    def __call__(self, event: object) -> None:
-        from builder.pipeline.progress import BuildWarning, StepFailed
-
-        if isinstance(event, StepFailed) and not event.cancelled:
-            self.failed = (event.number, event.name)
-        if isinstance(event, BuildWarning):
-            self.warnings.append(event)
-        self.view(event)  # type: ignore[arg-type]
-
-    def __enter__(self) -> _Closing:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the view, and tell."""
-        if self._open:
-            self._open = False
-            self.view.close()
-            if self.warnings and self._tell:
-                self._warn()
-
-    def _warn(self) -> None:
-        from builder.cli.warnings import shown
-
-        cli, asked = self._cli, self._asked
-        dockerfile = None
-        if cli.debug and asked is not None:
-            dockerfile = cli.cwd / (asked.dockerfile or f"{asked.source}/Dockerfile")
-        color = cli.terminal_err() and "NO_COLOR" not in cli.env
-        for line in shown(self.warnings, color=color, dockerfile=dockerfile):
-            cli.say(line)
-
-
-def _explain(cli: Cli, error: Exception, closing: _Closing, *, what: str = "failed to build") -> None:
-    """The failing step's last lines, the Dockerfile around it, and what went wrong, as BuildKit ends a build."""
-    if closing.failed is not None:
-        number, name = closing.failed
-        cli.say("------\n > " + name + ":")
-        for line in closing.view.tail(number)[-20:]:
-            cli.say(line)
-        cli.say("------")
-    excerpt = getattr(error, "excerpt", "")
-    text = excerpt() if callable(excerpt) else excerpt
-    if text:
-        cli.say(text.rstrip("\n"))
-    message = getattr(error, "message", None) or str(error)
-    span = getattr(error, "span", None)
-    place = f"dockerfile parse error on line {span.start.line}: " if span is not None and closing.failed is None else ""
-    from parser.redact import hidden
-
-    cli.say(hidden(f"ERROR: {what}: failed to solve: {place}{message}"))
-    hint = getattr(error, "hint", None)
-    if hint:
-        cli.say(f"hint: {hint}")
 
 
 def _write_id(cli: Cli, values: Values, image: str) -> None:

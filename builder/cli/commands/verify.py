@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from builder.cli.commands.build import FLAGS, _Closing, _explain, wish
+from builder.cli.build_view import Closing, explain, progress_view
+from builder.cli.commands.build import FLAGS, wish
 from builder.cli.flags import Command, Flag, Values
+from builder.cli.progress import progress_mode
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli
@@ -37,25 +38,21 @@ _USED = frozenset(
 
 def verify(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Exit code 0 when both builds gave the same image, 1 when not or when one failed."""
-
-    from builder.cli.progress import open_view
     from builder.engine import builds
     from builder.engine import verify as verifying
 
     asked = wish(cli, values, arguments)
-    mode = values.text("progress") or cli.env.get("BUILDKIT_PROGRESS", "") or "auto"
     quiet = values.on("quiet")
+    mode = "quiet" if quiet else progress_mode(cli, values)
     stdin = cli.raw_in() if asked.source == "-" or asked.dockerfile == "-" else None
-    open_views: list[_Closing] = []
+    open_views: list[Closing] = []
 
     def views(title: str) -> Emit:
         for earlier in open_views:
             earlier.close()
         if not quiet:
             cli.say(f"== {title}")
-        terminal, color = cli.terminal_err(), "NO_COLOR" not in cli.env
-        view = open_view("quiet" if quiet else mode, sys.stderr, terminal=terminal, color=color)
-        open_views.append(_Closing(cli, view, asked, tell=False))
+        open_views.append(Closing(cli, progress_view(cli, mode), asked, tell=False))
         return open_views[-1]
 
     try:
@@ -64,7 +61,7 @@ def verify(cli: Cli, values: Values, arguments: list[str]) -> int:
         if not open_views:
             raise
         open_views[-1].close()
-        _explain(cli, error, open_views[-1])
+        explain(cli, error, open_views[-1])
         return 1
     finally:
         for each in open_views:

@@ -7,10 +7,14 @@ An unchanged build has no events: `numbered` writes its lines.
 
 from __future__ import annotations
 
+from builder.cli.flags import UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Protocol
 
+    from builder.cli.context import Cli
+    from builder.cli.flags import Values
     from builder.pipeline.progress import Event
 
     class View(Protocol):
@@ -28,6 +32,14 @@ if TYPE_CHECKING:
 
 
 MODES = ("auto", "plain", "tty", "quiet", "rawjson", "none")
+
+
+def progress_mode(cli: Cli, values: Values) -> str:
+    """The mode that --progress or the environment chooses. Raises UsageError."""
+    mode = values.text("progress") or cli.env.get("BUILDKIT_PROGRESS", "") or "auto"
+    if mode not in MODES:
+        raise UsageError(f"invalid progress mode {mode}; use one of {', '.join(MODES)}")
+    return mode
 
 
 def open_view(mode: str, stream: IO[str], *, terminal: bool, color: bool, lines: int = 6) -> View:
