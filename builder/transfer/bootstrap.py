@@ -1,4 +1,8 @@
-"""Base images without any registry: ``busybox`` and ``debian``, made from the packages of the host's Debian mirror."""
+"""Base images without any registry: ``busybox`` and ``debian``, made from the packages of the host's Debian mirror.
+
+For any platform that Debian has: several give an index. A busybox is only laid out, so it may be for any machine; a
+Debian is configured by its own programs, which this machine must be able to run.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,11 @@ from builder.transfer import mirrors
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Literal
+
     from builder.oci.digests import Digest
+    from builder.oci.platforms import Platform
     from builder.store import Store
     from builder.store.snapshots import Active
     from runtime.container import Launcher
@@ -52,11 +60,13 @@ class Request:
     """More packages."""
     proxies: tuple[tuple[str, str], ...] = ()
     """(scheme, address) as the caller found them in its environment."""
+    platforms: tuple[Platform, ...] = ()
+    """None is this machine's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bootstrapped:
-    """The image that was made."""
+    """The image that was made, or the index of the images."""
 
     image_id: Digest
     references: tuple[str, ...]
@@ -87,7 +97,16 @@ _DIRECTORIES = (
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\n"
 _PASSWD += "nobody:x:65534:65534:nobody:/home:/bin/false\n"
 _GROUP = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nusers:x:100:\nnogroup:x:65534:\n"
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "i686": "i386", "ppc64le": "ppc64el"}
+_ARCHITECTURES = {
+    "386": "i386",
+    "arm/v5": "armel",
+    "arm/v6": "armel",
+    "arm/v7": "armhf",
+    "ppc64le": "ppc64el",
+    "mips64le": "mips64el",
+}
+"""What Debian calls architectures that it does not call as images do."""
+_HOST = platforms.host(os.uname().machine)
 
 
 def bootstrap(
@@ -103,21 +122,68 @@ def bootstrap(
     Raises: DownloadFailed (no mirror known, not reachable, wrong signature), DigestMismatch, Unsupported (a name that
     cannot be made), StoreError.
     """
-    if request.name in ("busybox", "busybox:latest"):
-        return _busybox(store, request, emit, etc_apt)
     name, _, suite = request.name.partition(":")
-    if name != "debian" or launcher is None:
+    suite = "" if suite == "latest" else suite
+    if name not in ("busybox", "debian") or (name == "busybox" and suite) or (name == "debian" and launcher is None):
         raise Unsupported(f"cannot bootstrap {request.name!r}", hint="busybox and debian[:suite] can be made")
-    from builder.transfer import debian
+    wanted = request.platforms or (_HOST,)
+    if name == "debian":
+        for platform in wanted:
+            _check_runs(platform)
+    made = []
+    for platform in wanted:
+        if name == "busybox":
+            made.append(_busybox(store, request, platform, emit, etc_apt))
+        else:
+            assert launcher is not None
+            made.append(_debian(store, request, platform, suite or _SUITE, launcher, emit, etc_apt))
+    top = made[0].image if len(made) == 1 else store.indexes.make([one.image for one in made])
+    names = ("busybox:latest",) if name == "busybox" else (f"debian:{suite or _SUITE}", *(() if suite else ("debian",)))
+    references = [Reference.parse(tag).tagged() for tag in ((request.tag,) if request.tag else names)]
+    store.images.tag_all(references, top)
+    verified, packages = all(one.verified for one in made), sum(one.packages for one in made)
+    return Bootstrapped(top, tuple(one.familiar() for one in references), verified, packages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    image: Digest
+    verified: bool
+    packages: int
+
+
+def _check_runs(platform: Platform) -> None:
+    """Refuse a platform whose programs this machine cannot run. Raises Unsupported."""
+    from runtime import binfmt
 
     machine = os.uname().machine
-    suite = "" if suite == "latest" else suite
-    source = replace(_source(request, etc_apt), suite=suite or _SUITE)
-    architecture = _ARCHITECTURES.get(machine, machine)
+    if binfmt.is_native(platform.architecture, machine):
+        return
+    known = binfmt.handlers()
+    found = binfmt.handler(platform.architecture, known or ())
+    if known is not None and (found is None or not found.fixed):
+        raise Unsupported(
+            f"this machine ({machine}) cannot run programs for {platform}, and debian is configured by its own",
+            hint="apt-get install qemu-user-static binfmt-support makes the kernel run them (slowly)",
+        )
+
+
+def _debian(
+    store: Store,
+    request: Request,
+    platform: Platform,
+    suite: str,
+    launcher: Launcher,
+    emit: Callable[[Progress], object],
+    etc_apt: Path,
+) -> _Made:
+    from builder.transfer import debian
+
+    source = replace(_source(request, etc_apt), suite=suite)
     active = store.snapshots.prepare(())
     try:
         with store.scratch() as scratch:
-            mirror = _mirror(store, request, source, architecture, scratch, emit, etc_apt)
+            mirror = _mirror(store, request, source, platform, scratch, emit, etc_apt)
             packages = debian.chosen(mirror.packages, request.include)
             text, total = f"fetching {len(packages)} packages", sum(one.size for one in packages)
             emit(Progress(text, 0, total))
@@ -128,37 +194,31 @@ def bootstrap(
     except BaseException:
         store.snapshots.discard(active)
         raise
-    tags = (request.tag,) if request.tag else (f"debian:{source.suite}", *(() if suite else ("debian:latest",)))
     config = ContainerConfig(env=(PATH,), cmd=("bash",))
-    return _kept(store, request, active, config, tags, mirror.verified, len(packages))
+    return _Made(_kept(store, request, platform, active, config), mirror.verified, len(packages))
 
 
-def _busybox(store: Store, request: Request, emit: Callable[[Progress], object], etc_apt: Path) -> Bootstrapped:
+def _busybox(
+    store: Store, request: Request, platform: Platform, emit: Callable[[Progress], object], etc_apt: Path
+) -> _Made:
     verified = True
     active = store.snapshots.prepare(())
     try:
         with store.scratch() as scratch:
-            binary = next((path for path in _CANDIDATES if _is_static(path)), None)
+            own = platform == _HOST
+            binary = next((path for path in _CANDIDATES if own and _is_static(path)), None)
             if binary is None:
-                binary, verified = _fetched(store, request, scratch, emit, etc_apt)
+                binary, verified = _fetched(store, request, platform, scratch, emit, etc_apt)
             emit(Progress("making the root file system"))
-            _lay_out(active.upper, binary)
+            _lay_out(active.upper, binary, _listed(binary) if own else _applets(binary))
     except BaseException:
         store.snapshots.discard(active)
         raise
     config = ContainerConfig(env=(PATH,), cmd=("sh",))
-    return _kept(store, request, active, config, (request.tag or "busybox:latest",), verified, 1)
+    return _Made(_kept(store, request, platform, active, config), verified, 1)
 
 
-def _kept(
-    store: Store,
-    request: Request,
-    active: Active,
-    container: ContainerConfig,
-    tags: tuple[str, ...],
-    verified: bool,  # noqa: FBT001
-    packages: int,
-) -> Bootstrapped:
+def _kept(store: Store, request: Request, platform: Platform, active: Active, container: ContainerConfig) -> Digest:
     """The image of the one layer *active*."""
     try:
         change = changesets.write(active.upper)
@@ -168,23 +228,23 @@ def _kept(
         raise
     created = request.created.astimezone(UTC).isoformat().replace("+00:00", "Z")
     history = History(created=created, created_by=f"lamina bootstrap {request.name}")
-    config = mutate.append(mutate.empty(platforms.host(os.uname().machine)), change.diff_id, history)
-    image_id = store.images.put(mutate.with_config(config, container), [layer.id], origin="bootstrap")
-    references = [Reference.parse(tag).tagged() for tag in tags]
-    store.images.tag_all(references, image_id)
-    return Bootstrapped(image_id, tuple(one.familiar() for one in references), verified, packages)
+    config = mutate.append(mutate.empty(platform), change.diff_id, history)
+    return store.images.put(mutate.with_config(config, container), [layer.id], origin="bootstrap")
 
 
 _CANDIDATES = (Path("/bin/busybox"), Path("/usr/bin/busybox"))
 
 
 def _fetched(
-    store: Store, request: Request, scratch: Path, emit: Callable[[Progress], object], etc_apt: Path
+    store: Store,
+    request: Request,
+    platform: Platform,
+    scratch: Path,
+    emit: Callable[[Progress], object],
+    etc_apt: Path,
 ) -> tuple[Path, bool]:
-    machine = os.uname().machine
-    architecture = _ARCHITECTURES.get(machine, machine)
     source = _source(request, etc_apt)
-    mirror = _mirror(store, request, source, architecture, scratch, emit, etc_apt)
+    mirror = _mirror(store, request, source, platform, scratch, emit, etc_apt)
     package = mirror.packages.get("busybox-static")
     if package is None:
         raise DownloadFailed(f"{source.uri} has no package busybox-static in {source.suite}")
@@ -204,18 +264,21 @@ def _mirror(
     store: Store,
     request: Request,
     source: mirrors.Source,
-    architecture: str,
+    platform: Platform,
     scratch: Path,
     emit: Callable[[Progress], object],
     etc_apt: Path,
 ) -> mirrors.Mirror:
+    called = str(platform).removeprefix("linux/")
+    if platform.os != "linux":
+        raise Unsupported(f"Debian is not made for {platform}", hint="platforms are linux/amd64, linux/arm64, …")
     store.lease().protect(CACHE, ["packages"])
     store.cache_mounts.note_use("packages", "bootstrap", "")
-    text = f"reading {source.uri} {source.suite}"
+    text = f"reading {source.uri} {source.suite}" + (f" for {platform}" if request.platforms else "")
     emit(Progress(text))
     return mirrors.Mirror(
         source,
-        architecture,
+        _ARCHITECTURES.get(called, called),
         request.proxies,
         mirrors.keyrings(etc_apt, source),
         scratch,
@@ -249,9 +312,8 @@ def _source(request: Request, etc_apt: Path) -> mirrors.Source:
     return known[0]
 
 
-def _lay_out(root: Path, binary: Path) -> None:
+def _lay_out(root: Path, binary: Path, applets: Iterable[str]) -> None:
     import shutil
-    import subprocess
 
     for name in _DIRECTORIES:
         (root / name).mkdir()
@@ -261,9 +323,7 @@ def _lay_out(root: Path, binary: Path) -> None:
     busybox = root / "bin/busybox"
     shutil.copyfile(binary, busybox)
     busybox.chmod(0o755)
-    # The program's own list, so that no link leads to an applet that this build of it lacks.
-    listed = subprocess.run([busybox, "--list"], capture_output=True, check=True, timeout=30).stdout.decode()
-    for applet in listed.split():
+    for applet in applets:
         if applet != "busybox" and "/" not in applet:
             os.link(busybox, root / "bin" / applet)
     (root / "usr/bin/env").symlink_to("../../bin/env")
@@ -273,16 +333,36 @@ def _lay_out(root: Path, binary: Path) -> None:
     (root / "etc/shadow").chmod(0o600)
 
 
+def _listed(binary: Path) -> list[str]:
+    """The program's own list, so that no link leads to an applet that this build of it lacks."""
+    import subprocess
+
+    return subprocess.run([binary, "--list"], capture_output=True, check=True, timeout=30).stdout.decode().split()
+
+
+def _applets(binary: Path) -> list[str]:
+    """The same, of a program that cannot be run here: the names lie in it one after the other, sorted, from "[" on.
+
+    Raises DownloadFailed."""
+    _, found, rest = binary.read_bytes().partition(b"\0[\0[[\0")
+    names = rest.partition(b"\0\0")[0].split(b"\0")
+    if not found or b"sh" not in names or names != sorted(names):
+        raise DownloadFailed("the list of applets is not where it is expected in busybox")
+    return ["[", "[[", *(name.decode("ascii") for name in names)]
+
+
 def _is_static(path: Path) -> bool:
-    """Whether *path* is a 64-bit ELF program that asks for no dynamic loader (no PT_INTERP)."""
+    """Whether *path* is an ELF program that asks for no dynamic loader (no PT_INTERP)."""
     try:
         with open(path, "rb") as file:
             head = file.read(64)
-            if head[:5] != b"\x7fELF\x02":
+            if head[:4] != b"\x7fELF":
                 return False
-            start, size, count = (int.from_bytes(head[a:b], "little") for a, b in ((32, 40), (54, 56), (56, 58)))
+            order: Literal["little", "big"] = "little" if head[5] == 1 else "big"
+            places = ((32, 40), (54, 56), (56, 58)) if head[4] == 2 else ((28, 32), (42, 44), (44, 46))
+            start, size, count = (int.from_bytes(head[a:b], order) for a, b in places)
             file.seek(start)
             table = file.read(size * count)
     except OSError:
         return False
-    return all(int.from_bytes(table[at : at + 4], "little") != 3 for at in range(0, len(table), size or 1))
+    return all(int.from_bytes(table[at : at + 4], order) != 3 for at in range(0, len(table), size or 1))

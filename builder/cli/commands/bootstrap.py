@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from builder.cli.flags import Command, Flag, Values, many, switch
+from builder.cli.flags import CSV, Command, Flag, Values, many, switch
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 def bootstrap(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Make the image and print its names."""
     from builder.engine import transfers
+    from builder.oci import platforms
     from builder.transfer.bootstrap import Request
 
     said = ""
@@ -40,6 +42,7 @@ def bootstrap(cli: Cli, values: Values, arguments: list[str]) -> int:
             tag=values.text("tag") or None,
             include=values.all("include"),
             proxies=proxies,
+            platforms=platforms.parse_all(values.all("platform"), host=platforms.host(os.uname().machine)),
         ),
         told,
     )
@@ -57,6 +60,7 @@ COMMANDS = {
         flags=(
             many("include", "Install this package too", word="package"),
             Flag("mirror", "Address of a Debian mirror (default: the host's apt configuration)", word="url"),
+            Flag("platform", "Make it for these platforms (default: this machine's)", kind=CSV),
             switch("quiet", "Print only the image ID", short="q"),
             Flag("tag", "Name of the image", short="t"),
         ),
