@@ -19,13 +19,10 @@ from builder.oci.configs import ContainerConfig, History
 from builder.oci.references import Reference
 from builder.store import apply, changesets
 from builder.store.leases import CACHE
-from builder.transfer import mirrors
+from builder.transfer import busybox, mirrors
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Literal
-
     from builder.oci.digests import Digest
     from builder.oci.platforms import Platform
     from builder.store import Store
@@ -79,24 +76,6 @@ _SUITE = "bookworm"
 """The Debian that "debian" means."""
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-_DIRECTORIES = (
-    "bin",
-    "dev",
-    "etc",
-    "home",
-    "proc",
-    "root",
-    "sys",
-    "tmp",
-    "usr",
-    "usr/bin",
-    "usr/sbin",
-    "var",
-    "var/tmp",
-)
-_PASSWD = "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\n"
-_PASSWD += "nobody:x:65534:65534:nobody:/home:/bin/false\n"
-_GROUP = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nusers:x:100:\nnogroup:x:65534:\n"
 _ARCHITECTURES = {
     "386": "i386",
     "arm/v5": "armel",
@@ -206,11 +185,11 @@ def _busybox(
     try:
         with store.scratch() as scratch:
             own = platform == _HOST
-            binary = next((path for path in _CANDIDATES if own and _is_static(path)), None)
+            binary = next((path for path in busybox.CANDIDATES if own and busybox.is_static(path)), None)
             if binary is None:
                 binary, verified = _fetched(store, request, platform, scratch, emit, etc_apt)
             emit(Progress("making the root file system"))
-            _lay_out(active.upper, binary, _listed(binary) if own else _applets(binary))
+            busybox.lay_out(active.upper, binary, busybox.listed(binary) if own else busybox.applets(binary))
     except BaseException:
         store.snapshots.discard(active)
         raise
@@ -230,9 +209,6 @@ def _kept(store: Store, request: Request, platform: Platform, active: Active, co
     history = History(created=created, created_by=f"lamina bootstrap {request.name}")
     config = mutate.append(mutate.empty(platform), change.diff_id, history)
     return store.images.put(mutate.with_config(config, container), [layer.id], origin="bootstrap")
-
-
-_CANDIDATES = (Path("/bin/busybox"), Path("/usr/bin/busybox"))
 
 
 def _fetched(
@@ -255,7 +231,7 @@ def _fetched(
     root.mkdir()
     apply.extract(io.BytesIO(data), root)
     for path in (root / "bin/busybox", root / "usr/bin/busybox"):
-        if _is_static(path):
+        if busybox.is_static(path):
             return path, mirror.verified
     raise DownloadFailed("package busybox-static has no static busybox in it")
 
@@ -310,59 +286,3 @@ def _source(request: Request, etc_apt: Path) -> mirrors.Source:
             "no Debian mirror is known: this host has no apt configuration", hint="name one with --mirror"
         )
     return known[0]
-
-
-def _lay_out(root: Path, binary: Path, applets: Iterable[str]) -> None:
-    import shutil
-
-    for name in _DIRECTORIES:
-        (root / name).mkdir()
-    for name in ("tmp", "var/tmp"):
-        (root / name).chmod(0o1777)
-    (root / "root").chmod(0o700)
-    busybox = root / "bin/busybox"
-    shutil.copyfile(binary, busybox)
-    busybox.chmod(0o755)
-    for applet in applets:
-        if applet != "busybox" and "/" not in applet:
-            os.link(busybox, root / "bin" / applet)
-    (root / "usr/bin/env").symlink_to("../../bin/env")
-    (root / "etc/passwd").write_text(_PASSWD)
-    (root / "etc/group").write_text(_GROUP)
-    (root / "etc/shadow").write_text("root:*:::::::\n")
-    (root / "etc/shadow").chmod(0o600)
-
-
-def _listed(binary: Path) -> list[str]:
-    """The program's own list, so that no link leads to an applet that this build of it lacks."""
-    import subprocess
-
-    return subprocess.run([binary, "--list"], capture_output=True, check=True, timeout=30).stdout.decode().split()
-
-
-def _applets(binary: Path) -> list[str]:
-    """The same, of a program that cannot be run here: the names lie in it one after the other, sorted, from "[" on.
-
-    Raises DownloadFailed."""
-    _, found, rest = binary.read_bytes().partition(b"\0[\0[[\0")
-    names = rest.partition(b"\0\0")[0].split(b"\0")
-    if not found or b"sh" not in names or names != sorted(names):
-        raise DownloadFailed("the list of applets is not where it is expected in busybox")
-    return ["[", "[[", *(name.decode("ascii") for name in names)]
-
-
-def _is_static(path: Path) -> bool:
-    """Whether *path* is an ELF program that asks for no dynamic loader (no PT_INTERP)."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(64)
-            if head[:4] != b"\x7fELF":
-                return False
-            order: Literal["little", "big"] = "little" if head[5] == 1 else "big"
-            places = ((32, 40), (54, 56), (56, 58)) if head[4] == 2 else ((28, 32), (42, 44), (44, 46))
-            start, size, count = (int.from_bytes(head[a:b], order) for a, b in places)
-            file.seek(start)
-            table = file.read(size * count)
-    except OSError:
-        return False
-    return all(int.from_bytes(table[at : at + 4], order) != 3 for at in range(0, len(table), size or 1))

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from builder.errors import DownloadFailed, Unsupported
+from builder.oci import platforms
 from builder.store import Store, validate
-from builder.transfer import bootstrap
+from builder.transfer import bootstrap, busybox
 from builder.transfer.bootstrap import Progress, Request
+from runtime import binfmt
 
 WHEN = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -43,6 +45,39 @@ def test_busybox_is_an_image_and_is_made_the_same_again(tmp_path: Path) -> None:
         first, second = (store.images.get(one.image_id).layers[0] for one in (made, again))
         assert store.snapshots.get(first).content_digest == store.snapshots.get(second).content_digest
         assert store.fsck(full=True) == ()
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_a_busybox_for_several_platforms_is_an_index(tmp_path: Path) -> None:
+    wanted = tuple(map(platforms.parse, ("linux/arm64", "linux/amd64", "linux/arm/v7")))
+    with Store.open(tmp_path / "store") as store:
+        made = bootstrap.bootstrap(store, Request("busybox", WHEN, platforms=wanted))
+        members = store.indexes.members(made.image_id)
+        assert tuple(one.platform for one in members) == wanted and made.packages == 3
+        links = []
+        for one in members:
+            assert one.image is not None
+            validate.image(store, one.image, full=True)
+            root = store.snapshots.get(store.images.get(one.image).layers[0]).path
+            assert busybox.is_static(root / "bin/busybox")
+            links.append(sorted(path.name for path in (root / "bin").iterdir()))
+        assert links[0] == links[1] == links[2] and "sh" in links[0]
+        assert store.fsck(full=True) == ()
+
+
+@pytest.mark.root
+def test_a_debian_that_this_machine_cannot_configure_is_refused(tmp_path: Path) -> None:
+    if binfmt.handler("s390x", binfmt.handlers() or ()) is not None:
+        pytest.skip("this machine runs programs for s390x")
+    from runtime.container import Launcher
+
+    request = Request("debian", WHEN, platforms=(platforms.parse("linux/s390x"),))
+    with Store.open(tmp_path / "store") as store, Launcher() as launcher:
+        with pytest.raises(Unsupported, match="cannot run programs for linux/s390x, and debian is"):
+            bootstrap.bootstrap(store, request, launcher)
+        with pytest.raises(Unsupported, match="Debian is not made for windows/amd64"):
+            bootstrap.bootstrap(store, Request("busybox", WHEN, platforms=(platforms.parse("windows/amd64"),)))
 
 
 @pytest.mark.root
