@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 from typing import TYPE_CHECKING
 
 from builder.engine.options.attestations import Kind
@@ -57,19 +58,34 @@ def attest(
     return tuple(found)
 
 
-def provenance(engine: Engine, name: str) -> str:
-    """The provenance of an image, as JSON. Raises NotFound (none is attached), ImageNotFound, AmbiguousId."""
-    found = attached(engine, name, PROVENANCE_TYPES)
+def provenance(engine: Engine, environment: Mapping[str, str], name: str) -> str:
+    """The provenance of an image, as JSON. Raises NotFound (none is attached), and as `attached`."""
+    found = attached(engine, environment, name, PROVENANCE_TYPES)
     if found is None:
         raise NotFound(f'image "{name}" has no provenance', hint="build it with --provenance to have it attached")
     return found.data.decode()
 
 
-def attached(engine: Engine, name: str, types: Iterable[str]) -> Predicate | None:
-    """The first of these predicate types that is attached to an image. Raises ImageNotFound, AmbiguousId."""
-    image = engine.store.images.resolve(name)
-    found = (engine.store.attestations.get(image, each) for each in types)
-    return next((each for each in found if each is not None), None)
+def attached(engine: Engine, environment: Mapping[str, str], name: str, types: Iterable[str]) -> Predicate | None:
+    """The first of these predicate types that is attached to an image, by its build or in the index that it came in.
+
+    Raises ImageNotFound, AmbiguousId, RegistryErrors, InvalidDocument.
+    """
+    from contextlib import ExitStack
+
+    image, types = engine.store.images.resolve(name), tuple(types)
+    for each in types:
+        found = engine.store.attestations.get(image, each)
+        if found is not None:
+            return found
+    if not engine.store.indexes.of(image):
+        return None
+    from builder.transfer.registry.carried import carried
+    from builder.transfer.registry.session import Registries
+
+    with ExitStack() as undo:
+        opened = cache(lambda: undo.enter_context(Registries(environment)))
+        return carried(engine.store, opened, image, types)
 
 
 def _sboms(engine: Engine, asked: SbomWish, result: BuildResult, image: BuiltImage) -> list[Predicate]:

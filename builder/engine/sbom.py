@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from builder.engine.session import Engine
 
 
-def attached(engine: Engine, name: str, formats: Iterable[str]) -> str | None:
-    """The bill of materials that is attached to an image, in the first of these formats that there is."""
+def attached(engine: Engine, environment: Mapping[str, str], name: str, formats: Iterable[str]) -> str | None:
+    """The bill of materials that is attached to an image, in the first of these formats that there is.
+
+    Raises as `attestations.attached`.
+    """
     from builder.engine import attestations
 
-    found = attestations.attached(engine, name, (attestations.SBOM_TYPES[one] for one in formats))
+    found = attestations.attached(engine, environment, name, (attestations.SBOM_TYPES[one] for one in formats))
     return None if found is None else found.data.decode()
 
 

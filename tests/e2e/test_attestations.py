@@ -4,12 +4,16 @@ import json
 import shutil
 import subprocess
 import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from dockerregistry import docker_registry, dockerd, need
 from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
@@ -143,3 +147,79 @@ def test_attestations_stay_until_a_build_says_otherwise(busybox: Lamina, tmp_pat
     (top,) = json.loads(layout(tmp_path / "app.tar")["index.json"])["manifests"]
     assert "index" not in top["mediaType"]
     whole(busybox, "app")
+
+
+# --- through a registry ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def attested(busybox: Lamina, tmp_path: Path) -> Iterator[str]:
+    """An attested image that was pushed to docker-registry by its build."""
+    with docker_registry(tmp_path / "registry") as host:
+        directory = tmp_path / "small"
+        directory.mkdir()
+        (directory / "Dockerfile").write_text("FROM busybox\nCOPY Dockerfile /\n")
+        name = f"{host}/team/app:1"
+        busybox(
+            *("build", "--push", "-t", name, "--sbom", "--provenance", "--metadata-file", "meta", directory),
+            cwd=tmp_path,
+        )
+        yield name
+
+
+def test_an_attested_image_goes_to_a_registry_and_back(busybox: Lamina, attested: str, tmp_path: Path) -> None:
+    pushed = json.loads((tmp_path / "meta").read_text())["containerimage.digest"]
+    image = busybox.text("inspect", "--format", "{{.Id}}", attested)
+    assert f"@{pushed}" in busybox.text("inspect", "--format", "{{.RepoDigests}}", attested)
+    second = replace(busybox, root=tmp_path / "second")
+    second("pull", "-q", attested)
+    assert second.text("inspect", "--format", "{{.Id}}", attested) == image
+    whole(second, attested)
+    for command in ("provenance", "sbom"):
+        assert json.loads(second.text(command, attested)) == json.loads(busybox.text(command, attested))
+    # what it pushes of it is what it pulled
+    copy = attested.replace("app:1", "copy:1")
+    second("tag", attested, copy)
+    assert f"digest: {pushed} " in second.text("push", copy)
+    # pushed once more it is the same
+    assert f"digest: {pushed} " in busybox.text("push", attested)
+    # as referrers, the image is itself
+    alone = attested.replace("app:1", "alone:1")
+    busybox("tag", attested, alone)
+    busybox("push", "-q", "--referrers", alone)
+    listed = busybox.text("referrers", "--format", "{{.Type}} {{.Annotations}}", alone).splitlines()
+    kind = "application/vnd.in-toto+json in-toto.io/predicate-type="
+    assert sorted(listed) == [kind + SLSA, kind + SPDX]
+    assert busybox.text("referrers", attested).splitlines()[1:] == []
+    assert busybox("fsck", "--full").returncode == 0
+
+
+def test_other_tools_take_the_image_and_see_what_is_attested(busybox: Lamina, attested: str, tmp_path: Path) -> None:
+    image = busybox.text("inspect", "--format", "{{.Id}}", attested)
+    skopeo = [need("skopeo"), "--insecure-policy"]
+    raw = subprocess.run(
+        [*skopeo, "inspect", "--tls-verify=false", "--raw", f"docker://{attested}"], check=True, capture_output=True
+    ).stdout
+    first, second = json.loads(raw)["manifests"]
+    assert second["annotations"]["vnd.docker.reference.digest"] == first["digest"]
+    # all of it, byte for byte, through a layout
+    copied = attested.replace("app:1", "copied:1")
+    for source, target in ((f"docker://{attested}", f"oci:{tmp_path}/all:1"), (f"oci:{tmp_path}/all:1", copied)):
+        place = target if target.startswith("oci:") else f"docker://{target}"
+        tls = ["--src-tls-verify=false"] if source.startswith("docker") else ["--dest-tls-verify=false"]
+        subprocess.run([*skopeo, "copy", "--all", *tls, source, place], check=True, capture_output=True)
+    third = replace(busybox, root=tmp_path / "third")
+    third("pull", "-q", copied)
+    assert third.text("inspect", "--format", "{{.Id}}", copied) == image
+    assert json.loads(third.text("provenance", copied)) == json.loads(busybox.text("provenance", attested))
+    if shutil.which("podman"):
+        with tempfile.TemporaryDirectory(prefix="podman-") as place:
+            podman = ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run", "--tmpdir", f"{place}/tmp"]
+            podman += ["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]
+            subprocess.run([*podman, "pull", "-q", "--tls-verify=false", attested], check=True, capture_output=True)
+            inspected = subprocess.run([*podman, "image", "inspect", attested], check=True, capture_output=True).stdout
+            assert "sha256:" + json.loads(inspected)[0]["Id"] == image
+    with dockerd() as docker:
+        subprocess.run([*docker, "pull", "-q", attested], check=True, capture_output=True)
+        inspected = subprocess.run([*docker, "image", "inspect", attested], check=True, capture_output=True).stdout
+        assert json.loads(inspected)[0]["Id"] == image

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +18,7 @@ from typing import Any
 
 import pytest
 import trustme
-from dockerregistry import PASSWORD, USER, docker_registry, need
+from dockerregistry import PASSWORD, USER, docker_registry, dockerd, need
 from proxy import Proxy
 from registryserver import RegistryServer
 
@@ -168,35 +167,16 @@ def _podman(lamina: Lamina, name: str, digest: str, image: dict[str, Any], certi
 def test_docker_pulls_what_we_push_and_we_pull_what_it_pushes(
     lamina: Lamina, plain: str, project: Path, tmp_path: Path
 ) -> None:
-    client, daemon = need("docker"), need("dockerd")
     lamina("build", "-q", "-t", f"{plain}/app:1", project)
     lamina("push", "-q", f"{plain}/app:1")
     image = facts(lamina, f"{plain}/app:1")
-    with tempfile.TemporaryDirectory(prefix="docker-") as place:
-        command = [need("unshare"), "-m", daemon, "--bridge", "none", "--iptables=false", "--ip-masq=false"]
-        command += ["--storage-driver", "vfs", "--data-root", f"{place}/data", "--exec-root", f"{place}/exec"]
-        command += ["--pidfile", f"{place}/pid", "--host", f"unix://{place}/sock"]
-        with open(f"{place}/log", "wb") as log:
-            server = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            docker = [client, "-H", f"unix://{place}/sock"]
-            until = time.monotonic() + 60
-            # The daemon tells nobody that it is ready but by answering.
-            while subprocess.run([*docker, "version"], capture_output=True, check=False).returncode:
-                if server.poll() is not None or time.monotonic() > until:
-                    pytest.skip(f"dockerd does not start here: {Path(place, 'log').read_text()[-300:]}")
-                time.sleep(0.1)
-            subprocess.run([*docker, "pull", f"{plain}/app:1"], check=True, capture_output=True)
-            inspected = subprocess.run(
-                [*docker, "image", "inspect", f"{plain}/app:1"], check=True, capture_output=True
-            ).stdout
-            theirs = json.loads(inspected)[0]
-            assert theirs["Id"] == image["Id"] and theirs["RepoDigests"] == image["RepoDigests"]
-            subprocess.run([*docker, "tag", f"{plain}/app:1", f"{plain}/docker:1"], check=True)
-            subprocess.run([*docker, "push", f"{plain}/docker:1"], check=True, capture_output=True)
-        finally:
-            server.terminate()
-            server.wait(60)
+    with dockerd() as docker:
+        subprocess.run([*docker, "pull", f"{plain}/app:1"], check=True, capture_output=True)
+        inspected = subprocess.run([*docker, "image", "inspect", f"{plain}/app:1"], check=True, capture_output=True)
+        theirs = json.loads(inspected.stdout)[0]
+        assert theirs["Id"] == image["Id"] and theirs["RepoDigests"] == image["RepoDigests"]
+        subprocess.run([*docker, "tag", f"{plain}/app:1", f"{plain}/docker:1"], check=True)
+        subprocess.run([*docker, "push", f"{plain}/docker:1"], check=True, capture_output=True)
     lamina("pull", f"{plain}/docker:1")
     assert facts(lamina, f"{plain}/docker:1")["Id"] == image["Id"]
 

@@ -1,9 +1,10 @@
-"""Debian's docker-registry on loopback, for tests that want a real registry; and what else of the host they need."""
+"""Debian's docker-registry on loopback and a dockerd of a test's own, for tests that want the real other side."""
 
 import json
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,3 +66,27 @@ def docker_registry(directory: Path, *, authority: trustme.CA | None = None) -> 
     finally:
         server.terminate()
         server.wait(30)
+
+
+@contextmanager
+def dockerd() -> Iterator[list[str]]:
+    """A docker daemon with a store of its own and no network; the beginning of the commands that talk to it."""
+    client, daemon = need("docker"), need("dockerd")
+    with tempfile.TemporaryDirectory(prefix="docker-") as place:
+        command = [need("unshare"), "-m", daemon, "--bridge", "none", "--iptables=false", "--ip-masq=false"]
+        command += ["--storage-driver", "vfs", "--data-root", f"{place}/data", "--exec-root", f"{place}/exec"]
+        command += ["--pidfile", f"{place}/pid", "--host", f"unix://{place}/sock"]
+        with open(f"{place}/log", "wb") as log:
+            server = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            docker = [client, "-H", f"unix://{place}/sock"]
+            until = time.monotonic() + 60
+            # The daemon tells nobody that it is ready but by answering.
+            while subprocess.run([*docker, "version"], capture_output=True, check=False).returncode:
+                if server.poll() is not None or time.monotonic() > until:
+                    pytest.skip(f"dockerd does not start here: {Path(place, 'log').read_text()[-300:]}")
+                time.sleep(0.1)
+            yield docker
+        finally:
+            server.terminate()
+            server.wait(60)

@@ -21,7 +21,7 @@ def sbom(cli: Cli, values: Values, arguments: list[str]) -> int:
     if values.given("format") and chosen not in FORMATS:
         raise UsageError(f'invalid argument "{chosen}" for "--format" flag: one of {", ".join(FORMATS)}')
     wanted = (chosen,) if values.given("format") else tuple(FORMATS)
-    document = None if values.on("scan") else verbs.attached(cli.engine, arguments[0], wanted)
+    document = None if values.on("scan") else verbs.attached(cli.engine, cli.env, arguments[0], wanted)
     if document is not None:
         cli.say(f"the bill of materials that is attached to {arguments[0]}; --scan reads its packages again")
     else:
@@ -34,7 +34,7 @@ def provenance(cli: Cli, values: Values, arguments: list[str]) -> int:
     """The provenance that is attached to an image."""
     from builder.engine import attestations
 
-    _write(cli, values, attestations.provenance(cli.engine, arguments[0]))
+    _write(cli, values, attestations.provenance(cli.engine, cli.env, arguments[0]))
     return 0
 
 
