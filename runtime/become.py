@@ -102,11 +102,11 @@ def execute(process: Process, who: users.Identity, seccomp: bytes | None, before
     if process.no_new_privileges:
         kernel.set_no_new_privileges()
     kernel.close_range(3, cloexec=True)
-    before()
     if seccomp is not None:
         # seccomp comes last but for what needs no more than the user's program may do, too.
         kernel.seccomp_filter(seccomp)
     capabilities.apply(bits)
+    before()
     try:
         os.execve(path, process.argv, env)
     except OSError as err:

@@ -176,9 +176,11 @@ def run(spec: Spec, sock: socket, builder: filesystems.Builder, program: bytes |
         except OSError:
             pass  # lowering it needs CAP_SYS_RESOURCE: a preference, not a limit
     builder.finish_dev()
+    # BuildKit lets no step write to them: what is written there would be lost without a word
+    attributes = 0 if layers.keep_mount_points else mounts.MOUNT_ATTR_RDONLY
     for path, text in _files(spec):
         if path not in builder.replaced:
-            builder.attach(builder.file(text.encode(), "644", "0", "0"), path, directory=False)
+            builder.attach(builder.file(text.encode(), "644", "0", "0", attributes), path, directory=False)
     for mount, fd in prepared:
         builder.attach(fd, mount.destination, directory=stat.S_ISDIR(os.fstat(fd).st_mode))
     early = _EARLY if _hidden_early(builder.early_replaced) else ()
@@ -211,7 +213,9 @@ def run(spec: Spec, sock: socket, builder: filesystems.Builder, program: bytes |
         take_terminal(console, spec.process.console_size, who.uid)
     if hook:
         expect(sock, "go")
-    become.execute(spec.process, who, program, (lambda: _reaper(sock)) if spec.init else (lambda: None))
+    become.execute(
+        spec.process, who, program, (lambda: _reaper(sock, spec.process.argv)) if spec.init else (lambda: None)
+    )
 
 
 def expect(sock: socket, name: str) -> None:
@@ -246,7 +250,7 @@ def _files(spec: Spec) -> list[tuple[str, str]]:
         found.append(("/etc/hosts", spec.hosts))
     if spec.resolv_conf is not None:
         found.append(("/etc/resolv.conf", spec.resolv_conf))
-    if spec.hostname:
+    if spec.hostname and spec.rootfs.keep_mount_points:  # a build step sees the image's
         found.append(("/etc/hostname", f"{spec.hostname}\n"))
     return found
 
@@ -261,6 +265,12 @@ def _skeleton(directory: str, spec: Spec, prepared: list[tuple[Mount, int]]) -> 
         os.makedirs(directory + head, exist_ok=True)
         if name:
             os.close(os.open(directory + path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    if spec.rootfs.keep_mount_points:
+        # What programs look for to know that they are in a container, and where old ones look for mounts.
+        os.close(os.open(f"{directory}/.dockerenv", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o755))
+        if not os.path.lexists(f"{directory}/etc/mtab"):
+            os.makedirs(f"{directory}/etc", exist_ok=True)
+            os.symlink("/proc/mounts", f"{directory}/etc/mtab")
 
 
 def _sysctl(builder: filesystems.Builder, name: str, value: str) -> None:
@@ -299,8 +309,9 @@ def _loopback_up() -> None:
         with_socket.close()
 
 
-def _reaper(sock: socket) -> None:
-    """docker's --init: fork; the child returns and executes the program, we stay PID 1, pass signals on and reap."""
+def _reaper(sock: socket, argv: tuple[str, ...]) -> None:
+    """docker's --init: fork; the child returns and executes *argv*, we stay PID 1, pass signals on and reap. Our user,
+    capabilities and seccomp filter are the program's, our name is no path of the host's."""
     everything = _signal.valid_signals()
     _signal.pthread_sigmask(_signal.SIG_BLOCK, everything)
     child = os.fork()
@@ -308,6 +319,10 @@ def _reaper(sock: socket) -> None:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         return
     sock.close()
+    if os.geteuid():
+        kernel.capset(0, 0, 0)  # as exec does to the program of who is not root
+    kernel.set_name("lamina-init")
+    kernel.set_title((b"/sbin/lamina-init", b"--", *map(os.fsencode, argv)))
     while True:
         number = _signal.sigwait(everything)
         if number != _SIGCHLD:

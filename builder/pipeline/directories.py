@@ -43,8 +43,10 @@ def make_workdir(work: WorkdirStep, active: Active) -> None:
             os.chmod(path, 0o755, dir_fd=root)
             if who is not None:
                 os.chown(path, who[0], who[1], dir_fd=root, follow_symlinks=False)
+        if found.parts and not stat.S_ISDIR(os.lstat("/".join(found.parts), dir_fd=root).st_mode):
+            raise NotADirectoryError
     except NotADirectoryError as err:
-        raise BuildError(f"cannot make directory {work.path}: a file stands in its way") from err
+        raise BuildError(f"mkdir {work.path}: not a directory", hint="a file stands in its way") from err
     finally:
         os.close(root)
 

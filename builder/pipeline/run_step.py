@@ -263,6 +263,7 @@ def secret_bytes(secret: Secret) -> bytes:
 
 def _ssh(mount: RunMount, around: RunEnvironment, env: dict[str, str], undo: ExitStack) -> list[Mount]:
     """The agent's socket, by way of one of ours that has the owner and mode that the step wants."""
+    env.setdefault("SSH_AUTH_SOCK", mount.target)  # as BuildKit does, also when no agent was given
     agent = next((one for one in around.request.ssh if one.id == mount.id), None)
     if agent is None:
         if mount.required:
@@ -274,7 +275,6 @@ def _ssh(mount: RunMount, around: RunEnvironment, env: dict[str, str], undo: Exi
     undo.enter_context(Relay(place, agent.socket))
     place.chmod(0o600 if mount.mode is None else mount.mode)
     os.chown(place, mount.uid or 0, mount.gid or 0)
-    env.setdefault("SSH_AUTH_SOCK", mount.target)
     return [Mount("bind", str(place), mount.target)]
 
 

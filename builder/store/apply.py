@@ -130,7 +130,7 @@ def extract_archive(
     *root* is a directory descriptor, usually of a detached overlay (``runtime.rootfs.open_rootfs`` with an upper
     directory): symlinks that are already there are followed inside of *root*, directories that exist keep what the
     archive does not name. Names starting with ``.wh.`` have no meaning here. *owner* (uid, gid) overrides the
-    archive's. Missing directories of *dest* are made with 0755 root:root, or *owner*. *keep_links*: an entry for a
+    archive's. A name with ``..`` that would climb out of *dest* starts there instead. Missing directories of *dest* are made with 0755 root:root, or *owner*. *keep_links*: an entry for a
     directory leaves a symlink to a directory there as it is, instead of replacing it.
 
     Raises: ArchiveInvalid, LimitExceeded, OSError.
@@ -142,7 +142,7 @@ def extract_archive(
             # A second one, so that nothing in the archive means a place outside of *dest*, except through links there.
             reader = _reader(stream, limits)
             while (member := reader.next()) is not None:
-                parts = split(member.path)
+                parts = split(member.path, confined=True)
                 # Docker passes over a file without a name, too; a layer with one could not be written again.
                 if member.kind != b"g" and (parts or member.kind != b"0"):
                     _make(unpacker, top, base + parts, member, reader, base)

@@ -395,9 +395,10 @@ class Unpacker:
         self._directories = kept
 
 
-def split(path: bytes) -> list[bytes]:
+def split(path: bytes, *, confined: bool = False) -> list[bytes]:
     """The components of a path of an archive, without "." and with ".." worked out; absolute ones start at the root.
 
+    *confined*: what climbs stays at the root, as in docker's ADD and ``cp``, which unpack in a root of their own.
     Raises: ArchiveInvalid for a path that climbs out of the root, or has a component that no file system takes.
     """
     if len(path) > _PATH_MAX:
@@ -407,9 +408,9 @@ def split(path: bytes) -> list[bytes]:
         if part in (b"", b"."):
             continue
         if part == b"..":
-            if not parts:
+            if not parts and not confined:
                 raise ArchiveInvalid(f"tar entry {path[:100]!r} is outside of the root")
-            parts.pop()
+            del parts[-1:]
             continue
         if len(part) > _NAME_MAX or b"\0" in part:
             raise ArchiveInvalid(f"tar entry {path[:100]!r} has a name that no file system takes")

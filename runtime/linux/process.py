@@ -135,6 +135,20 @@ def set_name(name: str) -> None:
     check(LIBC.prctl(ctypes.c_int(_PR_SET_NAME), buffer, 0, 0, 0), "prctl PR_SET_NAME")
 
 
+def set_title(words: tuple[bytes, ...]) -> None:
+    """The command line that others read, at most as long as the one we were started with. Needs /proc; without it
+    nothing changes."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc_pid_stat(5)
+    if 0 < start < end:
+        text = b"\0".join(words)[: end - start - 1]
+        ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
+
+
 def set_child_subreaper() -> None:
     """Orphans below us become our children instead of init's."""
     prctl(_PR_SET_CHILD_SUBREAPER, 1)

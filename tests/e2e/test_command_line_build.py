@@ -158,6 +158,8 @@ FAILURES = [
     ("FROM busybox\nCOPY missing /\n", ["missing", "not found"]),
     ("FROM busybox\nCOPY ../outside /\n", ["outside", "not found"]),
     ("FROM busybox\nRUN echo told; exit 7\n", ["told", "exit code: 7", ">>> RUN echo told; exit 7", "Dockerfile:2"]),
+    ("FROM busybox\nWORKDIR /etc/passwd\n", ["mkdir /etc/passwd: not a directory"]),
+    ("FROM busybox\nRUN : >> /etc/hosts\n", ["Read-only file system"]),
     ("FROM no-such-image\n", ["no-such-image"]),
     ("FROM busybox\nCOPY --from=nowhere /a /\n", ["nowhere"]),
     ("FROM xx AS yy\nFROM yy AS xx\n", ["xx"]),

@@ -69,6 +69,12 @@ def test_what_cannot_be_run_leaves_no_container(
     assert busybox_store("ps", "-aq").stdout == b""
 
 
+def test_a_container_can_be_told_and_has_a_list_of_mounts(busybox_store: Lamina, name: str) -> None:
+    script = "test -f /.dockerenv && cmp /etc/mtab /proc/mounts && df -P /"
+    assert busybox_store.text("run", "--name", name, "busybox", "sh", "-c", script).endswith(" /")
+    assert busybox_store.text("diff", name) == ""
+
+
 def test_dockers_own_variables_come_first(busybox_store: Lamina) -> None:
     shown = busybox_store.text("run", "--rm", "--hostname", "h", "-e", "A=1", "-e", "PATH=/bin", "busybox", "/bin/env")
     assert shown.splitlines() == ["PATH=/bin", "HOSTNAME=h", "A=1", "HOME=/root"]

@@ -57,6 +57,14 @@ def test_init_passes_signals_on_and_reaps(box):
     os.close(write)
 
 
+def test_inits_privileges_and_name_are_the_programs(box):
+    show = "grep -hE '^(Cap|Seccomp|Uid)' /proc/1/status /proc/self/status | sort | uniq -u; cat /proc/1/cmdline"
+    spec = replace(box.spec("sh", "-c", show), init=True)
+    for user in ("0", "33"):
+        text = box.run(replace(spec, process=replace(spec.process, user=user)))[1]
+        assert text.startswith("/sbin/lamina-init\0--\0sh\0-c")
+
+
 def test_the_network_hook_sees_the_namespaces_and_may_refuse(box):
     seen = []
     box.launcher.start(
@@ -105,9 +113,13 @@ def test_files_in_memory_and_mount_points_stay_out_of_the_layer(box, busybox):
         )
         return replace(spec, mounts=mounts, hosts="127.0.0.1 x\n", resolv_conf="nameserver 1.1.1.1\n")
 
-    text = box.shell("cat /etc/hosts /etc/resolv.conf /etc/hostname; touch /stage/new; ls /stage", change)
+    script = (
+        "cat /etc/hosts /etc/resolv.conf; hostname; ls /etc/hostname; (: >> /etc/hosts); touch /stage/new; ls /stage"
+    )
+    text = box.shell(f"({script}) 2>&1", change)
     assert text.split("\n")[:3] == ["127.0.0.1 x", "nameserver 1.1.1.1", "buildsandbox"]
-    assert {"group", "new", "passwd"} <= set(text.split("\n")[3:])
+    assert "/etc/hostname: No such file" in text and "Read-only file system" in text
+    assert {"group", "new", "passwd"} <= set(text.split("\n"))
     assert os.listdir(box.upper) == [] and not (busybox / "etc/new").exists()
 
 
