@@ -59,10 +59,9 @@ def test_init_passes_signals_on_and_reaps(box):
 
 def test_inits_privileges_and_name_are_the_programs(box):
     show = "grep -hE '^(Cap|Seccomp|Uid)' /proc/1/status /proc/self/status | sort | uniq -u; cat /proc/1/cmdline"
-    spec = replace(box.spec("sh", "-c", show), init=True)
     for user in ("0", "33"):
-        text = box.run(replace(spec, process=replace(spec.process, user=user)))[1]
-        assert text.startswith("/sbin/lamina-init\0--\0sh\0-c")
+        text = box.run(replace(box.spec("sh", "-c", show, user=user), init=True))[1]
+        assert text.startswith("/sbin/lamina-init\0--\0sh\0-c"), text
 
 
 def test_the_network_hook_sees_the_namespaces_and_may_refuse(box):
