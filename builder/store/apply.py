@@ -130,9 +130,9 @@ def extract_archive(
     *root* is a directory descriptor, usually of a detached overlay (``runtime.rootfs.open_rootfs`` with an upper
     directory): symlinks that are already there are followed inside of *root*, directories that exist keep what the
     archive does not name. Names starting with ``.wh.`` have no meaning here. *owner* (uid, gid) overrides the
-    archive's. A name with ``..`` that would climb out of *dest* starts there instead. Missing directories of *dest* are
-    made with 0755 root:root, or *owner*. *keep_links*: an entry for a directory leaves a symlink to a directory there as
-    it is, instead of replacing it.
+    archive's. A name with ``..`` that would climb out starts at *dest* instead. Missing directories of *dest* are
+    made with 0755 root:root, or *owner*. *keep_links*: an entry for a directory leaves a symlink to a directory there
+    as it is, instead of replacing it.
 
     Raises: ArchiveInvalid, LimitExceeded, OSError.
     """
