@@ -13,7 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
-from builder.errors import EngineError
+from builder.errors import (
+    BucketFailed,
+    EngineError,
+    RegistryBusy,
+    RegistryDenied,
+    RegistryFailed,
+    RegistryUnreachable,
+)
 from builder.oci.cacheconfigs import INLINE_KEY, CacheEntry
 from builder.pipeline import cachekeys, lookup
 from builder.pipeline.progress import BuildWarning
@@ -32,6 +39,8 @@ if TYPE_CHECKING:
     from builder.store.snapshots import LayerID
 
 JOBS = 3
+_AWAY = (BucketFailed, RegistryBusy, RegistryDenied, RegistryFailed, RegistryUnreachable)
+"""What says something of a source, not of one layer of it."""
 
 
 class CacheSource(Protocol):
@@ -106,6 +115,7 @@ class Offers:
         self._by_key: dict[str, list[_Hit]] = {}
         self._by_content: dict[str, _Hit] = {}
         self._steps: set[str] = set()
+        self._gone: set[str] = set()
         for source in sources:
             for entry in source.entries:
                 hit = _Hit(entry, source)
@@ -183,10 +193,14 @@ class Offers:
         """The layers of `hits`, several at a time; those that cannot be had are left out and told."""
         distinct = {hit.entry.layer: hit for hit in hits}
 
-        def bring(hit: _Hit) -> LayerID | EngineError:
+        def bring(hit: _Hit) -> LayerID | EngineError | None:
+            if hit.source.name in self._gone:
+                return None
             try:
                 return hit.source.fetch(hit.entry.layer)
             except EngineError as err:
+                if isinstance(err, _AWAY):
+                    self._gone.add(hit.source.name)  # to wait for it again and again would cost more than the steps
                 return err
 
         with ThreadPoolExecutor(JOBS) as pool:
@@ -194,7 +208,7 @@ class Offers:
         failed = {str(each): distinct[diff_id] for diff_id, each in results.items() if isinstance(each, EngineError)}
         for text, hit in failed.items():
             self._emit(BuildWarning(f"cache of {hit.source.name}: {text}"))
-        here = {diff_id: each for diff_id, each in results.items() if not isinstance(each, EngineError)}
+        here = {diff_id: each for diff_id, each in results.items() if isinstance(each, str)}
         self._store.snapshots.use(list(here.values()))
         return here
 

@@ -108,8 +108,11 @@ class CacheMounts:
                 )
         return total
 
-    def in_use(self) -> frozenset[str]:
-        """Names of those that a living process has."""
+    def in_use(self, *, but: Lease | None = None) -> frozenset[str]:
+        """Names of those that a living process has; `but` what this lease alone has."""
         return frozenset(
-            str(row[0]) for row in self._database.rows("SELECT name FROM lease_items WHERE kind = ?", (CACHE,))
+            str(row[0])
+            for row in self._database.rows(
+                "SELECT name FROM lease_items WHERE kind = ? AND lease <> ?", (CACHE, but.id if but else "")
+            )
         )

@@ -22,9 +22,11 @@ from builder.oci import digests
 from builder.oci.manifests import Index, Manifest
 from builder.store import apply, changesets, trees
 from builder.store.cachemounts import NAME
+from builder.store.leases import CACHE
 from builder.transfer.compression import Compression, Packer, Packing
 from builder.transfer.layout import REF_NAME
 from builder.transfer.outer import blob_name
+from runtime.linux.files import AT_FDCWD, RENAME_EXCHANGE, renameat2
 
 if TYPE_CHECKING:
     from builder.oci.descriptors import Descriptor
@@ -47,7 +49,10 @@ _PACKING = Packing(Compression.ZSTD)
 
 @contextmanager
 def packed(store: Store, mount: CacheMount) -> Iterator[tuple[Descriptor, Path]]:
-    """One cache mount as a blob, in a file that lives as long as the block. Raises OSError, StoreErrors."""
+    """One cache mount as a blob, in a file that lives as long as the block; steps that want it wait while it is read.
+
+    Raises CacheMountInUse, NotFound (it has been removed meanwhile), OSError, StoreErrors.
+    """
     with store.scratch() as directory:
         path, hasher, size = directory / "mount", hashlib.sha256(), 0
         with open(path, "wb", buffering=_READ) as file:
@@ -59,13 +64,29 @@ def packed(store: Store, mount: CacheMount) -> Iterator[tuple[Descriptor, Path]]
                 file.write(data)
 
             packer = Packer(_PACKING, out)
-            changesets.write(mount.path, packer.write, overlay=False)
+            with _still(store, mount.name, mount.id or mount.name):
+                changesets.write(mount.path, packer.write, overlay=False)
+                status = mount.path.stat()
             packer.close()
-        status = mount.path.stat()
         top = f"{stat.S_IMODE(status.st_mode):04o} {status.st_uid}:{status.st_gid} {int(status.st_mtime)}"
         annotations = {_MOUNT: mount.name, _ID: mount.id, _FROM: mount.origin, _TOP: top}
         digest = digests.parse("sha256:" + hasher.hexdigest())
         yield d.Descriptor(d.OCI_LAYER_ZSTD, digest, size, annotations=annotations), path
+
+
+@contextmanager
+def _still(store: Store, name: str, called: str) -> Iterator[None]:
+    """Nobody uses a cache mount during the block, and it stays: a step that comes waits for its beginning.
+
+    Raises CacheMountInUse, NotFound.
+    """
+    with store.locks.hold(f"new cache {name}"):
+        if name in store.cache_mounts.in_use(but=store.lease()):
+            raise CacheMountInUse(called)
+        store.lease().protect(CACHE, [name])
+        if not (store.caches_dir / name).is_dir():
+            raise NotFound(f"cache mount {called} has been removed meanwhile")
+        yield
 
 
 def manifest(layers: Sequence[Descriptor]) -> Manifest:
@@ -138,23 +159,24 @@ def _take(store: Store, layer: Descriptor, blobs: Blobs) -> str:
         os.chown(made, int(top[2]), int(top[3]))
         os.chmod(made, int(top[1], 8))
         os.utime(made, (int(top[4]), int(top[4])))
-        _place(store, name, made, directory / "old")
+        _place(store, name, made)
     store.cache_mounts.note_use(name, layer.annotations.get(_ID, ""), layer.annotations.get(_FROM, ""))
     return name
 
 
-def _place(store: Store, name: str, made: Path, aside: Path) -> None:
+def _place(store: Store, name: str, made: Path) -> None:
     """Under its name; an older one goes, unless a step has it."""
     target = store.caches_dir / name
     with store.locks.hold(f"new cache {name}"):
-        if name in store.cache_mounts.in_use():
+        if name in store.cache_mounts.in_use(but=store.lease()):
             raise CacheMountInUse(name)
         try:
-            target.rename(aside)
+            # In one step: whoever is killed leaves the one or the other.
+            renameat2(AT_FDCWD, str(made), AT_FDCWD, str(target), RENAME_EXCHANGE)
         except FileNotFoundError:
-            pass
-        made.rename(target)
-    trees.remove(aside)
+            made.rename(target)
+            return
+    trees.remove(made)
 
 
 class _Checked:

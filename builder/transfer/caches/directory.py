@@ -7,6 +7,7 @@ one directory wait for each other: the directory itself is locked, so nothing is
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -44,7 +45,13 @@ def written(store: Store, path: Path, *, tag: str = TAG) -> Iterator[Directory]:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _lock(descriptor)
-        yield Directory(store, path, tag=tag)
+        try:
+            yield Directory(store, path, tag=tag)
+        except OSError as err:
+            if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise  # what has been written is there for the next export
+            collect(path)
+            raise
         collect(path)
     finally:
         os.close(descriptor)
@@ -144,6 +151,11 @@ def collect(directory: Path) -> None:
     keeps everything."""
     try:
         index = Index.from_json((directory / "index.json").read_bytes())
+    except FileNotFoundError:
+        index = Index(())
+    except (OSError, InvalidDocument):
+        return
+    try:
         keep = {each.digest for each in index.manifests}
         for each in index.manifests:
             manifest = Manifest.from_json((directory / blob_name(each.digest)).read_bytes())
