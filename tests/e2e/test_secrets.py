@@ -2,6 +2,7 @@
 
 import base64
 import http.server
+import json
 import os
 import tarfile
 import threading
@@ -62,6 +63,13 @@ def leaks(root: Path, *texts: bytes) -> list[str]:
     return found
 
 
+def provenance(lamina: Lamina, name: str) -> list[bytes]:
+    """What is attested of how an image was made, and the Dockerfile that is encoded in it."""
+    text = lamina("provenance", name).stdout
+    source = json.loads(text)["runDetails"]["metadata"]["buildkit_metadata"]["source"]
+    return [text, base64.b64decode(source["infos"][0]["data"])]
+
+
 def test_secrets_and_credentials_stay_out_of_everything(busybox: Lamina, tmp_path: Path, closed: str) -> None:
     context = tmp_path / "context"
     context.mkdir()
@@ -84,17 +92,22 @@ RUN find / -xdev -name '*' -type f -size -1000 -exec grep -l s3cr3t {{}} + > /tm
         *("--secret", "id=required,env=REQUIRED"),
         *("--build-arg", f"https_proxy=http://user:{PROXY}@127.0.0.1:1"),
     )
+    (tmp_path / "attested").mkdir()
+    (tmp_path / "attested/Dockerfile").write_bytes((context / "Dockerfile").read_bytes())
     environment = {"VARIABLE": VARIABLE, "TOKEN": TOKEN, "GIT": GIT, "REQUIRED": REQUIRED}
     said = []
-    for _ in range(2):  # made, and from the cache
-        done = busybox("build", "-t", "app", "--progress=rawjson", *given, context, environment=environment)
+    for attest in ((), ("--provenance", "--sbom")):  # made, and from the cache
+        done = busybox("build", "-t", "app", "--progress=rawjson", *attest, *given, context, environment=environment)
         said += [done.stdout, done.stderr]
+    said += provenance(busybox, "app")
+    assert b"HTTP_AUTH_TOKEN" not in said[-2] and f"http://{closed}/file".encode() in said[-2]
     (context / "Dockerfile").write_text(
         f"FROM busybox\nRUN : http://user:{PASSWORD}@host/\nADD http://user:{PASSWORD}@{closed}/context.tar /x\n"
     )
     for _ in range(2):
-        done = busybox("build", "-t", "used", context)
-        said += [done.stdout, done.stderr, busybox("history", "--no-trunc", "used").stdout]
+        done = busybox("build", "-t", "used", "--provenance", context)
+        said += [*provenance(busybox, "used"), done.stdout, done.stderr]
+        said.append(busybox("history", "--no-trunc", "used").stdout)
     assert b"http://xxxxx:xxxxx@host/" in said[-1]
     (context / "Dockerfile").write_text(
         f"FROM busybox\nRUN : http://user:{PASSWORD}@host/ && false\nADD http://user:{PASSWORD}@127.0.0.1:1/x /x\n"
@@ -102,11 +115,14 @@ RUN find / -xdev -name '*' -type f -size -1000 -exec grep -l s3cr3t {{}} + > /tm
     # In the Dockerfile itself, where it should not be: it is used, and neither shown nor kept.
     said.append(busybox("build", "-t", "no", *given, context, environment=environment, code=1).stderr)
     source = f"http://user:{PASSWORD}@{closed}/context.tar"
-    done = busybox("build", "-t", "far", source)
-    said += [done.stdout, done.stderr]
+    done = busybox("build", "-t", "far", "--provenance", source)
+    said += [*provenance(busybox, "far"), done.stdout, done.stderr]
     said.append(busybox("build", "-t", "no", source.replace("context.tar", "none.tar"), code=1).stderr)
     said.append(busybox("build", "-t", "no", f"http://user:{PASSWORD}@127.0.0.1:1/r.git", code=1).stderr)
     busybox("save", "-o", tmp_path / "saved.tar", "app", "far")
+    said.append((tmp_path / "saved.tar").read_bytes())
+    attested = ("--provenance", "-o", f"type=oci,dest={tmp_path / 'saved.tar'}")
+    busybox("build", *attested, *given, context.parent / "attested", environment=environment)
     said.append((tmp_path / "saved.tar").read_bytes())
     (context / "Dockerfile").write_text("FROM busybox\nRUN --mount=type=secret,id=file true\n")
     for _ in range(3):  # the last one is answered without a plan
