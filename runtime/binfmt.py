@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 DIRECTORY = "/proc/sys/fs/binfmt_misc"
 
@@ -76,12 +76,13 @@ def is_native(architecture: str, machine: str) -> bool:
     return architecture in _NATIVE.get(machine, (machine,))
 
 
-def handler(architecture: str, found: tuple[Handler, ...]) -> Handler | None:
-    """Which of the handlers runs programs for *architecture*; None for none, or for an unknown architecture."""
+def fitting(architecture: str, found: Iterable[Handler]) -> tuple[Handler, ...]:
+    """Those handlers that run programs for *architecture*; the kernel takes the one that was registered last, which
+    nobody can see. None for an unknown architecture."""
     if architecture not in _ELF:
-        return None
+        return ()
     head = elf_head(architecture)
-    return next((one for one in found if one.takes(head)), None)
+    return tuple(one for one in found if one.takes(head))
 
 
 def handlers(directory: str = DIRECTORY) -> tuple[Handler, ...] | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from builder.oci.references import Reference
     from builder.pipeline.assemble import Fetch
     from builder.pipeline.executor import Executor
+    from builder.pipeline.foreign import Emulation
     from builder.pipeline.lookup import StepState
     from builder.pipeline.plan import Plan, PlannedImage
     from builder.pipeline.progress import BuildWarning
@@ -300,6 +301,7 @@ def plan(request: BuildRequest, store: Store) -> tuple[Forecast, ...]:
     Raises as `build` does before its first step."""
     from builder.pipeline import lookup
     from builder.pipeline.assemble import planned
+    from builder.pipeline.foreign import Emulation
     from builder.pipeline.steps import BaseStep
 
     made = planned(request, store)
@@ -307,10 +309,13 @@ def plan(request: BuildRequest, store: Store) -> tuple[Forecast, ...]:
         states = lookup.describe(made, request, sources)
         lookup.find(made, states, store, change=False)
         wanted = lookup.needed(made, lookup.found(states))
-        return tuple(_forecast(step, states, store) for step in wanted if not isinstance(step.work, BaseStep))
+        emulation = Emulation()
+        return tuple(
+            _forecast(step, states, store, emulation) for step in wanted if not isinstance(step.work, BaseStep)
+        )
 
 
-def _forecast(step: StepSpec, states: Sequence[StepState], store: Store) -> Forecast:
+def _forecast(step: StepSpec, states: Sequence[StepState], store: Store, emulation: Emulation) -> Forecast:
     from builder.pipeline import lookup
 
     state = states[step.number - 1]
@@ -321,4 +326,5 @@ def _forecast(step: StepSpec, states: Sequence[StepState], store: Store) -> Fore
     if why == lookup.BELOW and any(states[number - 1].layers is None for number in needs):
         # The step may still be found by what its parent contains, once that is there.
         return Forecast(step.name, "unknown", why)
-    return Forecast(step.name, "miss", why)
+    refused = emulation.refusal(step)
+    return Forecast(step.name, "miss", f"{why}; {refused}" if refused else why)

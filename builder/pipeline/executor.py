@@ -390,7 +390,7 @@ class Executor:
                 self.sources.scratch,
                 self._cancel,
                 another=self._runs_on(),
-                emulator=self._emulation.interpreter(work.platform, active.lowers),
+                emulators=self._emulation.interpreters(work.platform, active.lowers),
             )
             ended: Exit = run(work, active, around, output)
         finally:

@@ -15,7 +15,7 @@ from builder.pipeline.steps import RunStep
 from runtime import binfmt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from builder.oci.platforms import Platform
@@ -33,9 +33,15 @@ HINT = (
 class Emulation:
     """What runs programs for other platforms here. May be used by several threads; looks at the host once."""
 
-    def __init__(self) -> None:
-        self._machine = os.uname().machine
+    def __init__(
+        self,
+        machine: str = "",
+        handlers: Callable[[], tuple[binfmt.Handler, ...] | None] = binfmt.handlers,
+    ) -> None:
+        """*machine* is what the kernel calls itself ("": this one), *handlers* gives what it knows."""
+        self._machine = machine or os.uname().machine
         self._guard = threading.Lock()
+        self._look = handlers
         self._looked = False
         self._handlers: tuple[binfmt.Handler, ...] | None = None
 
@@ -51,36 +57,48 @@ class Emulation:
             if before is not None and ("platform", dict(state.leaves)["platform"]) in before.leaves:
                 continue
             try:
-                self.handler(step.work.platform)
+                self._fitting(step.work.platform)
             except EngineError as err:
                 if step.span is not None:
                     err.excerpt = source.citation(step.span, column=True)
                 raise
 
-    def interpreter(self, platform: Platform, lowers: Iterable[Path]) -> str:
-        """The path of the emulator that the step's root file system must be shown; "" when it needs none.
+    def refusal(self, step: StepSpec) -> str:
+        """Why *step* cannot run here; "" when it can, or nobody can say."""
+        try:
+            if isinstance(step.work, RunStep):
+                self._fitting(step.work.platform)
+        except Unsupported as err:
+            return err.message
+        return ""
+
+    def interpreters(self, platform: Platform, lowers: Sequence[Path]) -> tuple[str, ...]:
+        """The paths of emulators that the step's root file system must be shown; () when it needs none.
 
         *lowers* are the layers that it has. Raises Unsupported."""
-        found = self.handler(platform)
-        if found is None or found.fixed:
-            return ""
-        inside = any(os.path.lexists(f"{lower}{found.interpreter}") for lower in lowers)
-        if not inside and not os.path.exists(found.interpreter):
-            missing = f"{found.interpreter}, its handler {found.name}'s emulator, is neither here nor in the image"
+        found = self._fitting(platform)
+        wanted = [
+            one.interpreter
+            for one in found
+            if not (one.fixed or any(os.path.lexists(f"{lower}{one.interpreter}") for lower in lowers))
+        ]
+        here = tuple(dict.fromkeys(path for path in wanted if os.path.exists(path)))
+        if len(wanted) == len(found) and found and not here:
+            missing = f"{wanted[0]}, its handler {found[0].name}'s emulator, is neither here nor in the image"
             raise Unsupported(f"{self._words(platform)}: {missing}", hint=HINT)
-        return "" if inside else found.interpreter
+        return here
 
-    def handler(self, platform: Platform) -> binfmt.Handler | None:
-        """What runs programs for *platform*; None when none is needed, or nobody can say. Raises Unsupported."""
+    def _fitting(self, platform: Platform) -> tuple[binfmt.Handler, ...]:
+        """What runs programs for *platform*; () when nothing is needed, or nobody can say. Raises Unsupported."""
         if self._is_native(platform):
-            return None
+            return ()
         with self._guard:
             if not self._looked:
-                self._handlers, self._looked = binfmt.handlers(), True
+                self._handlers, self._looked = self._look(), True
         if self._handlers is None and platform.os == "linux":
-            return None
-        found = binfmt.handler(platform.architecture, self._handlers or ()) if platform.os == "linux" else None
-        if found is None:
+            return ()
+        found = binfmt.fitting(platform.architecture, self._handlers or ()) if platform.os == "linux" else ()
+        if not found:
             raise Unsupported(f"{self._words(platform)}: its kernel has no emulator for them", hint=HINT)
         return found
 

@@ -60,8 +60,8 @@ class RunEnvironment:
     cancel: Cancel
     another: bool
     """Whether a further RUN is going to follow."""
-    emulator: str = ""
-    """The host's file that must be in the container for its programs to run; "" for none."""
+    emulators: tuple[str, ...] = ()
+    """The host's files that must be in the container for its programs to run."""
 
 
 def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[[int, bytes], None]) -> Exit:
@@ -171,7 +171,7 @@ def _spec(
     request = around.request
     env = dict(step.env)
     env.update(step.proxies)
-    mounts = [Mount("bind", around.emulator, around.emulator, ("ro",))] if around.emulator else []
+    mounts = [Mount("bind", path, path, ("ro",)) for path in around.emulators]
     for position, mount in enumerate(step.mounts):
         mounts.extend(_mounts(mount, position, around, env, undo))
     if step.script is not None:

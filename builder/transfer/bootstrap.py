@@ -139,8 +139,7 @@ def _check_runs(platform: Platform) -> None:
     if binfmt.is_native(platform.architecture, machine):
         return
     known = binfmt.handlers()
-    found = binfmt.handler(platform.architecture, known or ())
-    if known is not None and (found is None or not found.fixed):
+    if known is not None and not any(one.fixed for one in binfmt.fitting(platform.architecture, known)):
         raise Unsupported(
             f"this machine ({machine}) cannot run programs for {platform}, and debian is configured by its own",
             hint="apt-get install qemu-user-static binfmt-support makes the kernel run them (slowly)",

@@ -323,7 +323,7 @@ def runs(directory: Path, architecture: str) -> Path:
 
 
 def test_a_step_for_another_machine_is_refused_with_what_to_do(busybox: Lamina, tmp_path: Path) -> None:
-    if binfmt.handler("s390x", binfmt.handlers() or ()) is not None:
+    if binfmt.fitting("s390x", binfmt.handlers() or ()):
         pytest.skip("this machine runs programs for s390x")
     text = 'FROM --platform=$BUILDPLATFORM busybox AS b\nRUN touch /x\nFROM scratch\nCOPY --from=b /x /\nRUN ["/x"]\n'
     done = busybox("build", "--progress=plain", "--platform", "linux/s390x", project(tmp_path / "p", text), code=1)
@@ -331,6 +331,10 @@ def test_a_step_for_another_machine_is_refused_with_what_to_do(busybox: Lamina, 
     machine = os.uname().machine
     assert f"this machine ({machine}) cannot run programs for linux/s390x: its kernel has no emulator" in told
     assert "Dockerfile:5" in told and 'RUN ["/x"]' in told and "qemu-user-static" in told and "BUILDPLATFORM" in told
+    rows = map(
+        json.loads, busybox.text("plan", "--format=json", "--platform", "linux/s390x", tmp_path / "p").splitlines()
+    )
+    assert ["cannot run programs for linux/s390x" in row["Why"] for row in rows] == [False, False, True]
     # decided first: what would run here has not
     assert "RUN touch" not in told
     busybox("fsck")
@@ -428,8 +432,7 @@ def test_an_emulator_runs_what_is_for_another_machine(lamina: Lamina, tmp_path: 
     directory = runs(tmp_path / "p", "arm64")
     command = ("--platform", "linux/arm64", "-t", "made", "-o", "out", "-o", "type=image")
     with registered(qemu, flags, tmp_path / "binfmt"):
-        found = binfmt.handler("arm64", binfmt.handlers() or ())
-        assert found is not None and found.fixed == bool(flags)
+        assert bool(flags) in [one.fixed for one in binfmt.fitting("arm64", binfmt.handlers() or ())]
         lamina("build", *command, directory, cwd=tmp_path)
     # the emulator is shown to the step, and is in no layer
     assert set(os.listdir(tmp_path / "out")) - {"dev", "proc", "sys", "etc"} == {"made", "program"}

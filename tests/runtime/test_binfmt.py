@@ -34,12 +34,12 @@ def test_a_handler_is_found_by_what_programs_begin_with(tmp_path: Path) -> None:
     )
     found = binfmt.handlers(place)
     assert found is not None and [one.name for one in found] == ["python", "qemu-aarch64"]
-    chosen = binfmt.handler("arm64", found)
-    assert chosen is not None and chosen.fixed and chosen.interpreter == "/usr/libexec/qemu-binfmt/aarch64-binfmt-P"
-    assert all(binfmt.handler(other, found) is None for other in ("arm", "amd64", "s390x", "riscv64", "unheard-of"))
+    (chosen,) = binfmt.fitting("arm64", found)
+    assert chosen.fixed and chosen.interpreter == "/usr/libexec/qemu-binfmt/aarch64-binfmt-P"
+    assert all(binfmt.fitting(other, found) == () for other in ("arm", "amd64", "s390x", "riscv64", "unheard-of"))
     (tmp_path / "qemu-arm").write_text(arm.replace("POCF", ""))
-    chosen = binfmt.handler("arm", binfmt.handlers(place) or ())
-    assert chosen is not None and chosen.name == "qemu-arm" and not chosen.fixed
+    (chosen,) = binfmt.fitting("arm", binfmt.handlers(place) or ())
+    assert chosen.name == "qemu-arm" and not chosen.fixed
 
 
 def test_switched_off_there_is_none_and_not_mounted_nobody_knows(tmp_path: Path) -> None:
