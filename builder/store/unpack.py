@@ -58,11 +58,16 @@ class Peekable:
         return data
 
 
+HEAD = 10
+"""Bytes by which packed data is known."""
+
+
 def compression(head: bytes) -> str:
-    """ "gzip", "bzip2", "xz", "zstd" or "" from the first bytes (six are enough) of a stream."""
+    """ "gzip", "bzip2", "xz", "zstd" or "" from the first bytes (HEAD are enough) of a stream."""
     if head.startswith(b"\x1f\x8b\x08"):
         return "gzip"
-    if head.startswith(b"BZh"):
+    # With the magic of its first block, or of its end: a tar may begin with a file's name.
+    if head.startswith(b"BZh") and head[4:HEAD] in (b"1AY&SY", b"\x17rE8P\x90"):
         return "bzip2"
     if head.startswith(b"\xfd7zXZ\0"):
         return "xz"
@@ -80,7 +85,7 @@ def unpack(stream: Readable, *, window_log: int = 27, ratio: int = 200, ratio_af
     Raises: Unsupported (a library is missing). Reading raises ArchiveInvalid (damaged, cut off) and LimitExceeded.
     """
     source = stream if isinstance(stream, Peekable) else Peekable(stream)
-    kind = compression(source.peek(6))
+    kind = compression(source.peek(HEAD))
     if kind == "zstd":
         return _Checked(_Zstd(source, window_log), source, ratio, ratio_after)
     if kind:
@@ -145,7 +150,7 @@ class _Frames:
             if not rest:
                 self._ended = True
                 return
-        while len(rest) < 6 and (more := self._source.read(6)):
+        while len(rest) < HEAD and (more := self._source.read(HEAD)):
             rest += more
         if compression(rest) != self._kind:
             raise ArchiveInvalid(f"{self._kind} data is followed by something else")

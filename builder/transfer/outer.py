@@ -20,7 +20,7 @@ from builder.errors import ArchiveInvalid, DigestMismatch, LimitExceeded
 from builder.oci import digests
 from builder.store import apply
 from builder.store.tarstream import Readable, TarReader
-from builder.store.unpack import Peekable, compression, unpack
+from builder.store.unpack import HEAD, Peekable, compression, unpack
 
 if TYPE_CHECKING:
     from builder.oci.descriptors import Descriptor
@@ -164,7 +164,7 @@ def _seekable(stream: Readable, store: Store, bounds: Limits, undo: ExitStack) -
     source = Peekable(stream)
     if isinstance(stream, io.BufferedReader) and stream.seekable():
         start = stream.tell()
-        head = source.peek(6)
+        head = source.peek(HEAD)
         stream.seek(start)
         if not compression(head):
             return stream

@@ -96,6 +96,17 @@ def test_what_is_not_packed_passes() -> None:
         assert everything(unpack(Slow(data, 7))) == data
 
 
+@pytest.mark.parametrize("name", [b"BZh", b"BZh9", b"BZhang/report.txt"])
+def test_a_tar_is_not_packed_because_of_its_first_name(name: bytes) -> None:
+    tar = tarheaders.header(name, b"0", 0o644, (0, 0), 0, 1) + tarheaders.END
+    assert everything(unpack(Slow(tar, 7))) == tar
+    assert apply.is_archive(tar)
+
+
+def test_bzip2_of_nothing_is_packed() -> None:
+    assert everything(unpack(Slow(bz2.compress(b""), 7))) == b""
+
+
 def test_a_look_ahead_reads_nothing_away() -> None:
     stream = Peekable(Slow(b"0123456789", 2))
     assert stream.peek(5) == b"01234"
