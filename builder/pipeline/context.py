@@ -238,13 +238,12 @@ def _local_dockerfile(
 def _from_stream(stream: BinaryIO, label: str, dockerfile: str | None, scratch: Callable[[], Path]) -> Context:
     """A tar is a context; anything else is a Dockerfile without one."""
     from builder.store.apply import is_archive
-    from builder.store.unpack import compression
 
     head = stream.read(_HEAD)
     if not head.strip():
         raise ContextError(f"{label} is empty: a Dockerfile or a tar was expected")
     whole = _Prefixed(head, stream)
-    if is_archive(head) or compression(head):
+    if is_archive(head) or _packed(head):
         return _inside(_unpacked(whole, scratch(), "context"), dockerfile, None)
     text = _bounded(whole, label)
     empty = os.open(scratch(), _DIRECTORY)
@@ -421,6 +420,11 @@ def _bounded(stream: BinaryIO | _Prefixed, name: str) -> bytes:
         if size > LARGEST_DOCKERFILE:
             raise ContextError(f"the Dockerfile of {name} is larger than {LARGEST_DOCKERFILE >> 20} MiB")
     return b"".join(pieces)
+
+
+def _packed(head: bytes) -> bool:
+    """Whether the bytes begin as gzip, bzip2, xz or zstd do: no Dockerfile begins so."""
+    return head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"))
 
 
 class _Prefixed:

@@ -66,24 +66,31 @@ class Layout:
     def create(self) -> bool:
         """Make what is missing; whether anything was. Raises StoreReadOnly, StoreUnreadable, DiskFull."""
         with disk_errors("open the store"):
-            # The last directory of the list stands for all: a store that has it was made whole.
-            if (self.root / DIRECTORIES[-1]).is_dir():
-                if not os.access(self.root, os.R_OK | os.X_OK):
-                    raise StoreUnreadable(
-                        f"store {self.root} belongs to somebody else", hint="choose another store with --root"
-                    )
+            try:
+                there = os.listdir(self.root)
+            except FileNotFoundError:
+                there = []
+            except NotADirectoryError:
+                raise StoreUnreadable(
+                    f"store {self.root} is not a directory", hint="choose another store with --root"
+                ) from None
+            except PermissionError:
+                raise StoreUnreadable(
+                    f"store {self.root} belongs to somebody else", hint="choose another store with --root"
+                ) from None
+            # Also what somebody has removed by hand, tmp/ for instance.
+            missing = [name for name in DIRECTORIES if name not in there]
+            if not missing:
                 return False
-            if self.root.exists() and not self.root.is_dir():
-                raise StoreUnreadable(f"store {self.root} is not a directory", hint="choose another store with --root")
             self.root.mkdir(parents=True, exist_ok=True)
-            if not any(self.root.iterdir()):
+            if not there:
                 self.root.chmod(0o700)
-            elif not (self.root / "layers").is_dir() and not self.database.exists():
+            elif "layers" not in there and self.database.name not in there:
                 # --root pointed at a directory full of something else: 14 new directories are the last thing wanted.
                 raise StoreUnreadable(
                     f"{self.root} is neither empty nor a store", hint="choose another store with --root"
                 )
-            for name in DIRECTORIES:
+            for name in missing:
                 (self.root / name).mkdir(mode=0o755 if name == "empty" else 0o700, exist_ok=True)
                 if name in _SPREAD:
                     spread(self.root / name)

@@ -67,7 +67,7 @@ def compression(head: bytes) -> str:
     if head.startswith(b"\x1f\x8b\x08"):
         return "gzip"
     # With the magic of its first block, or of its end: a tar may begin with a file's name.
-    if head.startswith(b"BZh") and head[4:HEAD] in (b"1AY&SY", b"\x17rE8P\x90"):
+    if head.startswith(b"BZh") and any(magic.startswith(head[4:HEAD]) for magic in (b"1AY&SY", b"\x17rE8P\x90")):
         return "bzip2"
     if head.startswith(b"\xfd7zXZ\0"):
         return "xz"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -18,6 +19,7 @@ from builder.oci import digests
 from builder.oci.references import Reference
 from builder.store import Store, validate
 from builder.store.database import Database
+from builder.store.layout import DIRECTORIES
 from builder.store.schema import APPLICATION_ID, MIGRATIONS
 
 Popen = subprocess.Popen[str]
@@ -250,6 +252,20 @@ def test_7_a_directory_with_something_else_is_not_made_a_store(tmp_path: Path) -
     assert os.listdir(tmp_path) == ["precious"]
     with pytest.raises(StoreUnreadable, match="is not a directory"):
         Store.open(tmp_path / "precious")
+
+
+def test_7_directories_that_somebody_removed_are_made_again(store: Store, make: Any) -> None:
+    image = make.image("one")
+    store.close()
+    for name in set(DIRECTORIES) - {"layers"}:
+        shutil.rmtree(store.root / name)
+    with Store.open(store.root) as again:
+        with again.scratch() as scratch:
+            assert scratch.is_dir()
+        again.snapshots.commit(again.snapshots.prepare(again.images.get(image).layers))
+        validate.image(again, image, full=True)
+        assert again.fsck() == ()
+    assert (store.root / "empty").stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a database, but long enough to be taken for one" * 40])
