@@ -13,7 +13,7 @@ from runtime.errors import ContainerError, WrongState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from os import PathLike
     from typing import Any
 
@@ -71,6 +71,22 @@ def read(directory: str | PathLike[str], name: str) -> dict[str, Any]:
     if not isinstance(value, dict) or text[end:].strip():
         raise ContainerError(f"{path} is damaged: not one object", hint="remove the container")
     return value
+
+
+def rejoin(namespaces: Mapping[str, str], joined: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """*namespaces* with those that other containers have now: *joined* are (name, directory of the container).
+
+    Raises WrongState when one does not run: the pid that it had may be somebody else's by now.
+    """
+    found = dict(namespaces)
+    for name, directory in joined:
+        state = read(directory, "state.json")
+        pid = state.get("pid", 0)
+        if not pid or process_start(pid) != state["pid_start"]:
+            other = os.path.basename(directory)[:12]
+            raise WrongState(f"cannot join {name} namespace of a non running container: {other}")
+        found[name] = f"/proc/{pid}/ns/{namespaces[name].rpartition('/')[2]}"
+    return found
 
 
 class _Plain:

@@ -48,7 +48,9 @@ class Config:
 
     ``spec`` is `runtime.spec.Spec.to_dict()`; a spec whose network is ``"none"`` and that has ``endpoints`` gets wired.
     ``hosts`` are extra ``(name, ip or "host-gateway")`` lines; empty ``dns`` means the host's resolvers.
-    ``at_exit`` is an argv run once, with / as its directory, after the container has exited for good (``--rm``).
+    ``joined`` are the namespaces of the spec that are another container's, with that one's directory: at each start
+    they are those that it has by then. ``at_exit`` is an argv run once, with / as its directory, after the container
+    has exited for good (``--rm``).
     """
 
     spec: Mapping[str, Any]
@@ -67,6 +69,7 @@ class Config:
     stdin_open: bool = False
     stdin_once: bool = False
     at_exit: tuple[str, ...] = ()
+    joined: tuple[tuple[str, str], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,7 +83,8 @@ class Config:
             given = dict(data)
             for name in ("dns", "dns_search", "dns_options", "at_exit"):
                 given[name] = tuple(given.get(name, ()))
-            given["hosts"] = tuple((name, address) for name, address in given.get("hosts", ()))
+            for name in ("hosts", "joined"):
+                given[name] = tuple((one, other) for one, other in given.get(name, ()))
             given["endpoints"] = tuple(_endpoint(item) for item in given.get("endpoints", ()))
             given["restart"] = RestartPolicy(**given.get("restart", {}))
             log = given.get("log", {})

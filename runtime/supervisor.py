@@ -72,6 +72,7 @@ class Supervisor:
 
     def launch(self) -> None:
         """Fork the container; ``progress`` hears of the rest. Raises ContainerError; all is given back then."""
+        self.config["spec"]["namespaces"] = statefile.rejoin(self.config["spec"]["namespaces"], self.config["joined"])
         spec = dict(self.config["spec"])
         try:
             spec["hosts"], spec["resolv_conf"] = self.wiring.reserve(self.config)

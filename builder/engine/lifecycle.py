@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from builder.engine.session import Engine
     from builder.store.containers import Container
+    from runtime.endpoints import EndpointRequest
     from runtime.supervised import Config
     from runtime.supervisor_client import Session
 
@@ -54,6 +55,17 @@ def leave(engine: Engine, container: Container) -> None:
         config = specs.supervised(engine, container)
         _write_config(directory, replace(config, at_exit=autoremove.argv(engine.root, container.id)))
         supervisor_client.update(directory)
+
+
+def change_endpoints(engine: Engine, container: Container, endpoints: tuple[EndpointRequest, ...]) -> None:
+    """A running container gets *endpoints* when its restart policy starts it again; names are answered from now on."""
+    from runtime import supervisor_client
+    from runtime.supervised import Config
+
+    directory = containers.directory(engine, container)
+    config = Config.from_dict(json.loads((directory / "config.json").read_bytes()))
+    _write_config(directory, replace(config, endpoints=endpoints))
+    supervisor_client.update(directory)
 
 
 def _write_config(directory: Path, config: Config) -> None:

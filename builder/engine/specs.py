@@ -44,7 +44,7 @@ def supervised(engine: Engine, container: Container, *, console_size: tuple[int,
         log=LogConfig(request.log_driver, request.log_options),
         health=_health(definition),
         networks_directory=str(engine.store.networks_dir),
-        endpoints=_endpoints(engine, container, definition),
+        endpoints=endpoints(container, definition),
         hosts=(*network.extra_hosts, *_linked(engine, definition)),
         dns=network.dns,
         dns_search=network.dns_search,
@@ -53,6 +53,7 @@ def supervised(engine: Engine, container: Container, *, console_size: tuple[int,
         stop_timeout=definition.stop_timeout,
         stdin_open=request.open_stdin,
         stdin_once=request.stdin_once,
+        joined=tuple((name, str(containers.directory(engine, other))) for name, other in _others(engine, definition)),
     )
 
 
@@ -144,6 +145,18 @@ def _namespaces(engine: Engine, definition: Definition) -> Namespaces:
     )
 
 
+def _others(engine: Engine, definition: Definition) -> list[tuple[str, Container]]:
+    """The namespaces that are other containers', by their names in the spec."""
+    security, attachments = definition.request.security, definition.request.network.attachments
+    network = attachments[0].network if attachments else ""
+    modes = {"network": network, "pid": security.pid, "ipc": security.ipc, "uts": security.uts}
+    return [
+        (name, containers.find(engine, mode.removeprefix("container:")))
+        for name, mode in modes.items()
+        if mode.startswith("container:")
+    ]
+
+
 def _namespace(engine: Engine, mode: str, kind: str) -> str:
     if mode.startswith("container:"):
         return _shared(engine, mode, kind)
@@ -213,7 +226,8 @@ def _health(definition: Definition) -> Health | None:
     )
 
 
-def _endpoints(engine: Engine, container: Container, definition: Definition) -> tuple[EndpointRequest, ...]:
+def endpoints(container: Container, definition: Definition) -> tuple[EndpointRequest, ...]:
+    """What the container asks of its networks."""
     from builder.engine.requests import Attachment
     from runtime.endpoints import EndpointRequest
 

@@ -286,6 +286,74 @@ def test_restart_policies(busybox_store: Lamina, name: str) -> None:
     assert busybox_store.text("inspect", "-f", "{{.RestartCount}}", name) == "2"
 
 
+AGAIN = ("sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; rm /go")
+"""A program that ends when somebody makes /go."""
+
+
+def let_policy_restart(busybox_store: Lamina, name: str) -> None:
+    before = busybox_store.text("inspect", "-f", "{{.RestartCount}}", name)
+    busybox_store("exec", name, "touch", "/go")
+    for _ in range(500):
+        now = busybox_store.text("inspect", "-f", "{{.RestartCount}} {{.State.Status}}", name)
+        if now.split()[0] != before and now.endswith(" running"):
+            return
+    raise AssertionError(now)
+
+
+def test_a_network_that_was_connected_stays_over_restarts(busybox_store: Lamina) -> None:
+    def networks() -> list[str]:
+        return busybox_store.text(
+            "inspect", "-f", "{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}", "moved"
+        ).split()
+
+    busybox_store("network", "create", "later")
+    try:
+        busybox_store("run", "-d", "--name", "moved", "--restart", "always", "busybox", *AGAIN)
+        busybox_store("network", "connect", "later", "moved")
+        refused = busybox_store("network", "connect", "later", "moved", code=1)
+        assert b"endpoint with name moved already exists in network later" in refused.stderr
+        let_policy_restart(busybox_store, "moved")
+        assert networks() == ["bridge", "later"]
+        assert "eth1" in busybox_store.text("exec", "moved", "ls", "/sys/class/net")
+        busybox_store("stop", "-t", "0", "moved")
+        busybox_store("network", "disconnect", "bridge", "moved")
+        refused = busybox_store("network", "disconnect", "bridge", "moved", code=1)
+        assert b"is not connected to network bridge" in refused.stderr
+        busybox_store("start", "moved")
+        assert networks() == ["later"]
+        busybox_store("network", "connect", "bridge", "moved")
+        busybox_store("network", "disconnect", "later", "moved")
+        let_policy_restart(busybox_store, "moved")
+        assert networks() == ["bridge"]
+    finally:
+        busybox_store("rm", "-f", "moved", code=None)
+        busybox_store("network", "rm", "later")
+
+
+def test_who_shares_namespaces_has_those_that_the_other_has_by_now(busybox_store: Lamina) -> None:
+    def namespace(name: str, kind: str) -> str:
+        return busybox_store.text("exec", name, "readlink", f"/proc/1/ns/{kind}")
+
+    try:
+        busybox_store("run", "-d", "--name", "owner", "--ipc", "shareable", "busybox", "sleep", "1000")
+        shared = ("--network", "container:owner", "--ipc", "container:owner")
+        busybox_store("run", "-d", "--name", "guest", *shared, "--restart", "always", "busybox", *AGAIN)
+        old = namespace("owner", "net")
+        assert namespace("guest", "net") == old
+        busybox_store("restart", "-t", "0", "owner")
+        let_policy_restart(busybox_store, "guest")
+        assert [namespace("guest", kind) for kind in ("net", "ipc")] == [
+            namespace("owner", kind) for kind in ("net", "ipc")
+        ]
+        busybox_store("stop", "-t", "0", "owner")
+        busybox_store("exec", "guest", "touch", "/go")
+        busybox_store("wait", "guest")
+        error = busybox_store.text("inspect", "-f", "{{.State.Error}}", "guest")
+        assert "namespace of a non running container" in error
+    finally:
+        busybox_store("rm", "-f", "guest", "owner", code=None)
+
+
 def test_stop_signal(busybox_store: Lamina, name: str) -> None:
     script = "trap 'echo usr1; exit 0' USR1; echo ready; while true; do sleep 0.05; done"
     options = ("-d", "--name", name, "--network", "none", "--stop-signal", "SIGUSR1")

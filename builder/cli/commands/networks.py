@@ -94,37 +94,18 @@ def rm(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 
 def connect(cli: Cli, values: Values, arguments: list[str]) -> int:
-    """Connect a running container."""
-    from builder.engine import containers
-    from builder.errors import WrongState
-    from runtime import supervisor_client
-    from runtime.endpoints import EndpointRequest
+    """Connect a container."""
+    from builder.engine import connecting
 
-    container = containers.find(cli.engine, arguments[1])
-    joined = containers.definition(container).request.network.attachments
-    containers.check_connectable(joined[0].network if joined else "bridge")
-    state = containers.state(cli.engine, container)
-    if not state.pid:
-        raise WrongState(f"container {container.name} is not running", hint="give --network when it is created")
-    taken = [each for each in cli.engine.networks.endpoints() if each.container == container.id]
-    request = EndpointRequest(
-        network=arguments[0],
-        container=container.id,
-        name=container.name,
-        aliases=values.all("alias"),
-        ip=values.text("ip"),
-        interface=f"eth{len(taken)}",
-    )
-    cli.engine.networks.connect(request, state.pid, owner=state.supervisor_pid or None)
-    supervisor_client.update(containers.directory(cli.engine, container))  # names are answered from now on
+    connecting.connect(cli.engine, *arguments, aliases=tuple(values.all("alias")), ip=values.text("ip"))
     return 0
 
 
 def disconnect(cli: Cli, values: Values, arguments: list[str]) -> int:
-    """Take a running container off a network."""
-    from builder.engine import containers
+    """Take a container off a network."""
+    from builder.engine import connecting
 
-    cli.engine.networks.disconnect(containers.find(cli.engine, arguments[1]).id, arguments[0])
+    connecting.disconnect(cli.engine, *arguments)
     return 0
 
 
