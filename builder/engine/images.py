@@ -47,6 +47,11 @@ def wanted(text: str) -> Platform | None:
     return platforms.parse(text, default=platforms.host(os.uname().machine))
 
 
+def platforms(texts: Sequence[str]) -> tuple[Platform, ...]:
+    """As `wanted`, for several. Raises InvalidPlatform."""
+    return tuple(platform for text in texts if (platform := wanted(text)) is not None)
+
+
 def mismatch(engine: Engine, image_id: str) -> tuple[Platform, Platform] | None:
     """(the image's platform, this machine's) when the image is not made for this machine."""
     from builder.oci import digests, platforms
@@ -70,9 +75,9 @@ def tag(engine: Engine, source: str, target: str) -> None:
 
 
 def remove(
-    engine: Engine, name: str, *, force: bool = False, prune_parents: bool = True, platforms: Sequence[str] = ()
+    engine: Engine, name: str, *, force: bool = False, prune_parents: bool = True, only: Sequence[str] = ()
 ) -> tuple[Removal, ...]:
-    """Remove by name or id with docker's rules, with `platforms` only the images for these.
+    """Remove by name or id with docker's rules, with platforms in `only` the images for these.
 
     Raises ImageNotFound, PlatformNotFound, ImageInUse, InvalidPlatform.
     """
@@ -83,7 +88,7 @@ def remove(
         force=force,
         prune_parents=prune_parents,
         running=[each.id for each in containers.listed(engine) if containers.is_running(engine, each)],
-        platforms=[platform for text in platforms if (platform := wanted(text)) is not None],
+        platforms=platforms(only),
     )
     engine.store.collect()
     return removed

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder.engine import images
+
 if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.oci.digests import Digest
@@ -21,28 +23,36 @@ def save(
     names: Sequence[str],
     target: Path | Sink,
     *,
+    platforms: Sequence[str] = (),
     most: int | None = None,
     merged: Callable[[str, int, int], object] | None = None,
 ) -> int:
     """Write images as one archive to a file (whole or not at all) or to a sink; returns its bytes.
 
-    Those of more than `most` layers (0: any number; None: what docker takes) have adjacent ones merged; `merged` is
-    told their name, layers and what is left of them.
+    Of several for different platforms those for `platforms` (none: all) are written. Those of more than `most` layers
+    (0: any number; None: what docker takes) have adjacent ones merged; `merged` is told their name, layers and what is
+    left of them.
     """
     from builder.store.derived import DOCKER_MAX_LAYERS
     from builder.transfer import docker_archive
 
     most = DOCKER_MAX_LAYERS if most is None else most
+    chosen = images.platforms(platforms)
     if isinstance(target, Path):
-        return docker_archive.save_file(engine.store, names, target, most=most, merged=merged)
-    return docker_archive.save(engine.store, names, target, most=most, merged=merged)
+        return docker_archive.save_file(engine.store, names, target, platforms=chosen, most=most, merged=merged)
+    return docker_archive.save(engine.store, names, target, platforms=chosen, most=most, merged=merged)
 
 
-def load(engine: Engine, stream: Readable, emit: Callable[[Loaded], object]) -> tuple[Loaded, ...]:
-    """Read an archive of images; `emit` is told of each as it comes in. Raises ArchiveError."""
+def load(
+    engine: Engine, stream: Readable, emit: Callable[[Loaded], object], *, platforms: Sequence[str] = ()
+) -> tuple[Loaded, ...]:
+    """Read an archive of images, with `platforms` only those for these; `emit` is told of each as it comes in.
+
+    Raises ArchiveInvalid, PlatformNotFound, InvalidPlatform.
+    """
     from builder.transfer import docker_archive
 
-    return docker_archive.load(engine.store, stream, emit=emit)
+    return docker_archive.load(engine.store, stream, platforms=images.platforms(platforms), emit=emit)
 
 
 def import_image(

@@ -8,11 +8,11 @@ docker archive as well (``manifest.json``, ``repositories``). Layers are plain t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.errors import ArchiveInvalid, DigestMismatch, InvalidReference
+from builder.errors import ArchiveInvalid, DigestMismatch, InvalidReference, PlatformNotFound
 from builder.oci import digests
 from builder.oci.references import Reference
 from builder.store import derived
@@ -27,23 +27,28 @@ from runtime.values import dataclass, replace
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from builder.oci.configs import ImageConfig
     from builder.oci.descriptors import Descriptor
     from builder.oci.digests import DiffID, Digest
     from builder.oci.documents import Object
+    from builder.oci.platforms import Platform
     from builder.store import Store
     from builder.store.apply import Limits
     from builder.store.changesets import Sink
     from builder.store.images import Image
+    from builder.store.indexes import ImageIndex
     from builder.store.tarstream import Readable
     from builder.transfer.compression import Packing
     from builder.transfer.layout import Annotations, Out, Written
 
 _DOCUMENT_MAX = 8 << 20
+Wanted = tuple[Sequence["Platform"], "Limits | None"]
+"""Platforms to load (none: all), and how much an image may be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One image that came in. With *reference*: "Loaded image: R"; without: "Loaded image ID: I"."""
+    """One image (or index) that came in. With *reference*: "Loaded image: R"; without: "Loaded image ID: I"."""
 
     image_id: Digest
     reference: str | None
@@ -58,28 +63,47 @@ def save(
     names: Sequence[str],
     sink: Sink,
     *,
+    platforms: Sequence[Platform] = (),
     most: int = DOCKER_MAX_LAYERS,
     merged: Callable[[str, int, int], object] | None = None,
 ) -> int:
     """Write the images *names* (references, or ids, which are saved without a tag) as one archive; returns its bytes.
 
-    A name without a tag stands for all tags of that repository, as docker has it. An image of more than *most* layers
-    (0: any number) is written with adjacent layers merged, and so has another id; *merged* is told its name, its layers
-    and how many are left.
+    A name without a tag stands for all tags of that repository, as docker has it. Of an index all images that are here
+    are written, or those for *platforms*. An image of more than *most* layers (0: any number) is written with adjacent
+    layers merged, and so has another id; *merged* is told its name, its layers and how many are left.
 
-    Raises: ImageNotFound, StoreCorrupt (a layer was touched), OSError.
+    Raises: ImageNotFound, PlatformNotFound, StoreCorrupt (a layer was touched), OSError.
     """
     chosen = _select(store, names)
     out = TarOut(sink)
     archive = DockerArchive(store, out)
-    for image_id, references in chosen.items():
-        image = store.images.get(image_id)
-        slim = at_most(store, image, most)
-        if slim is not image and merged is not None:
-            merged(references[0].familiar() if references else image_id, len(image.layers), len(slim.layers))
-        archive.add(slim, references)
+    for target, references in chosen.items():
+        name = references[0].familiar() if references else target
+        images = {}
+        for image_id in _images(store, target, name, platforms):
+            image = store.images.get(image_id)
+            slim = at_most(store, image, most)
+            if slim is not image and merged is not None:
+                merged(name, len(image.layers), len(slim.layers))
+            images[image_id] = slim
+        index = store.indexes.find(target)
+        if index is None:
+            archive.add(images[target], references)
+        else:
+            archive.add_index(index, images, references)
     archive.close()
     return out.size
+
+
+def _images(store: Store, target: Digest, name: str, platforms: Sequence[Platform]) -> tuple[Digest, ...]:
+    """The images to save of an image or index, kept from collection. Raises PlatformNotFound."""
+    found = store.images.of(target)
+    if platforms or not found:
+        found = tuple(dict.fromkeys(store.images.resolve(name, platform=platform) for platform in platforms or (None,)))
+    for image_id in found:
+        store.images.use(image_id)
+    return found
 
 
 def save_file(
@@ -87,12 +111,13 @@ def save_file(
     names: Sequence[str],
     path: Path,
     *,
+    platforms: Sequence[Platform] = (),
     most: int = DOCKER_MAX_LAYERS,
     merged: Callable[[str, int, int], object] | None = None,
 ) -> int:
     """As :func:`save` into the file *path*, which appears whole or not at all."""
     with whole_file(path, mode=0o600) as write:
-        return save(store, names, write, most=most, merged=merged)
+        return save(store, names, write, platforms=platforms, most=most, merged=merged)
 
 
 def at_most(store: Store, image: Image, most: int) -> Image:
@@ -114,6 +139,7 @@ class DockerArchive:
     """A layout that is a docker archive as well, on its way out: `add` images, then `close`."""
 
     def __init__(self, store: Store, out: Out) -> None:
+        self._store = store
         self._layout = Layout(store, out)
         self._entries: list[dict[str, object]] = []
         self._repositories: dict[str, dict[str, str]] = {}
@@ -128,6 +154,23 @@ class DockerArchive:
     ) -> Written:
         """Write one image. Raises as `Layout.add`."""
         written = self._layout.add(image, references, packing=packing, annotations=annotations)
+        self._entry(image, written, references)
+        return written
+
+    def add_index(
+        self,
+        index: ImageIndex,
+        images: Mapping[Digest, Image],
+        references: Sequence[Reference],
+        packing: Packing | None = None,
+    ) -> None:
+        """Write an index with these of its images; who reads no index sees the first. Raises as `add_index`."""
+        from builder.transfer.archived_index import add_index
+
+        written = add_index(self._store, self._layout, index, images, references, packing)
+        self._entry(next(iter(images.values())), written[0], references)
+
+    def _entry(self, image: Image, written: Written, references: Sequence[Reference]) -> None:
         for reference in references:
             top = digests.hex_of(written.layers[-1].digest if written.layers else image.id)
             self._repositories.setdefault(reference.familiar_name(), {})[reference.tag or "latest"] = top
@@ -142,7 +185,6 @@ class DockerArchive:
                 },
             }
         )
-        return written
 
     def close(self) -> None:
         """Write what lists the images, and end."""
@@ -153,7 +195,7 @@ class DockerArchive:
 
 
 def _select(store: Store, names: Sequence[str]) -> dict[Digest, list[Reference]]:
-    """Image id → the references to write for it, in the order in which they were named."""
+    """Image or index → the references to write for it, in the order in which they were named."""
     chosen: dict[Digest, list[Reference]] = {}
     for name in names:
         try:
@@ -165,16 +207,14 @@ def _select(store: Store, names: Sequence[str]) -> dict[Digest, list[Reference]]
             wanted = (parsed,) if parsed.tag else store.images.tags_of(parsed.name)
         found = False
         for reference in wanted:
-            image_id = store.images.lookup(reference)
-            if image_id is not None and reference.digest is None:
+            target = store.images.named(reference)
+            if target is not None and reference.digest is None:
                 found = True
-                listed = chosen.setdefault(image_id, [])
+                listed = chosen.setdefault(target, [])
                 if reference not in listed:
                     listed.append(reference)
         if not found:
-            chosen.setdefault(store.images.resolve(name), [])
-    for image_id in chosen:
-        store.images.use(image_id)
+            chosen.setdefault(store.images.target(name), [])
     return chosen
 
 
@@ -185,15 +225,17 @@ def load(
     store: Store,
     stream: Readable,
     *,
+    platforms: Sequence[Platform] = (),
     limits: Limits | None = None,
     emit: Callable[[Loaded], object] | None = None,
 ) -> tuple[Loaded, ...]:
-    """Read an archive (plain or packed, seekable or not) and store and tag its images.
+    """Read an archive (plain or packed, seekable or not) and store and tag its images and indexes.
 
-    Every digest is checked. Images of the archive that are whole are kept, even when a later one is broken.
+    Every digest is checked. Images of the archive that are whole are kept, even when a later one is broken. With
+    *platforms* only the images for these are read.
 
-    Raises: ArchiveInvalid (hostile, broken, no image archive), LimitExceeded, DigestMismatch, InvalidDocument,
-    StoreError.
+    Raises: ArchiveInvalid (hostile, broken, no image archive), PlatformNotFound, LimitExceeded, DigestMismatch,
+    InvalidDocument, StoreError.
     """
     loaded: list[Loaded] = []
 
@@ -203,17 +245,15 @@ def load(
             emit(one)
 
     with open_archive(stream, store, limits) as archive:
-        if "manifest.json" in archive:
+        listed = _layout_of(archive)
+        if listed is not None:
+            for described in listed:
+                _load_described(store, archive, described, (platforms, limits), done)
+        elif "manifest.json" in archive:
             from builder.oci import documents
 
             for entry in documents.load_list(archive.read("manifest.json", _DOCUMENT_MAX), "manifest.json"):
-                _load_entry(store, archive, entry, limits, done)
-        elif "index.json" in archive:
-            from builder.oci.manifests import Index
-
-            index = Index.from_json(archive.read("index.json", _DOCUMENT_MAX))
-            for described in index.manifests:
-                _load_described(store, archive, described, limits, done)
+                _load_entry(store, archive, entry, (platforms, limits), done)
         else:
             raise ArchiveInvalid(
                 "archive holds no image: neither manifest.json nor index.json is in it",
@@ -222,11 +262,23 @@ def load(
     return tuple(loaded)
 
 
+def _layout_of(archive: Archive) -> tuple[Descriptor, ...] | None:
+    """What the archive lists as an OCI layout; None when it is none, or says no more than its manifest.json."""
+    if "index.json" not in archive:
+        return None
+    from builder.oci.descriptors import INDEX_TYPES
+    from builder.oci.manifests import Index
+
+    listed = Index.from_json(archive.read("index.json", _DOCUMENT_MAX)).manifests
+    several = any(described.media_type in INDEX_TYPES for described in listed)
+    return listed if several or "manifest.json" not in archive else None
+
+
 def _load_entry(
     store: Store,
     archive: Archive,
     entry: Object,
-    limits: Limits | None,
+    wanted: Wanted,
     done: Callable[[Loaded], object],
 ) -> None:
     """One image of ``manifest.json``."""
@@ -238,35 +290,44 @@ def _load_entry(
     if len(stated) == 64 and "sha256:" + stated != digests.of(raw):
         raise DigestMismatch(f"config {stated[:12]}", "sha256:" + stated, digests.of(raw))
     config = ImageConfig.from_json(raw)
+    platforms, limits = wanted
+    _check_platform(config, platforms, digests.short(digests.of(raw)))
     paths = entry.strings("Layers") or ()
     if len(paths) != len(config.diff_ids):
         raise ArchiveInvalid(f"image has {len(paths)} layers, its config says {len(config.diff_ids)}")
     names = [_reference(text) for text in entry.strings("RepoTags") or ()]
-    wanted = [(partial(archive.open, path), diff_id) for path, diff_id in zip(paths, config.diff_ids, strict=True)]
-    kept = layers.read_all(store, wanted, limits=limits)
+    openers = [(partial(archive.open, path), diff_id) for path, diff_id in zip(paths, config.diff_ids, strict=True)]
+    kept = layers.read_all(store, openers, limits=limits)
     _tell(store, store.images.put(config, kept, raw=raw, origin="load"), names, done)
 
 
 def _load_described(
-    store: Store, archive: Archive, described: Descriptor, limits: Limits | None, done: Callable[[Loaded], object]
+    store: Store, archive: Archive, described: Descriptor, wanted: Wanted, done: Callable[[Loaded], object]
 ) -> None:
-    """One manifest of an OCI layout, or those of an index in it."""
+    """One manifest of an OCI layout, or an index in it."""
     from builder.oci.descriptors import INDEX_TYPES
-    from builder.oci.manifests import Index
-    from builder.store.indexes import Member
 
+    platforms, limits = wanted
     text = described.annotations.get(IMAGE_NAME) or described.annotations.get(REF_NAME, "")
     names = []
     # A bare tag ("latest") names nothing; podman and skopeo write whole names here.
     if IMAGE_NAME in described.annotations or any(mark in text for mark in ":/"):
         names = [_reference(text)]
     if described.media_type in INDEX_TYPES:
-        index = archive.blob(described, _DOCUMENT_MAX)
-        for below in Index.from_json(index, media_type=described.media_type).manifests:
-            if blob_name(below.digest) in archive and below.media_type not in INDEX_TYPES and Member(below).is_image:
-                _load_described(store, archive, below, limits, done)
+        from builder.transfer.archived_index import read_index
+
+        _tell(store, read_index(store, archive, described, platforms=platforms, limits=limits), names, done)
         return
-    _tell(store, read_image(store, archive, described, limits=limits), names, done)
+    image_id = read_image(store, archive, described, limits=limits)
+    _check_platform(store.images.get(image_id).config, platforms, digests.short(described.digest))
+    _tell(store, image_id, names, done)
+
+
+def _check_platform(config: ImageConfig, platforms: Sequence[Platform], name: str) -> None:
+    """An image alone must be for each of *platforms*. Raises PlatformNotFound."""
+    for platform in platforms:
+        if not platform.matches(config.platform):
+            raise PlatformNotFound(name, platform, here=[str(config.platform)])
 
 
 def read_image(store: Store, blobs: Blobs, described: Descriptor, *, limits: Limits | None = None) -> Digest:
@@ -289,13 +350,13 @@ def read_image(store: Store, blobs: Blobs, described: Descriptor, *, limits: Lim
     return store.images.put(config, kept, raw=raw, origin="load")
 
 
-def _tell(store: Store, image_id: Digest, names: list[Reference], done: Callable[[Loaded], object]) -> None:
+def _tell(store: Store, target: Digest, names: list[Reference], done: Callable[[Loaded], object]) -> None:
     if names:
-        store.images.tag_all(names, image_id)
+        store.images.tag_all(names, target)
     for name in names:
-        done(Loaded(image_id, name.familiar()))
+        done(Loaded(target, name.familiar()))
     if not names:
-        done(Loaded(image_id, None))
+        done(Loaded(target, None))
 
 
 def _reference(text: str) -> Reference:

@@ -191,8 +191,8 @@ class Layout:
             annotations=annotations.descriptor,
             platform=platform or image.config.platform,
         )
-        self._small(config, image.raw)
-        self._small(top, document)
+        self.small(config, image.raw)
+        self.small(top, document)
         return Written(top, config, described)
 
     def attach(
@@ -202,7 +202,7 @@ class Layout:
         found = attachments(predicates, image, references, form=form)
         for each in found:
             for described, data in each.written():
-                self._small(described, data)
+                self.small(described, data)
         return tuple(each.descriptor for each in found)
 
     def add_index(
@@ -219,7 +219,7 @@ class Layout:
         """
         document = Index(tuple(members), media_type, annotations=annotations.manifest).to_json()
         top = Descriptor(media_type, digests.of(document), len(document), annotations=annotations.descriptor)
-        self._small(top, document)
+        self.small(top, document)
         self.note(top, references)
         return top
 
@@ -231,10 +231,17 @@ class Layout:
         if not references:
             self._index.append(top)
 
-    def _small(self, described: Descriptor, data: bytes) -> None:
+    def small(self, described: Descriptor, data: bytes) -> None:
+        """A small blob, once."""
         if described.digest not in self._done:
             self._done.add(described.digest)
             self._out.put(blob_name(described.digest), data)
+
+    def blob(self, described: Descriptor, write: Callable[[Sink], object]) -> None:
+        """A blob that `write` gives, once."""
+        if described.digest not in self._done:
+            self._done.add(described.digest)
+            self._out.stream(blob_name(described.digest), described.size, write)
 
     def put(self, name: str, document: object) -> None:
         """A further JSON document beside the index."""
@@ -255,19 +262,14 @@ class Layout:
             return known
         if packing.compression is Compression.UNCOMPRESSED:
             described = Descriptor(packing.media_type, digests.Digest(layer.diff_id), layer.tar_size)
-            self._blob(described, lambda sink: layers.write_out(self._store, layer, sink))
+            self.blob(described, lambda sink: layers.write_out(self._store, layer, sink))
         else:
             with self._store.scratch() as directory:
                 file = directory / "layer"
                 described = self._pack(layer, packing, file)
-                self._blob(described, lambda sink: _copy(file, sink))
+                self.blob(described, lambda sink: _copy(file, sink))
         self._packed[layer.diff_id, packing] = described
         return described
-
-    def _blob(self, described: Descriptor, write: Callable[[Sink], object]) -> None:
-        if described.digest not in self._done:
-            self._done.add(described.digest)
-            self._out.stream(blob_name(described.digest), described.size, write)
 
     def _pack(self, layer: Layer, packing: Packing, target: Path) -> Descriptor:
         hasher = hashlib.sha256()

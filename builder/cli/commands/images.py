@@ -105,7 +105,7 @@ def rmi(cli: Cli, values: Values, arguments: list[str]) -> int:
                 name,
                 force=values.on("force"),
                 prune_parents=not values.on("no-prune"),
-                platforms=values.all("platform"),
+                only=values.all("platform"),
             )
         except ImageNotFound as error:
             if not values.on("force"):

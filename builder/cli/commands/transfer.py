@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from builder.cli.flags import INT, Command, Flag, UsageError, Values, many, switch
+from builder.cli.flags import CSV, INT, Command, Flag, UsageError, Values, many, switch
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli
@@ -23,14 +23,15 @@ def save(cli: Cli, values: Values, arguments: list[str]) -> int:
     if most is not None and most < 0:
         raise UsageError(f"invalid --max-layers {most}: it must be 0 (any number) or more")
     output = values.text("output")
+    only = values.all("platform")
     if output and output != "-":
-        transfers.save(cli.engine, arguments, Path(output), most=most, merged=told)
+        transfers.save(cli.engine, arguments, Path(output), platforms=only, most=most, merged=told)
         return 0
     if cli.terminal_out():
         cli.say("Error: cowardly refusing to save to a terminal. Use the -o flag or redirect")
         return 1
     stream = cli.raw_out()
-    transfers.save(cli.engine, arguments, stream.write, most=most, merged=told)
+    transfers.save(cli.engine, arguments, stream.write, platforms=only, most=most, merged=told)
     stream.flush()
     return 0
 
@@ -49,7 +50,8 @@ def load(cli: Cli, values: Values, arguments: list[str]) -> int:
         cli.say("Error: requested load from stdin, but stdin is empty")
         return 1
     with ExitStack() as undo:
-        transfers.load(cli.engine, _source(cli, values.text("input"), undo), told)
+        source = _source(cli, values.text("input"), undo)
+        transfers.load(cli.engine, source, told, platforms=values.all("platform"))
     return 0
 
 
@@ -91,7 +93,7 @@ COMMANDS = {
                 default=125,
             ),
             Flag("output", "Write to a file, instead of STDOUT", short="o", complete="file"),
-            many("platform", "Save only the given platform(s)"),
+            Flag("platform", "Save only the given platform(s): os[/arch[/variant]], separated by commas", kind=CSV),
         ),
         arguments=(1, None),
         complete="image",
@@ -102,7 +104,7 @@ COMMANDS = {
         load,
         flags=(
             Flag("input", "Read from tar archive file, instead of STDIN", short="i", complete="file"),
-            many("platform", "Load only the given platform(s)"),
+            Flag("platform", "Load only the given platform(s): os[/arch[/variant]], separated by commas", kind=CSV),
             switch("quiet", "Suppress the load output", short="q"),
         ),
         arguments=(0, 0),
