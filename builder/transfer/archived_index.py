@@ -9,6 +9,7 @@ the packed blobs, so that what was read can go out again as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -237,14 +238,19 @@ def read_listed(store: Store, blobs: Blobs, described: Descriptor, *, limits: Li
     manifest = Manifest.from_json(document, media_type=described.media_type)
     raw = blobs.blob(manifest.config, DOCUMENT_MAX)
     config = _config(raw, manifest)
-    wanted: list[tuple[Callable[[], Readable], DiffID]] = []
-    for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
-        if layer.digest == diff_id:
-            wanted.append((partial(blobs.open_blob, layer), diff_id))
-            continue
-        _keep(store, blobs, layer)
-        wanted.append((partial(store.content.open, layer.digest), diff_id))
-    kept = layers.read_all(store, wanted, limits=limits)
+    with ExitStack() as undo:
+
+        def opened(layer: Descriptor) -> Readable:
+            return undo.enter_context(store.content.open(layer.digest))
+
+        wanted: list[tuple[Callable[[], Readable], DiffID]] = []
+        for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
+            if layer.digest == diff_id:
+                wanted.append((partial(blobs.open_blob, layer), diff_id))
+            else:
+                _keep(store, blobs, layer)
+                wanted.append((partial(opened, layer), diff_id))
+        kept = layers.read_all(store, wanted, limits=limits)
     for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
         if layer.digest != diff_id and layer.media_type in _PACKED:
             store.packed.put(PackedLayer(layer.digest, diff_id, layer.size, layer.media_type))
