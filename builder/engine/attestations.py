@@ -11,9 +11,10 @@ from builder.engine.options.attestations import Kind
 from builder.errors import InvalidReference, NotFound
 from builder.oci.digests import parse
 from builder.store.attestations import Predicate
+from builder.transfer.attested import statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from builder.engine.builds import BuildWish
     from builder.engine.options.attestations import ProvenanceWish, SbomWish
@@ -55,6 +56,43 @@ def attest(
         if made:
             engine.store.attestations.put(image.id, made)
         found.append(tuple(made))
+    return tuple(found)
+
+
+def beside(
+    engine: Engine, wish: BuildWish, result: BuildResult, attested: Sequence[Sequence[Predicate]]
+) -> tuple[tuple[tuple[str, bytes], ...], ...]:
+    """For outputs that are files and no image: (name, statement about all files) of what is attested of each image.
+
+    Raises MountFailed, OSError.
+    """
+    assert wish.attestations is not None
+    asked = wish.attestations.provenance
+    names = {SBOM_TYPES["spdx"]: "sbom.spdx.json", SBOM_TYPES["cyclonedx"]: "sbom.cdx.json"}
+    if asked is not None and not asked.inline:
+        names |= dict.fromkeys(PROVENANCE_TYPES, asked.filename)
+    found = []
+    for image, predicates in zip(result.images, attested, strict=True):
+        wanted = [each for each in predicates if each.type in names]
+        subjects = _files(engine, image.id) if wanted else ()
+        found.append(tuple((names[each.type], statement(each, subjects)) for each in wanted))
+    return tuple(found)
+
+
+def _files(engine: Engine, image: Digest) -> tuple[tuple[str, str], ...]:
+    """(path, digest) of the regular files of an image."""
+    import hashlib
+
+    from builder.engine.rootfs import image_files
+    from builder.pipeline.trees import open_file
+
+    found = []
+    with image_files(engine, engine.store.images.get(image)) as files:
+        for path, entry in sorted(files.entries.items()):
+            if entry.kind == "file":
+                with open(open_file(files.root, path[1:]), "rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                found.append((path[1:], f"sha256:{digest}"))
     return tuple(found)
 
 

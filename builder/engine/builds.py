@@ -124,7 +124,7 @@ def build(
             _export_cache(engine, wish, result, emit)
             return Built(result, _described(engine, result), result.tags)
         from builder.engine import outputs
-        from builder.engine.options.outputs import STORE
+        from builder.engine.options.outputs import STORE, OutputType
 
         listener, started = outputs.Listener(emit), engine.store.clock()
         result = pipeline.build(
@@ -137,7 +137,10 @@ def build(
 
             attested = attestations.attest(engine, wish, request, result, listener)
         where, asked = (wish.cwd, stdout), wish.outputs or (STORE,)
-        descriptor = outputs.export(engine, asked, result, listener, where, wish.environment)
+        beside: outputs.Beside = ()
+        if any(attested) and any(output.type in (OutputType.LOCAL, OutputType.TAR) for output in asked):
+            beside = attestations.beside(engine, wish, result, attested)
+        descriptor = outputs.export(engine, asked, result, listener, where, wish.environment, beside)
         stored = any(output.stored for output in asked)
         if not stored and not keep:
             forget(engine, result, started)

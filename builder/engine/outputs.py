@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from builder.engine.options.outputs import Output, OutputType, Place
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from builder.store.images import Image
     from builder.store.snapshots import LayerID
     from builder.transfer.attested import Form
+    from builder.transfer.filesout import Document
     from builder.transfer.layout import Annotations, Written
+
+    Beside = Sequence[Sequence[tuple[str, bytes]]]
 
 _NAMES = {
     OutputType.LOCAL: "exporting to client directory",
@@ -82,11 +85,12 @@ def export(
     listener: Listener,
     where: tuple[Path, Sink | None],
     environment: Mapping[str, str],
+    beside: Beside = (),
 ) -> Descriptor | None:
     """Write all `outputs` that are not the store; the descriptor of the last manifest that was written.
 
-    `where` is the working directory and stdout, `environment` the user's. Raises OutputInTheWay, OutputFailed,
-    StoreError, RegistryErrors, BrokenPipeError.
+    `where` is the working directory and stdout, `environment` the user's, `beside` what stands beside the files of each
+    image where no image is written. Raises OutputInTheWay, OutputFailed, StoreError, RegistryErrors, BrokenPipeError.
     """
     described: Descriptor | None = None
     written = (one for one in outputs if one.type is OutputType.REGISTRY or (one.type in _NAMES and not one.stored))
@@ -96,7 +100,7 @@ def export(
                 if output.type is OutputType.REGISTRY:
                     described = _push(engine, output, result, listener, number, environment)
                 else:
-                    described = _write(engine, output, result, where) or described
+                    described = _write(engine, output, result, where, beside) or described
             except BrokenPipeError:
                 raise  # whoever read our stdout has had enough
             except OSError as err:
@@ -160,38 +164,54 @@ def _form(output: Output) -> Form:
     return Form.ARTIFACT if output.artifact else Form.INDEX
 
 
-def _write(engine: Engine, output: Output, result: BuildResult, where: tuple[Path, Sink | None]) -> Descriptor | None:
+def _write(
+    engine: Engine, output: Output, result: BuildResult, where: tuple[Path, Sink | None], beside: Beside
+) -> Descriptor | None:
     from builder.transfer import filesout
 
     cwd, stdout = where
     if output.type is OutputType.LOCAL:
-        filesout.write_directory(engine.store, _files(engine, output, result), cwd / output.dest)
+        files, more = _files(engine, output, result, beside)
+        filesout.write_directory(engine.store, files, cwd / output.dest, more=more)
         return None
     if output.type is OutputType.OCI and not output.tar:
         return _layout(engine, output, result, cwd / output.dest)
     if output.dest == "-":
         assert stdout is not None, "somebody who writes to stdout gives it"
-        return _stream(engine, output, result, stdout)
+        return _stream(engine, output, result, stdout, beside)
     from builder.transfer.outfile import whole_file
 
     with whole_file(cwd / output.dest) as sink:
-        return _stream(engine, output, result, sink)
+        return _stream(engine, output, result, sink, beside)
 
 
-def _files(engine: Engine, output: Output, result: BuildResult) -> tuple[tuple[str, tuple[LayerID, ...]], ...]:
-    """The layers of each platform, and the directory that its files go to: "linux_amd64", or "" for none."""
+def _files(
+    engine: Engine, output: Output, result: BuildResult, beside: Beside
+) -> tuple[list[tuple[str, tuple[LayerID, ...]]], list[Document]]:
+    """The layers of each platform, and the directory that its files go to: "linux_amd64", or "" for none; what stands
+    beside them there, with the platform in its name where files of several are together.
+    """
     split = result.indexed if output.split is None else output.split
-    return tuple(
-        (str(image.platform).replace("/", "_") if split else "", engine.store.images.layers(image.id))
-        for image in result.images
-    )
+    files: list[tuple[str, tuple[LayerID, ...]]] = []
+    more: list[Document] = []
+    for number, image in enumerate(result.images):
+        platform = str(image.platform).replace("/", "_")
+        files.append((platform if split else "", engine.store.images.layers(image.id)))
+        for name, data in beside[number] if beside else ():
+            path = PurePosixPath(name)
+            own = f"{path.stem}.{platform}{path.suffix}" if result.indexed and not split else name
+            more.append((files[-1][0], output.prefix + own, data))
+    return files, more
 
 
-def _stream(engine: Engine, output: Output, result: BuildResult, sink: Callable[[bytes], object]) -> Descriptor | None:
+def _stream(
+    engine: Engine, output: Output, result: BuildResult, sink: Callable[[bytes], object], beside: Beside
+) -> Descriptor | None:
     from builder.transfer import filesout, layout
 
     if output.type is OutputType.TAR:
-        filesout.write_tar(engine.store, _files(engine, output, result), sink)
+        files, more = _files(engine, output, result, beside)
+        filesout.write_tar(engine.store, files, sink, more=more)
         return None
     return _layout(engine, output, result, layout.TarOut(sink))
 

@@ -12,7 +12,7 @@ annotations, and BuildKit leaves them for the same reason.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -62,15 +62,13 @@ class Attachment:
         return (*self.blobs, (self.descriptor, self.document))
 
 
-def statement(predicate: Predicate, subject: Descriptor, names: Sequence[Reference]) -> bytes:
-    """The in-toto statement that *predicate* holds for the image whose manifest is *subject*, under all its names."""
-    called = [purls.of_image(name, subject.platform) for name in names] or ["_"]
-    algorithm, _, value = subject.digest.partition(":")
-    head = {
-        "_type": STATEMENT,
-        "predicateType": predicate.type,
-        "subject": [{"name": name, "digest": {algorithm: value}} for name in dict.fromkeys(called)],
-    }
+def statement(predicate: Predicate, subjects: Iterable[tuple[str, str]]) -> bytes:
+    """The in-toto statement that *predicate* holds for these things: (name, digest)."""
+    about = []
+    for name, digest in subjects:
+        algorithm, _, value = digest.partition(":")
+        about.append({"name": name, "digest": {algorithm: value}})
+    head = {"_type": STATEMENT, "predicateType": predicate.type, "subject": about}
     # the predicate's own bytes: a reader of large numbers or of floats may not give the same back
     return json.dumps(head, separators=(",", ":")).encode()[:-1] + b',"predicate":' + predicate.data.strip() + b"}"
 
@@ -82,9 +80,10 @@ def attachments(
 
     *names* are what the image is called where it goes.
     """
+    called = dict.fromkeys([purls.of_image(name, subject.platform) for name in names] or ["_"])
     statements = []
     for each in predicates:
-        data = statement(each, subject, names)
+        data = statement(each, [(name, subject.digest) for name in called])
         statements.append(
             (d.Descriptor(IN_TOTO, digests.of(data), len(data), annotations={PREDICATE_TYPE: each.type}), data)
         )

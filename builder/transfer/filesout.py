@@ -39,8 +39,15 @@ Files = Sequence[tuple[str, "Sequence[LayerID]"]]
 """For each platform a name ("" for its files not to be in a directory of their own) and its layers, bottom first."""
 
 
-def write_tar(store: Store, files: Files, sink: Sink) -> int:
-    """The merged files of each platform as one tar, owners kept; returns its bytes. Raises InvalidInput, OSError."""
+Document = tuple[str, str, bytes]
+"""A file that is no layer's: the name of its platform as in `Files`, its own name, its bytes."""
+
+
+def write_tar(store: Store, files: Files, sink: Sink, *, more: Sequence[Document] = ()) -> int:
+    """The merged files of each platform as one tar, owners kept, and `more`; returns its bytes.
+
+    Raises InvalidInput, OSError.
+    """
     _check_apart(store, files)
     size = 0
     for name, layers in files:
@@ -51,12 +58,19 @@ def write_tar(store: Store, files: Files, sink: Sink) -> int:
             sink(head)
         with _merged(store, layers) as root:
             size += changesets.write(root, sink, overlay=False, contents=False, below=below, last=False).size
+    for directory, own, data in more:
+        path = f"{directory}/{own}" if directory else own
+        head = tarheaders.header(path.encode(), tarheaders.FILE, 0o644, (0, 0), len(data), 0)
+        entry = head + data + tarheaders.padding(len(data))
+        size += len(entry)
+        sink(entry)
     sink(tarheaders.END)
     return size + len(tarheaders.END)
 
 
-def write_directory(store: Store, files: Files, dest: Path) -> int:
-    """The merged files of each platform in the directory `dest`, made if need be; returns how many entries there are.
+def write_directory(store: Store, files: Files, dest: Path, *, more: Sequence[Document] = ()) -> int:
+    """The merged files of each platform in the directory `dest`, made if need be, and `more`; returns how many entries
+    of layers there are.
 
     Raises OutputInTheWay, InvalidInput, OSError.
     """
@@ -72,7 +86,21 @@ def write_directory(store: Store, files: Files, dest: Path) -> int:
                 undo.callback(os.close, top)
             root = undo.enter_context(_merged(store, layers))
             count += _Tree(top, dest / name).fill(walk(root, overlay=False))
+            for directory, own, data in more:
+                if directory == name:
+                    _put(top, own, data, dest / name / own)
     return count
+
+
+def _put(top: int, name: str, data: bytes, shown: Path) -> None:
+    """A file in the directory `top`, in place of anything but a directory."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+            raise OutputInTheWay(shown)
+        os.unlink(name, dir_fd=top)
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=top)
+    with open(fd, "wb") as file:
+        file.write(data)
 
 
 def _directory(top: int, name: str) -> int:

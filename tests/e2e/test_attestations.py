@@ -1,5 +1,6 @@
 """What builds attest of their images: kept beside them, sent along, and never with a secret in it."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -147,6 +148,30 @@ def test_attestations_stay_until_a_build_says_otherwise(busybox: Lamina, tmp_pat
     (top,) = json.loads(layout(tmp_path / "app.tar")["index.json"])["manifests"]
     assert "index" not in top["mediaType"]
     whole(busybox, "app")
+
+
+def test_files_get_what_is_attested_beside_them(busybox: Lamina, tmp_path: Path) -> None:
+    directory = tmp_path / "p"
+    directory.mkdir()
+    (directory / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /a/\nCOPY Dockerfile /\n")
+    outputs = ("-o", "type=local,dest=out,attestation-prefix=my-", "-o", "type=tar,dest=out.tar")
+    busybox("build", "-q", "--sbom", "--provenance", *outputs, directory, cwd=tmp_path)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("Dockerfile", "a", "my-provenance.json", "my-sbom.spdx.json")
+    }
+    digest = {"sha256": hashlib.sha256((directory / "Dockerfile").read_bytes()).hexdigest()}
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        for name, kind in (("provenance.json", SLSA), ("sbom.spdx.json", SPDX)):
+            statement = json.loads((tmp_path / f"out/my-{name}").read_text())
+            assert statement["predicateType"] == kind
+            assert statement["subject"] == [{"name": path, "digest": digest} for path in ("Dockerfile", "a/Dockerfile")]
+            inside = archive.extractfile(name)
+            assert inside is not None and json.load(inside) == statement
+    own = "--provenance=mode=min,filename=made.json"
+    busybox("build", "-q", own, "-o", "second", directory, cwd=tmp_path)
+    assert (tmp_path / "second/made.json").is_file() and not (tmp_path / "second/sbom.spdx.json").exists()
+    busybox("build", "-q", "--provenance=inline-only=true", "-o", "third", directory, cwd=tmp_path)
+    assert not (tmp_path / "third/provenance.json").exists()
 
 
 # --- through a registry ----------------------------------------------------------------------------------------------

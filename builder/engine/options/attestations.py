@@ -28,11 +28,15 @@ class SbomWish:
 
 @dataclass(frozen=True, slots=True)
 class ProvenanceWish:
-    """Provenance. `most` is mode=max; `builder` the URI that the builder is known under, "" for ours."""
+    """Provenance. `most` is mode=max; `builder` the URI that the builder is known under, "" for ours; `inline` leaves
+    it out where files are written and no image, and else `filename` is what it is called there.
+    """
 
     most: bool = True
     builder: str = ""
     reproducible: bool = False
+    inline: bool = False
+    filename: str = "provenance.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +120,16 @@ def _provenance(values: Mapping[str, str]) -> ProvenanceWish:
         raise InvalidInput(f'invalid mode "{mode}" of attestation provenance', hint="use min or max")
     if values.get("version", "v1") != "v1":
         raise InvalidInput(f"provenance version {values['version']} is not made", hint="use version=v1")
-    # only images carry attestations here, so this is always so
-    _boolean(values.get("inline-only", "true"), "inline-only of attestation provenance")
-    reproducible = _boolean(values.get("reproducible", "false"), "reproducible of attestation provenance")
-    return ProvenanceWish(mode == "max", values.get("builder-id", ""), reproducible)
+    filename = values.get("filename", "provenance.json")
+    if not filename or "/" in filename or filename in (".", ".."):
+        raise InvalidInput(f'invalid filename "{filename}" of attestation provenance', hint="give a name, not a path")
+    return ProvenanceWish(
+        most=mode == "max",
+        builder=values.get("builder-id", ""),
+        reproducible=_boolean(values.get("reproducible", "false"), "reproducible of attestation provenance"),
+        inline=_boolean(values.get("inline-only", "false"), "inline-only of attestation provenance"),
+        filename=filename,
+    )
 
 
 def _check(kind: Kind, values: Mapping[str, str], known: Sequence[str]) -> None:

@@ -58,6 +58,7 @@ class Output:
     names        of the image; () leaves them to `-t`
     tar          an OCI layout is one tar, not a directory
     split        files of several platforms go into a directory for each; None: where there are several
+    prefix       attestation-prefix: stands before the names of the files of attestations
     rewrite      rewrite-timestamp; None when it was not said
     epoch        source-date-epoch, or None
     most         max-layers: None is what the receiver takes, 0 any number
@@ -71,6 +72,7 @@ class Output:
     packing: Packing = GZIP
     annotations: tuple[Annotation, ...] = ()
     split: bool | None = None
+    prefix: str = ""
     rewrite: bool | None = None
     epoch: str | None = None
     most: int | None = None
@@ -213,11 +215,18 @@ def _checked(values: Mapping[str, str]) -> Output:
         packing=_packing(kind, values, annotated=bool(annotations)),
         annotations=tuple(annotations),
         split=_boolean(values, "platform-split"),
+        prefix=_prefix(values.get("attestation-prefix", "")),
         rewrite=_boolean(values, "rewrite-timestamp"),
         epoch=values.get("source-date-epoch"),
         most=_number(values, "max-layers", 0, 10_000),
         artifact=_boolean(values, "oci-artifact") is True,
     )
+
+
+def _prefix(text: str) -> str:
+    if "/" in text:
+        raise InvalidInput(f"invalid attestation-prefix {text}: it must not name a directory")
+    return text
 
 
 def _destination(kind: OutputType, values: Mapping[str, str]) -> str:

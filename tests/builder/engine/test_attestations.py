@@ -16,7 +16,9 @@ from builder.errors import InvalidInput
         ("type=provenance,disabled=true", AttestationWish(dropped=frozenset({Kind.PROVENANCE}))),
         (
             'type=provenance,mode=min,builder-id=https://ci.test/1,"reproducible=true",inline-only=true,version=v1',
-            AttestationWish(provenance=ProvenanceWish(most=False, builder="https://ci.test/1", reproducible=True)),
+            AttestationWish(
+                provenance=ProvenanceWish(most=False, builder="https://ci.test/1", reproducible=True, inline=True)
+            ),
         ),
     ],
 )
@@ -44,6 +46,7 @@ def test_the_short_forms(text: str, full: str) -> None:
         (["type=sbom,format=x"], 'unknown format "x"'),
         (["type=sbom,mode=min"], 'unknown attribute "mode" of attestation sbom'),
         (["type=provenance,mode=mid"], 'invalid mode "mid"'),
+        (["type=provenance,filename=../x"], 'invalid filename "../x"'),
         (["type=provenance,version=v0.2"], "provenance version v0.2 is not made"),
         (["type=provenance,reproducible=maybe"], 'invalid reproducible of attestation provenance: "maybe"'),
         (['"type=sbom'], "invalid attestation"),

@@ -11,7 +11,7 @@ from builder.oci.platforms import Platform
 from builder.oci.references import Reference
 from builder.store.attestations import Predicate
 from builder.store.indexes import Member
-from builder.transfer.attested import Form, attachments, statement
+from builder.transfer.attested import Form, attachments
 
 AMD64 = Platform("linux", "amd64")
 IMAGE = d.Descriptor(d.OCI_MANIFEST, digests.of(b"image"), 5, platform=AMD64)
@@ -34,7 +34,8 @@ def test_the_package_url_of_an_image(name: str, purl: str) -> None:
 
 
 def test_a_statement_names_its_subject_and_keeps_the_bytes_of_the_predicate() -> None:
-    data = statement(PREDICATES[0], IMAGE, NAMES)
+    (made,) = attachments(PREDICATES[:1], IMAGE, NAMES)
+    data = made.blobs[1][1]
     assert b'"predicate":{"n":1.10}' in data
     assert json.loads(data) == {
         "_type": "https://in-toto.io/Statement/v1",
@@ -48,7 +49,8 @@ def test_a_statement_names_its_subject_and_keeps_the_bytes_of_the_predicate() ->
         ],
         "predicate": {"n": 1.1},
     }
-    assert json.loads(statement(PREDICATES[0], IMAGE, ()))["subject"][0]["name"] == "_"
+    (unnamed,) = attachments(PREDICATES[:1], IMAGE)
+    assert json.loads(unnamed.blobs[1][1])["subject"][0]["name"] == "_"
 
 
 @pytest.mark.parametrize("form", Form)

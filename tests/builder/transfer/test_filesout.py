@@ -51,6 +51,14 @@ def layers(store: Store) -> tuple[LayerID, ...]:
     return one.id, two.id
 
 
+def layer(store: Store, name: str) -> tuple[LayerID, ...]:
+    """One layer with the file d/NAME."""
+    active = store.snapshots.prepare(())
+    (active.upper / "d").mkdir()
+    (active.upper / "d" / name).write_text(name)
+    return (store.snapshots.commit(active).id,)
+
+
 def test_a_directory_gets_files_modes_times_and_links_but_no_owner(store: Store, tmp_path: Path) -> None:
     dest = tmp_path / "new" / "out"
     filesout.write_directory(store, [("", layers(store))], dest)
@@ -124,15 +132,29 @@ def test_each_platform_gets_a_directory_in_which_everything_is_as_alone(store: S
 
 
 def test_files_of_platforms_that_are_not_kept_apart_must_have_other_names(store: Store, tmp_path: Path) -> None:
-    def layer(name: str) -> tuple[LayerID, ...]:
-        active = store.snapshots.prepare(())
-        (active.upper / "d").mkdir()
-        (active.upper / "d" / name).write_text(name)
-        return (store.snapshots.commit(active).id,)
-
     dest = tmp_path / "out"
-    assert filesout.write_directory(store, [("", layer("a")), ("", layer("b"))], dest) == 4
+    assert filesout.write_directory(store, [("", layer(store, "a")), ("", layer(store, "b"))], dest) == 4
     assert sorted(os.listdir(dest / "d")) == ["a", "b"]
     for write, target in ((filesout.write_directory, dest), (filesout.write_tar, io.BytesIO().write)):
         with pytest.raises(InvalidInput, match="cannot overwrite d/a of another platform when split option is"):
-            write(store, [("", layer("a")), ("", layer("a"))], target)  # type: ignore[arg-type]
+            write(store, [("", layer(store, "a")), ("", layer(store, "a"))], target)  # type: ignore[arg-type]
+
+
+def test_what_is_no_layers_stands_beside_the_files_and_follows_no_link(store: Store, tmp_path: Path) -> None:
+    dest, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    dest.mkdir()
+    elsewhere.write_text("mine")
+    (dest / "note").symlink_to(elsewhere)
+    more = [("", "note", b"said"), ("b", "other", b"x")]
+    filesout.write_directory(store, [("", layer(store, "a")), ("b", layer(store, "b"))], dest, more=more)
+    assert (dest / "note").read_bytes() == b"said" and not (dest / "note").is_symlink()
+    assert (dest / "b/other").read_bytes() == b"x" and elsewhere.read_text() == "mine"
+    (dest / "note").unlink()
+    (dest / "note").mkdir()
+    with pytest.raises(OutputInTheWay):
+        filesout.write_directory(store, [("", layer(store, "a"))], dest, more=more)
+    data = io.BytesIO()
+    assert filesout.write_tar(store, [("b", layer(store, "b"))], data.write, more=more[1:]) == len(data.getvalue())
+    with tarfile.open(fileobj=io.BytesIO(data.getvalue())) as archive:
+        found = archive.extractfile("b/other")
+        assert found is not None and found.read() == b"x"
