@@ -9,6 +9,7 @@ Architectures are called as in images: amd64, arm64, arm, riscv64.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -97,9 +98,9 @@ def handlers(directory: str = DIRECTORY) -> tuple[Handler, ...] | None:
 
         try:
             context = mounts.fsopen("binfmt_misc")
-        except OSError:
-            # a kernel without it, or a user who may not look; only the former knows no handlers
-            return () if os.geteuid() == 0 else None
+        except OSError as err:
+            # a kernel that has nothing of the kind, or a user who may not look
+            return () if err.errno == errno.ENODEV else None
         try:
             mounts.fsconfig_create(context)
             mount = mounts.fsmount(context)  # attached nowhere

@@ -407,6 +407,21 @@ def test_skopeo_and_podman_read_what_a_build_writes(
         podman("rmi", "-f", identity[7:])
 
 
+def test_skopeo_takes_an_index_of_a_build_and_each_of_its_images(lamina: Lamina, skopeo: Peer, tmp_path: Path) -> None:
+    """All of it byte for byte, and one platform as the image that it is here."""
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY Dockerfile /$TARGETARCH\n")
+    build = ("build", "--platform", "linux/amd64,linux/arm64", "-t", "multi:1", "-o", "type=oci,dest=m.tar", "-o")
+    lamina(*build, "type=image", "--metadata-file", "m.json", tmp_path, cwd=tmp_path)
+    skopeo("copy", "--all", f"oci-archive:{tmp_path}/m.tar:1", f"oci:{tmp_path}/all:1")
+    (top,) = json.loads((tmp_path / "all/index.json").read_bytes())["manifests"]
+    assert top["digest"] == json.loads((tmp_path / "m.json").read_text())["containerimage.digest"]
+    for architecture in ("amd64", "arm64"):
+        skopeo("--override-arch", architecture, "copy", f"oci:{tmp_path}/all:1", f"dir:{tmp_path}/{architecture}")
+        manifest = json.loads((tmp_path / architecture / "manifest.json").read_bytes())
+        image = lamina.text("image", "inspect", "--platform", f"linux/{architecture}", "-f", "{{.Id}}", "multi:1")
+        assert manifest["config"]["digest"] == image
+
+
 def test_docker_loads_what_a_build_writes_and_images_of_any_depth(
     lamina: Lamina, docker: Peer, context: Path, tmp_path: Path
 ) -> None:
