@@ -101,10 +101,13 @@ class Builder:
         try:
             mount = rootfs.fresh("proc", (), _SAFE)
         except OSError as err:
-            raise MountFailed(
-                f"cannot mount /proc: {os.strerror(err.errno or 0).lower()}",
-                hint="an outer container hides parts of its /proc; give it systempaths=unconfined",
-            ) from err
+            if err.errno != errno.EPERM or self.spec.namespaces.pid != "host":
+                raise MountFailed(
+                    f"cannot mount /proc: {os.strerror(err.errno or 0).lower()}",
+                    hint="an outer container hides parts of its /proc; give it systempaths=unconfined",
+                ) from err
+            # A new one of a pid namespace is its owner's to make: a user gets the host's own, as with podman.
+            mount = rootfs.bind("/proc", recursive=True, attributes=_SAFE)
         self.proc = self.attach_plain(mount, "proc")
         if files.fs_type(self.proc) != files.PROC_SUPER_MAGIC:
             raise MountFailed("/proc is not a proc file system")

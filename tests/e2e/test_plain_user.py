@@ -160,9 +160,9 @@ def test_nothing_of_the_hosts_has_to_be_given_back(busybox: Plain) -> None:
 
 
 def test_a_process_more_in_a_container_on_the_hosts_namespaces(busybox: Plain) -> None:
-    shared = ("--network", "host", "--uts", "host", "--ipc", "host")
+    shared = ("--network", "host", "--uts", "host", "--ipc", "host", "--pid", "host")
     busybox("run", "-d", "--name", "shared", *shared, "busybox", "sleep", "1000")
-    for kind in ("net", "uts", "ipc"):
+    for kind in ("net", "uts", "ipc", "pid"):
         inside = busybox.text("exec", "shared", "readlink", f"/proc/self/ns/{kind}")
         assert inside == os.readlink(f"/proc/self/ns/{kind}")
     busybox("rm", "-f", "shared")
