@@ -46,7 +46,7 @@ class Contents:
         assert found.content_digest is not None
         return found.content_digest
 
-    def _stack(self, number: int | None) -> str:
+    def stack(self, number: int | None) -> str:
         """What the files of step *number* and of all below it are, as a digest; of nothing for None."""
         missing = []
         while number is not None and self._states[number - 1].content is None:
@@ -73,10 +73,10 @@ class Contents:
             own.append(("files", state.selection.digest))
         if isinstance(work, RunStep):
             by_step = {
-                f"mount {position + 1} files": self._stack(source.step)
+                f"mount {position + 1} files": self.stack(source.step)
                 for position, source in enumerate(work.sources)
                 if source is not None and source.step is not None
             }
             own = [(name, by_step.get(name, value)) for name, value in own]
         alone = cachekeys.stands_alone(step)
-        return cachekeys.key(own, cachekeys.EMPTY if alone else self._stack(step.parent))
+        return cachekeys.key(own, cachekeys.EMPTY if alone else self.stack(step.parent))

@@ -379,6 +379,10 @@ class Executor:
             spec = CopySpec((work.mounts[position].source or "/",), "/")
             materialise(self.sources.copy(spec, tree), upper=target, root=None)
 
+        def origin(position: int) -> str:
+            source = work.sources[position]
+            return "" if source is None or source.step is None else self._contents.stack(source.step)
+
         try:
             around = RunEnvironment(
                 self.request,
@@ -386,6 +390,7 @@ class Executor:
                 self.launcher(),
                 lowers,
                 fill,
+                origin,
                 self._wiring,
                 self.sources.scratch,
                 self._cancel,

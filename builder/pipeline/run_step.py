@@ -55,6 +55,8 @@ class RunEnvironment:
     lowers: Lowers
     fill: Callable[[int, Path], None]
     """Position of a cache mount and an empty directory → copies there what its from= and source= name."""
+    origin: Callable[[int], str]
+    """Position of a cache mount → a digest of what its from= names; "" for a context."""
     wiring: Wiring
     scratch: Callable[[], Path]
     cancel: Cancel
@@ -281,13 +283,15 @@ def _ssh(mount: RunMount, around: RunEnvironment, env: dict[str, str], undo: Exi
 def _cache(mount: RunMount, position: int, around: RunEnvironment, undo: ExitStack) -> Mount:
     """The directory of a cache mount; its name is a digest, so an id can say nothing about paths.
 
-    What a cache starts with is part of its name, as with docker: another owner or mode is another cache. A new one
-    starts as a copy of what from= names. A private one that is in use stays with its user: the next gets
-    another.
+    What a cache starts with is part of its name, as with docker: other files, or another owner or mode, are another
+    cache. A new one starts as a copy of what from= names. A private one that is in use stays with its user: the next
+    gets another.
     """
     import hashlib
 
     named = [mount.id, mount.from_]
+    if mount.from_:
+        named.append(f"{around.origin(position)} {mount.source.strip('/')}")
     if space := around.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS"):
         named.append(f"namespace {space}")
     if mount.source.strip("/") == "" and (mount.uid, mount.gid, mount.mode) != (None, None, None):

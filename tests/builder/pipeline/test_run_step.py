@@ -93,6 +93,20 @@ def test_caches_are_kept_shared_and_started_from_a_stage(project: Project) -> No
     )
 
 
+def test_a_cache_from_a_stage_begins_again_when_the_stage_has_other_files(project: Project) -> None:
+    def counted(seed: str) -> str:
+        return project.build(
+            f"FROM busybox AS seed\nRUN mkdir -p /s && echo {seed} > /s/f\n"
+            "FROM busybox\n"
+            "RUN --mount=type=cache,from=seed,source=/s,target=/c echo more >> /c/f && echo $(cat /c/f)\n",
+            "--no-cache",
+        )
+
+    assert "one more" in counted("one")
+    assert "two more" in counted("two")
+    assert "one more more" in counted("one")  # what it was, however often the stage is made
+
+
 def test_private_caches_are_apart_while_both_are_in_use(project: Project) -> None:
     step = (
         "RUN --mount=type=cache,id=p,target=/p,sharing=private --mount=type=cache,id=m,target=/m "
