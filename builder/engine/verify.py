@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from builder.engine import builds, prune
 from builder.engine.session import Engine
-from builder.store import layerdiff, trees
+from builder.pipeline.copy_step import CopySpec, materialise, select
+from builder.pipeline.trees import Tree
+from builder.store import layerdiff
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -131,7 +133,10 @@ def _moved(wish: BuildWish, scratch: Path) -> BuildWish:
         return wish
     copy = scratch / "context"
     copy.mkdir()
-    trees.copy(source, copy)
+    # As a COPY of all of it, which owners mean nothing to: a plain user can give files to nobody else.
+    fd = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with Tree(fd, "context", keeps_owner=False) as tree, select(CopySpec((".",), "/"), tree) as everything:
+        materialise(everything, upper=copy, root=None)
     for top, directories, files in os.walk(copy):
         for name in (*directories, *files):
             os.utime(os.path.join(top, name), follow_symlinks=False)

@@ -154,7 +154,8 @@ def test_the_hosts_network(busybox: Plain) -> None:
 
 
 def test_nothing_of_the_hosts_has_to_be_given_back(busybox: Plain) -> None:
-    context = busybox.context("FROM busybox\nRUN echo 1 > /1\n")
+    context = busybox.context("FROM busybox\nCOPY of-root /\nRUN echo 1 > /1\n", **{"of-root": "x"})
+    os.chown(context / "of-root", 0, 0)
     assert "reproducible: " in busybox.text("verify", "--network", "none", context)
     busybox("system", "prune", "-f")
 
