@@ -202,13 +202,23 @@ def request_for(
         from builder.insight import sbom
 
         sbom.require(wish.attestations.sbom.formats)
-    wanted = platforms.parse_all(wish.platforms, host=platforms.host(os.uname().machine))
+    host = platforms.host(os.uname().machine)
+    wanted = platforms.parse_all(wish.platforms, host=host)
     main, named = open_contexts(engine, wish, stdin, undo)
     travel: Travel | None = None
     if emit is not None and (wish.cache_from or wish.cache_to):
         from builder.engine import caches
 
-        travel = caches.travel(engine, wish.cache_from, wish.cache_to, wish.environment, wish.cwd, undo, emit)
+        travel = caches.travel(
+            engine,
+            wish.cache_from,
+            wish.cache_to,
+            wish.environment,
+            wish.cwd,
+            undo,
+            emit,
+            platforms=wanted or (host,),
+        )
     request = r.BuildRequest(
         dockerfile=main.dockerfile,
         dockerfile_name=main.dockerfile_name,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.oci.cacheconfigs import CacheEntry
     from builder.oci.digests import DiffID
+    from builder.oci.platforms import Platform
     from builder.pipeline.progress import Emit
     from builder.pipeline.travel import CacheSource, Travel
     from builder.store.snapshots import LayerID
@@ -34,8 +35,11 @@ def travel(
     cwd: Path,
     undo: ExitStack,
     emit: Emit,
+    *,
+    platforms: Sequence[Platform],
 ) -> Travel | None:
-    """What the pipeline is given; connections are closed by `undo`. None when there is nothing to do.
+    """What the pipeline is given for a build for `platforms`; connections are closed by `undo`. None when there is
+    nothing to do.
 
     Raises InvalidInput and Unsupported for what could never be read or written.
     """
@@ -43,7 +47,7 @@ def travel(
         return None
     from builder.pipeline.progress import BuildWarning
     from builder.pipeline.travel import Travel
-    from builder.transfer.caches import open_cache
+    from builder.transfer.caches import open_caches
 
     for spec in (*sources, *targets):
         if spec.kind == "s3":
@@ -51,21 +55,23 @@ def travel(
     opened: list[CacheSource] = []
     for spec in sources:
         try:
-            opened.append(open_cache(undo.enter_context(_source(engine, spec, environment, cwd))))
+            opened += open_caches(undo.enter_context(_source(engine, spec, environment, cwd, platforms)))
         except EngineError as err:
             emit(BuildWarning(f"importing cache from {spec.place} failed: {err.message}"))
     return Travel(tuple(opened), bool(targets), any(spec.kind == "inline" for spec in targets))
 
 
 @contextmanager
-def _source(engine: Engine, spec: CacheSpec, environment: Mapping[str, str], cwd: Path) -> Iterator[Place]:
+def _source(
+    engine: Engine, spec: CacheSpec, environment: Mapping[str, str], cwd: Path, platforms: Sequence[Platform]
+) -> Iterator[Place]:
     if spec.kind == "local":
         from builder.transfer.caches import directory
 
         tag, digest = spec.options.get("tag", directory.TAG), spec.options.get("digest", "")
         yield directory.Directory(engine.store, cwd / spec.options["src"], tag=tag, digest=digest)
         return
-    with _elsewhere(engine, spec, environment) as place:
+    with _elsewhere(engine, spec, environment, platforms) as place:
         yield place
 
 
@@ -83,7 +89,9 @@ def _target(engine: Engine, spec: CacheSpec, environment: Mapping[str, str], cwd
 
 
 @contextmanager
-def _elsewhere(engine: Engine, spec: CacheSpec, environment: Mapping[str, str]) -> Iterator[Place]:
+def _elsewhere(
+    engine: Engine, spec: CacheSpec, environment: Mapping[str, str], platforms: Sequence[Platform] = ()
+) -> Iterator[Place]:
     if spec.kind == "s3":
         yield _bucket(engine, spec, environment)
         return
@@ -92,7 +100,7 @@ def _elsewhere(engine: Engine, spec: CacheSpec, environment: Mapping[str, str]) 
     from builder.transfer.registry.session import Registries
 
     with Registries(environment) as registries:
-        yield Registry(engine.store, registries, Reference.parse(spec.options["ref"]))
+        yield Registry(engine.store, registries, Reference.parse(spec.options["ref"]), platforms)
 
 
 def _bucket(engine: Engine, spec: CacheSpec, environment: Mapping[str, str]) -> Bucket:

@@ -292,6 +292,20 @@ def test_a_registry_gets_the_index_and_another_machine_has_it_from_there(
             assert said.startswith(f"for {each.replace('_', '')} on ")
 
 
+def test_the_caches_in_the_images_of_an_index_are_all_taken(machines: Callable[[], Lamina], tmp_path: Path) -> None:
+    """Inline, each image says only what gave its own layers."""
+    text = "FROM scratch\nARG TARGETARCH\nCOPY common /$TARGETARCH\nCOPY Dockerfile /$TARGETARCH.more\n"
+    directory = project(tmp_path / "p", text)
+    with RegistryServer() as registry:
+        name = f"{registry.host}/multi:1"
+        command = ("--platform", "linux/amd64,linux/arm64")
+        machines()("build", "-q", *command, "--push", "-t", name, "--cache-to=type=inline", directory)
+        other = machines()
+        assert ran(other, *command, f"--cache-from={name}", directory) == []
+        one = machines()
+        assert ran(one, "--platform", "linux/arm64", f"--cache-from={name}", directory) == []
+
+
 # programs for other machines
 
 

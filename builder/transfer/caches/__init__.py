@@ -31,8 +31,8 @@ class Place(Protocol):
     def name(self) -> str:
         """For messages: "registry example.com/app:cache"."""
 
-    def manifest(self) -> Manifest:
-        """What is under the name. Raises NotFound, InvalidDocument."""
+    def manifests(self) -> tuple[Manifest, ...]:
+        """What is under the name; of an index those of the images that are wanted. Raises NotFound, InvalidDocument."""
 
     def document(self, blob: Descriptor, limit: int, /) -> bytes:
         """A small blob. Raises LimitExceeded, DigestMismatch."""
@@ -74,11 +74,25 @@ def export(place: Place, entries: tuple[CacheEntry, ...], layers: Sequence[Layer
     place.finish(Manifest(d.Descriptor(cacheconfigs.MEDIA_TYPE, place.send(config), len(config)), described))
 
 
-def open_cache(place: Place) -> TravellingCache:
-    """Read what cache a place has: one of its own, or that in an image's config (inline); nothing else of an image is
-    looked at. Raises NotFound (it has none), InvalidDocument, and what the place raises.
+def open_caches(place: Place) -> tuple[TravellingCache, ...]:
+    """Read what caches a place has: one of its own, or those in the configs of images (inline); nothing else of an
+    image is looked at.
+
+    Raises NotFound (it has none), InvalidDocument, and what the place raises.
     """
-    manifest = place.manifest()
+    found: list[TravellingCache] = []
+    missing: NotFound | None = None
+    for manifest in place.manifests():
+        try:
+            found.append(_open(place, manifest))
+        except NotFound as err:
+            missing = err
+    if not found and missing is not None:
+        raise missing
+    return tuple(found)
+
+
+def _open(place: Place, manifest: Manifest) -> TravellingCache:
     own = manifest.config.media_type == cacheconfigs.MEDIA_TYPE
     if not own and manifest.config.media_type not in d.CONFIG_TYPES:
         raise NotFound(f"{place.name} has something that is neither a build cache nor an image")

@@ -77,10 +77,10 @@ class Bucket:
         self._now = now
         self._files = _connect(place, account)
 
-    def manifest(self) -> Manifest:
+    def manifests(self) -> tuple[Manifest, ...]:
         """What is under the name."""
         path = self._path(self._place.manifests + self._place.names[0])
-        return Manifest.from_json(self._small(path, documents.LIMIT))
+        return (Manifest.from_json(self._small(path, documents.LIMIT)),)
 
     def document(self, blob: Descriptor, limit: int) -> bytes:
         """A small blob."""

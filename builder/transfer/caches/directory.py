@@ -74,14 +74,14 @@ class Directory:
         self._tag = tag
         self._digest = digest
 
-    def manifest(self) -> Manifest:
+    def manifests(self) -> tuple[Manifest, ...]:
         """What the tag or digest means."""
         try:
             with layout_in.opened(self._path) as layout:
                 for each in layout.index().manifests:
                     meant = each.digest == self._digest if self._digest else _tag(each) == self._tag
                     if meant:
-                        return Manifest.from_json(layout.blob(each, documents.LIMIT))
+                        return (Manifest.from_json(layout.blob(each, documents.LIMIT)),)
         except (ArchiveInvalid, ContextError) as err:
             raise NotFound(f"no build cache in {self._path}: {err.message}") from err
         raise NotFound(f"{self._path} has no cache {self._digest or self._tag}")

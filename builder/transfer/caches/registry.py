@@ -3,11 +3,10 @@ has most of its cache already."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from builder.errors import RegistryNotFound
 from builder.oci import descriptors as d
-from builder.oci import platforms
 from builder.oci.manifests import Manifest
 from builder.transfer.registry.progress import Teller, silent
 from builder.transfer.registry.pull import WantedLayer, bring_layer, check_layers, choose
@@ -19,36 +18,44 @@ if TYPE_CHECKING:
 
     from builder.oci.descriptors import Descriptor
     from builder.oci.digests import DiffID, Digest
+    from builder.oci.platforms import Platform
     from builder.oci.references import Reference
     from builder.store import Store
     from builder.store.snapshots import LayerID
-    from builder.transfer.registry.repository import Repository
+    from builder.transfer.registry.repository import Fetched, Repository
     from builder.transfer.registry.session import Registries
 
 
 class Registry:
-    """What a reference means at its registry, or at a mirror of it."""
+    """What a reference means at its registry, or at a mirror of it; of an index the images for these platforms."""
 
-    def __init__(self, store: Store, registries: Registries, reference: Reference) -> None:
+    def __init__(
+        self, store: Store, registries: Registries, reference: Reference, platforms: Sequence[Platform] = ()
+    ) -> None:
         self.name = f"registry {reference.familiar()}"
         self._store = store
         self._registries = registries
         self._reference = reference.tagged()
+        self._platforms = platforms
         self._places: tuple[Repository, ...] = ()
 
-    def manifest(self) -> Manifest:
-        """The manifest; of an index that of this machine's platform."""
+    def manifests(self) -> tuple[Manifest, ...]:
+        """The manifest; of an index those of the images that are wanted, as far as it has them."""
         places = self._registries.repositories(self._reference)
         place, descriptor = first(places, lambda each: described(each, self._reference))
         # Should the place that named it not have a blob, the others are asked.
         self._places = places = (place, *(each for each in places if each is not place))
         fetched = first(places, lambda each: each.manifest(descriptor.digest, descriptor))[1]
+        found = [fetched]
         if fetched.descriptor.media_type in d.INDEX_TYPES:
-            chosen = choose(fetched, platforms.host(os.uname().machine), place)
-            fetched = first(places, lambda each: each.manifest(chosen.digest, chosen))[1]
-        manifest = Manifest.from_json(fetched.data, media_type=fetched.descriptor.media_type)
-        check_layers(manifest, place)
-        return manifest
+            found = [self._fetched(one) for one in _chosen(fetched, self._platforms, place)]
+        manifests = tuple(Manifest.from_json(one.data, media_type=one.descriptor.media_type) for one in found)
+        for manifest in manifests:
+            check_layers(manifest, place)
+        return manifests
+
+    def _fetched(self, chosen: Descriptor) -> Fetched:
+        return first(self._places, lambda each: each.manifest(chosen.digest, chosen))[1]
 
     def document(self, blob: Descriptor, limit: int) -> bytes:
         """A small blob."""
@@ -78,3 +85,19 @@ class Registry:
     def _push(self, layers: Sequence[LayerID]) -> LayerPush:
         target = self._registries.target(self._reference)
         return LayerPush(self._store, self._registries, target, layers, Teller(silent))
+
+
+def _chosen(index: Fetched, platforms: Sequence[Platform], place: Repository) -> tuple[Descriptor, ...]:
+    """The manifests of an index for these platforms, each once. Raises RegistryNotFound when it has none of them."""
+    found: dict[str, Descriptor] = {}
+    missing: RegistryNotFound | None = None
+    for platform in platforms:
+        try:
+            described = choose(index, platform, place)
+        except RegistryNotFound as err:
+            missing = err
+        else:
+            found[described.digest] = described
+    if not found and missing is not None:
+        raise missing
+    return tuple(found.values())
