@@ -81,13 +81,30 @@ def add_index(
             about = member.descriptor.annotations.get("vnd.docker.reference.digest")
             if not member.is_image and about in chosen:
                 _attestation(store, layout, member)
-        top, document = index.describe(), index.raw
+        top, document = _attested(store, layout, index, found, references)
     else:
         written = tuple(layout.write(image, packing=packing or PLAIN) for image in images.values())
         top, document = _anew(index, dict(zip(images, written, strict=True)))
     layout.small(top, document)
     layout.note(top, references)
     return written
+
+
+def _attested(
+    store: Store, layout: Layout, index: ImageIndex, found: Sequence[_AsListed], references: Sequence[Reference]
+) -> tuple[Descriptor, bytes]:
+    """The index, with what is attested of images whose manifests were made here after all that it lists."""
+    more = [
+        each
+        for one in found
+        if one.member.made
+        for each in layout.attach(one.member.descriptor, references, store.attestations.of(one.image.id))
+    ]
+    if not more:
+        return index.describe(), index.raw
+    listed = Index.from_json(index.raw, media_type=index.media_type)
+    document = replace(listed, manifests=(*listed.manifests, *more)).to_json()
+    return d.Descriptor(listed.media_type, digests.of(document), len(document)), document
 
 
 def _as_listed(store: Store, index: ImageIndex, image: Image) -> _AsListed | None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from builder.oci.platforms import Platform
     from builder.store import Store
     from builder.store.apply import Limits
+    from builder.store.attestations import Predicate
     from builder.store.changesets import Sink
     from builder.store.images import Image
     from builder.store.indexes import ImageIndex
@@ -89,7 +90,7 @@ def save(
             images[image_id] = slim
         index = store.indexes.find(target)
         if index is None:
-            archive.add(images[target], references)
+            archive.add_attested(images[target], references, store.attestations.of(target))
         else:
             archive.add_index(index, images, references)
     archive.close()
@@ -156,6 +157,16 @@ class DockerArchive:
         written = self._layout.add(image, references, packing=packing, annotations=annotations)
         self._entry(image, written, references)
         return written
+
+    def add_attested(self, image: Image, references: Sequence[Reference], predicates: Sequence[Predicate]) -> None:
+        """Write one image with what is attested of it; who reads no index sees the image. Raises as `Layout.add`."""
+        if not predicates:
+            self.add(image, references)
+            return
+        written = self._layout.write(image)
+        attached = self._layout.attach(written.descriptor, references, predicates)
+        self._layout.add_index((written.descriptor, *attached), references)
+        self._entry(image, written, references)
 
     def add_index(
         self,

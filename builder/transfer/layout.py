@@ -196,7 +196,12 @@ class Layout:
         return Written(top, config, described)
 
     def attach(
-        self, image: Descriptor, references: Sequence[Reference], predicates: Sequence[Predicate], *, form: Form
+        self,
+        image: Descriptor,
+        references: Sequence[Reference],
+        predicates: Sequence[Predicate],
+        *,
+        form: Form = Form.INDEX,
     ) -> tuple[Descriptor, ...]:
         """Write what is attested of an image, which goes by `references`; what an index that has both lists of it."""
         found = attachments(predicates, image, references, form=form)

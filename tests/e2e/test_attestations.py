@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,14 @@ def statements(files: dict[str, bytes]) -> tuple[dict[str, Any], dict[str, Any]]
     return image, found
 
 
+@contextmanager
+def podman() -> Iterator[list[str]]:
+    """The beginning of podman's commands on a store of its own."""
+    with tempfile.TemporaryDirectory(prefix="podman-") as place:
+        command = ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run", "--tmpdir", f"{place}/tmp"]
+        yield [*command, "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]
+
+
 def whole(lamina: Lamina, name: str) -> None:
     with Store.open(lamina.root) as store:
         validate(store, store.images.resolve(name), full=True)
@@ -112,10 +121,12 @@ def test_what_is_attested_is_valid_and_goes_with_the_image_into_a_layout(busybox
     assert b"attached to app:1" in shown.stderr and json.loads(shown.stdout) == spdx
     assert b"attached" not in busybox("sbom", "--scan", "app:1").stderr
     whole(busybox, "app:1")
-    # it comes in again as the image that it is
+    # it comes in again as the image that it is, with what was attested
     busybox("rmi", "app:1")
-    busybox("load", "-i", tmp_path / "app.tar")
-    assert metadata["containerimage.config.digest"] in busybox.text("images", "-aq", "--no-trunc")
+    assert "app:1" in busybox.text("load", "-i", tmp_path / "app.tar")
+    assert metadata["containerimage.config.digest"] == busybox.text("inspect", "--format", "{{.Id}}", "app:1")
+    assert json.loads(busybox.text("provenance", "app:1")) == provenance
+    whole(busybox, "app:1")
     if shutil.which("skopeo"):
         copy = ["skopeo", "--insecure-policy", "copy", f"oci-archive:{tmp_path}/app.tar", f"oci:{tmp_path}/copy:1"]
         subprocess.run(copy, check=True, capture_output=True)
@@ -148,6 +159,58 @@ def test_attestations_stay_until_a_build_says_otherwise(busybox: Lamina, tmp_pat
     (top,) = json.loads(layout(tmp_path / "app.tar")["index.json"])["manifests"]
     assert "index" not in top["mediaType"]
     whole(busybox, "app")
+
+
+def test_a_saved_image_has_what_is_attested_for_who_reads_it(busybox: Lamina, tmp_path: Path) -> None:
+    directory = tmp_path / "p"
+    directory.mkdir()
+    (directory / "Dockerfile").write_text("FROM busybox\nCOPY Dockerfile /\n")
+    busybox("build", "-q", "-t", "app:1", "--sbom", "--provenance=mode=min", directory)
+    identity = busybox.text("inspect", "--format", "{{.Id}}", "app:1")
+    archive = tmp_path / "saved.tar"
+    busybox("save", "-o", archive, "app:1")
+    _, found = statements(layout(archive))
+    assert set(found) == {SLSA, SPDX}
+    assert found[SLSA]["subject"][0]["name"] == "pkg:docker/app@1?platform=linux%2Famd64"
+    second = replace(busybox, root=tmp_path / "second")
+    assert second.text("load", "-i", archive) == "Loaded image: app:1"
+    assert second.text("inspect", "--format", "{{.Id}}", "app:1") == identity
+    assert json.loads(second.text("provenance", "app:1")) == json.loads(busybox.text("provenance", "app:1"))
+    whole(second, "app:1")
+    # what it saves of it is the same
+    second("save", "-o", tmp_path / "again.tar", "app:1")
+    assert layout(tmp_path / "again.tar") == layout(archive)
+    if shutil.which("skopeo"):
+        copy = ["skopeo", "--insecure-policy", "copy", "-q", f"docker-archive:{archive}", f"dir:{tmp_path}/copy"]
+        subprocess.run(copy, check=True)
+        manifest = json.loads((tmp_path / "copy/manifest.json").read_text())
+        assert manifest["config"]["digest"] == identity
+    if shutil.which("podman"):
+        with podman() as command:
+            subprocess.run([*command, "load", "-q", "-i", archive], check=True, capture_output=True)
+            inspected = subprocess.run([*command, "image", "inspect", "app:1"], check=True, capture_output=True).stdout
+            assert "sha256:" + json.loads(inspected)[0]["Id"] == identity
+    with dockerd() as docker:
+        subprocess.run([*docker, "load", "-q", "-i", archive], check=True, capture_output=True)
+        inspected = subprocess.run([*docker, "image", "inspect", "app:1"], check=True, capture_output=True).stdout
+        assert json.loads(inspected)[0]["Id"] == identity
+
+
+def test_each_platform_has_its_own(busybox: Lamina, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY Dockerfile /$TARGETARCH\n")
+    command = ("build", "-q", "-t", "multi", "--platform", "linux/amd64,linux/arm64", "--provenance=mode=min", tmp_path)
+    busybox(*command, "-o", "type=image", "-o", f"type=oci,dest={tmp_path / 'built.tar'}")
+    busybox("save", "-o", tmp_path / "saved.tar", "multi")
+    for name in ("built", "saved"):
+        files = layout(tmp_path / f"{name}.tar")
+        (top,) = json.loads(files["index.json"])["manifests"]
+        members = json.loads(files[f"blobs/sha256/{top['digest'][7:]}"])["manifests"]
+        platforms = [member["platform"]["architecture"] for member in members]
+        assert platforms == ["amd64", "arm64", "unknown", "unknown"]
+        about = [member["annotations"]["vnd.docker.reference.digest"] for member in members[2:]]
+        assert about == [member["digest"] for member in members[:2]]
+        assert all(f"blobs/sha256/{member['digest'][7:]}" in files for member in members)
+    whole(busybox, "multi")
 
 
 def test_files_get_what_is_attested_beside_them(busybox: Lamina, tmp_path: Path) -> None:
@@ -238,11 +301,9 @@ def test_other_tools_take_the_image_and_see_what_is_attested(busybox: Lamina, at
     assert third.text("inspect", "--format", "{{.Id}}", copied) == image
     assert json.loads(third.text("provenance", copied)) == json.loads(busybox.text("provenance", attested))
     if shutil.which("podman"):
-        with tempfile.TemporaryDirectory(prefix="podman-") as place:
-            podman = ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run", "--tmpdir", f"{place}/tmp"]
-            podman += ["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]
-            subprocess.run([*podman, "pull", "-q", "--tls-verify=false", attested], check=True, capture_output=True)
-            inspected = subprocess.run([*podman, "image", "inspect", attested], check=True, capture_output=True).stdout
+        with podman() as command:
+            subprocess.run([*command, "pull", "-q", "--tls-verify=false", attested], check=True, capture_output=True)
+            inspected = subprocess.run([*command, "image", "inspect", attested], check=True, capture_output=True).stdout
             assert "sha256:" + json.loads(inspected)[0]["Id"] == image
     with dockerd() as docker:
         subprocess.run([*docker, "pull", "-q", attested], check=True, capture_output=True)
