@@ -13,7 +13,8 @@
     │   ├── ImageNotFound         ├── ContainerNotFound
     │   │   └── PlatformNotFound  the image is there, but not for this platform
     │   ├── LayerNotFound         ├── BlobNotFound
-    │   └── BuildNotFound         └── LogNotFound
+    │   ├── BuildNotFound         ├── LogNotFound
+    │   └── ManifestNotFound      no manifest list or manifest goes by this name
     ├── Conflict                  the thing is there, but in the way
     │   ├── NameInUse             ├── ImageInUse
     │   ├── AmbiguousId           └── WrongState
@@ -173,6 +174,10 @@ class PlatformNotFound(ImageNotFound):
             hint=f"{f'it is here for {there}; ' if there else ''}lamina {pull} brings it from its registry",
         )
         self.reference = reference
+
+
+class ManifestNotFound(NotFound):
+    """No manifest list here, or no manifest at a registry, goes by this name."""
 
 
 class ContainerNotFound(NotFound):

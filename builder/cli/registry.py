@@ -240,6 +240,19 @@ GROUPS: dict[str, Group] = {
         },
         {"list": "ls", "remove": "rm"},
     ),
+    "manifest": Group(
+        "Manage image manifests and manifest lists",
+        _entries(
+            "manifest",
+            """
+            annotate Add additional information to an image in a manifest list
+            create   Create a manifest list for annotating and pushing to a registry
+            inspect  Display an image manifest, or manifest list
+            push     Push a manifest list to a repository
+            rm       Delete one or more manifest lists from local storage
+            """,
+        ),
+    ),
     "network": Group(
         "Manage networks",
         _entries(

@@ -41,12 +41,13 @@ MAX_ORIGINS = 20
 @dataclass(frozen=True, slots=True)
 class Member:
     """One manifest of an index. `image` is the id of its image, None when that is not here; `made`: its manifest was
-    made here, for nobody outside.
+    made here, for nobody outside; `name`: what the user called it who added it to a list.
     """
 
     descriptor: Descriptor
     image: Digest | None = None
     made: bool = False
+    name: str = ""
 
     @property
     def is_image(self) -> bool:
@@ -120,10 +121,11 @@ class Indexes:
         self._lease = lease
         self._clock = clock
 
-    def put(self, document: bytes, media_type: str, *, origin: str = "") -> Digest:
+    def put(self, document: bytes, media_type: str, *, origin: str = "", names: Sequence[str] = ()) -> Digest:
         """Keep an index, byte for byte; returns its digest, which `Images.tag` takes. Durable when it returns.
 
-        `origin` is the repository (registry/path) that has it. Until a name points at it this process keeps it.
+        `origin` is the repository (registry/path) that has it, `names` what its members are called. Until a name points
+        at it this process keeps it.
 
         Raises InvalidDocument.
         """
@@ -146,6 +148,10 @@ class Indexes:
                         for position, member in enumerate(members)
                     ],
                 )
+            self._database.run_many(
+                "UPDATE index_members SET name = ? WHERE digest = ? AND position = ?",
+                [(name, digest, position) for position, name in enumerate(names)],
+            )
             if origin:
                 self.add_origin(digest, origin)
         crashpoint("index-row")
@@ -160,15 +166,15 @@ class Indexes:
             raise ImageNotFound(digest)
         media_type, document, created = row[0], bytes(row[1]), row[2]
         here = {
-            position: (image, bool(made))
-            for position, image, made in self._database.rows(
-                "SELECT x.position, m.image, m.made FROM index_members x JOIN manifests m ON m.digest = x.manifest"
-                " WHERE x.digest = ?",
+            position: (image, bool(made), name)
+            for position, image, made, name in self._database.rows(
+                "SELECT x.position, m.image, m.made, x.name FROM index_members x"
+                " LEFT JOIN manifests m ON m.digest = x.manifest WHERE x.digest = ?",
                 (digest,),
             )
         }
         members = tuple(
-            Member(descriptor, *here.get(position, (None, False)))
+            Member(descriptor, *here.get(position, ()))
             for position, descriptor in enumerate(Index.from_json(document, media_type=media_type).manifests)
         )
         return ImageIndex(digest, media_type, document, created, members)

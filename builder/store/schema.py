@@ -268,6 +268,10 @@ CREATE TABLE manifest_origins (
 ) WITHOUT ROWID
 """
 
+_MEMBER_NAMES = """
+ALTER TABLE index_members ADD COLUMN name TEXT NOT NULL DEFAULT ''
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -276,5 +280,6 @@ MIGRATIONS: tuple[str, ...] = (
     _ATTESTATIONS,
     _CACHE_MOUNT_SIZES,
     _INDEX_MEMBERS,
+    _MEMBER_NAMES,
 )
 """Script n brings version n to n + 1."""

@@ -31,12 +31,16 @@ Found = TypeVar("Found")
 class Registries:
     """A context manager; closing it closes the connections. `environment` is the user's (see `settings`).
 
-    `client` stands in for the one that is made otherwise (its pauses and its clock).
+    `client` stands in for the one that is made otherwise (its pauses and its clock). Hosts in `insecure` are taken for
+    such as the settings name there.
     """
 
-    def __init__(self, environment: Mapping[str, str], *, client: Client | None = None) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], *, client: Client | None = None, insecure: Sequence[str] = ()
+    ) -> None:
         if client is None:
-            client = Client(configuration.load(environment), Keyring(environment))
+            found = configuration.load(environment)
+            client = Client(replace(found, insecure=(*found.insecure, *insecure)), Keyring(environment))
         self.client = client
         self.settings = client.settings
         self.keyring = client.keyring
