@@ -6,7 +6,6 @@ Loaded only by builds that use one of them.
 from __future__ import annotations
 
 import json
-import os
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
@@ -119,9 +118,10 @@ def metadata(built: Built) -> dict[str, object]:
 
 def write_document(target: Path, document: object) -> None:
     """A JSON file that is there whole or not at all."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    partial.replace(target)
+    from builder.transfer.outfile import whole_file
+
+    with whole_file(target) as write:
+        write((json.dumps(document, indent=2) + "\n").encode())
 
 
 def _warning(warning: BuildWarning) -> dict[str, object]:

@@ -287,6 +287,12 @@ def state(engine: Engine, container: Container) -> ContainerState:
     return supervisor_client.state(directory(engine, container))
 
 
+def has_network(engine: Engine, container: Container) -> bool:
+    """Whether its network namespace is its own."""
+    attachments = definition(container).request.network.attachments
+    return not attachments or not (attachments[0].network == "host" or attachments[0].network.startswith("container:"))
+
+
 def is_running(engine: Engine, container: Container) -> bool:
     """Whether it has processes (paused and restarting ones count)."""
     return state(engine, container).status in ("running", "paused", "restarting")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.errors import InvalidInput
+from builder.errors import InvalidInput, InvalidReference
 from builder.oci.references import Reference
 from runtime.values import dataclass
 
@@ -68,7 +68,11 @@ def list_images(engine: Engine) -> tuple[Listed, ...]:
 
 def tag(engine: Engine, source: str, target: str) -> None:
     """Give the image or index `source` the further name `target`. Raises ImageNotFound, InvalidReference."""
-    reference = Reference.parse(target)
+    try:
+        reference = Reference.parse(target)
+    except InvalidReference as err:
+        message = f'Error parsing reference: "{target}" is not a valid repository/tag: {err.message}'
+        raise InvalidReference(target, message=message) from None
     if reference.digest is not None:
         raise InvalidInput("refusing to create a tag with a digest reference")
     engine.store.images.tag(reference, engine.store.images.target(source))

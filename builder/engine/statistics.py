@@ -22,6 +22,8 @@ class Sample:
     read: int = 0
     written: int = 0
     processes: int = 0
+    received: int = 0
+    sent: int = 0
 
 
 def sample(engine: Engine, container: Container) -> Sample:
@@ -42,7 +44,24 @@ def sample(engine: Engine, container: Container) -> Sample:
             cpu, memory, read, written = (
                 before + now for before, now in zip((cpu, memory, read, written), facts, strict=True)
             )
-    return Sample(cpu, memory, limit or total, read, written, count)
+    received, sent = _network(pid) if containers.has_network(engine, container) else (0, 0)
+    return Sample(cpu, memory, limit or total, read, written, count, received, sent)
+
+
+def _network(pid: int) -> tuple[int, int]:
+    """Bytes in and out over all interfaces but the loopback, in the network namespace of *pid*."""
+    received = sent = 0
+    try:
+        with open(f"/proc/{pid}/net/dev", encoding="ascii") as file:
+            lines = file.read().splitlines()[2:]
+    except OSError:
+        return 0, 0
+    for line in lines:
+        name, _, rest = line.partition(":")
+        numbers = rest.split()
+        if name.strip() != "lo":
+            received, sent = received + int(numbers[0]), sent + int(numbers[8])
+    return received, sent
 
 
 def _process(pid: int) -> tuple[int, int, int, int] | None:

@@ -323,14 +323,15 @@ def network(engine: Engine, found: Network) -> Json:
         }
         for endpoint in engine.networks.endpoints(found.name)
     }
+    pools = [{"Subnet": found.subnet, "Gateway": found.gateway}] if found.subnet else []
     return {
         "Name": found.name,
         "Id": found.id,
-        "Created": found.created,
+        "Created": found.created or _NEVER,
         "Scope": "local",
         "Driver": found.driver,
         "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": [{"Subnet": found.subnet, "Gateway": found.gateway}]},
+        "IPAM": {"Driver": "default", "Options": None, "Config": pools},
         "Internal": found.internal,
         "Attachable": False,
         "Ingress": False,

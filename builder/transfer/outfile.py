@@ -28,7 +28,10 @@ def whole_file(path: Path, *, mode: int | None = None) -> Iterator[Callable[[byt
             yield stream.write
         return
     path = Path(os.path.realpath(path))  # behind a symlink the file is replaced, not the link
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:200]}.", dir=path.parent)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:200]}.", dir=path.parent)
+    except OSError as err:
+        raise OSError(err.errno, err.strerror, os.fspath(path)) from None  # the name that the user gave
     try:
         with open(descriptor, "wb", buffering=1 << 20) as file:
             yield file.write

@@ -5,7 +5,9 @@ import gzip
 import io
 import json
 import lzma
+import os
 import signal
+import stat
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -366,3 +368,31 @@ def test_links_give_names(busybox_store: Lamina, name: str) -> None:
     assert b"could not get container for nobody" in done.stderr
     busybox_store("kill", name)
     assert b"non running container" in busybox_store("run", "--rm", "--link", name, "busybox", code=125).stderr
+
+
+def test_an_export_goes_to_a_pipe_as_it_is(busybox_store: Lamina, name: str, tmp_path: Path) -> None:
+    busybox_store("create", "--name", name, "busybox", "true")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+    busybox_store("export", "-o", pipe, name)
+    assert b"etc/passwd\0" in reader.communicate()[0] and stat.S_ISFIFO(pipe.stat().st_mode)
+    told = busybox_store("export", "-o", tmp_path / "no/file", name, code=1).stderr.decode()
+    assert f"{tmp_path}/no/file: No such file" in told
+
+
+def test_predefined_networks_are_listed_and_stay(busybox_store: Lamina) -> None:
+    busybox_store("run", "--rm", "busybox", "true")  # the bridge is made at its first use
+    listed = busybox_store.text("network", "ls", "--filter", "type=builtin", "--format", "{{.Name}} {{.Driver}}")
+    assert listed.splitlines() == ["bridge bridge", "host host", "none null"]
+    assert busybox_store.text("network", "inspect", "-f", "{{.Driver}} {{len .IPAM.Config}}", "none") == "null 0"
+    for network in ("bridge", "host", "none"):
+        assert b"pre-defined" in busybox_store("network", "rm", network, code=1).stderr
+        assert b"predefined" in busybox_store("network", "create", network, code=1).stderr
+    assert b"not found" in busybox_store("network", "rm", "-f", "never-made").stderr
+
+
+def test_nothing_is_pruned_without_a_yes(busybox_store: Lamina, name: str) -> None:
+    busybox_store("create", "--name", name, "busybox", "true")
+    busybox_store("container", "prune", stdin=b"n\n")
+    assert name in busybox_store.text("ps", "-a", "--format", "{{.Names}}").split()

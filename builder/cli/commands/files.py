@@ -45,14 +45,10 @@ def export(cli: Cli, values: Values, arguments: list[str]) -> int:
     from builder.engine import copying
 
     if values.text("output"):
-        target = Path(values.text("output"))
-        partial = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with open(partial, "wb") as file:
-                copying.export(cli.engine, arguments[0], file.write)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        from builder.transfer.outfile import whole_file
+
+        with whole_file(Path(values.text("output"))) as write:
+            copying.export(cli.engine, arguments[0], write)
         return 0
     if cli.terminal_out():
         cli.say("Error: cowardly refusing to save to a terminal. Use the -o flag or redirect")

@@ -39,9 +39,9 @@ def volume(cli: Cli, name: str, values: Values) -> Any:
 
 def network(cli: Cli, name: str, values: Values) -> Any:
     """A network's document."""
-    from builder.engine import wire
+    from builder.engine import networks, wire
 
-    return wire.network(cli.engine, cli.engine.networks.get(name))
+    return wire.network(cli.engine, networks.find(cli.engine, name))
 
 
 KINDS: dict[str, Show] = {"container": container, "image": image, "network": network, "volume": volume}

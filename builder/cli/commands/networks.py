@@ -11,18 +11,20 @@ if TYPE_CHECKING:
     from builder.cli.context import Cli
     from builder.cli.tables import Row
 
-_HOST = {"host": "host", "none": "null"}
-
 
 def create(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Make a network and print its id."""
+    from builder.engine.networks import PREDEFINED
     from builder.engine.options.environment import parse_label
     from builder.engine.options.limits import pair
+    from builder.errors import InvalidInput
     from runtime.networkstate import NetworkRequest
 
     for name in ("subnet", "gateway", "ip-range"):
         if len(values.all(name)) > 1:
             raise UsageError(f"--{name}: one of a network is supported")
+    if arguments[0] in PREDEFINED:
+        raise InvalidInput(f"operation is not permitted on predefined {arguments[0]} network")
     first = {name: (values.all(name) or ("",))[0] for name in ("subnet", "gateway", "ip-range")}
     network = cli.engine.networks.create(
         NetworkRequest(
@@ -45,11 +47,24 @@ def ls(cli: Cli, values: Values, arguments: list[str]) -> int:
     """List networks."""
     from builder.cli import filters
     from builder.cli.tables import Table
+    from builder.engine import networks
+    from builder.errors import InvalidInput
 
     wanted = filters.parse(values.all("filter"), ("driver", "id", "label", "name", "scope", "type", "dangling"))
+    for kind in wanted.get("type", ()):
+        if kind not in ("builtin", "custom"):
+            raise InvalidInput(f"invalid filter: 'type={kind}'", hint="builtin or custom")
+    dangling = filters.truth(wanted, "dangling")
+    used = {each.network_id for each in cli.engine.networks.endpoints()}
     full = values.on("no-trunc")
     rows: list[Row] = []
-    for network in cli.engine.networks.list():
+    for network in networks.listed(cli.engine):
+        if "type" in wanted and ("builtin" if network.name in networks.PREDEFINED else "custom") not in wanted["type"]:
+            continue
+        if "scope" in wanted and "local" not in wanted["scope"]:
+            continue
+        if dangling is not None and (network.name in networks.PREDEFINED or network.id in used) == dangling:
+            continue
         if "name" in wanted and not any(text in network.name for text in wanted["name"]):
             continue
         if "id" in wanted and not any(network.id.startswith(text) for text in wanted["id"]):
@@ -67,6 +82,7 @@ def ls(cli: Cli, values: Values, arguments: list[str]) -> int:
                 "Internal": str(network.internal).lower(),
                 "CreatedAt": network.created,
                 "Labels": ",".join(f"{key}={value}" for key, value in network.labels),
+                "Label": lambda key, labels=dict(network.labels): labels.get(key, ""),
                 "IPv6": "false",
             }
         )
@@ -83,14 +99,23 @@ def ls(cli: Cli, values: Values, arguments: list[str]) -> int:
 def rm(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Remove networks."""
 
+    from builder.engine.networks import PREDEFINED
+    from builder.errors import Conflict
+    from runtime.errors import NetworkNotFound
+
     def one(name: str) -> None:
-        if name in _HOST or name == "bridge":
-            from builder.errors import Conflict
-
+        if name in PREDEFINED:
             raise Conflict(f"{name} is a pre-defined network and cannot be removed")
-        cli.engine.networks.remove(name)
+        try:
+            cli.engine.networks.remove(name)
+        except NetworkNotFound as error:
+            if not values.on("force"):
+                raise
+            cli.say(f"Error: {error.message}")
+        else:
+            cli.out(name)
 
-    return cli.each(arguments, one)
+    return cli.each(arguments, one, echo=False)
 
 
 def connect(cli: Cli, values: Values, arguments: list[str]) -> int:

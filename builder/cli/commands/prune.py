@@ -77,7 +77,7 @@ def _images(cli: Cli, values: Values) -> int:
 def container(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Remove stopped containers."""
     if not _asked(cli, values, "This will remove all stopped containers."):
-        return 1
+        return 0
     return _total(cli, _containers(cli, values))
 
 
@@ -85,7 +85,7 @@ def image(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Remove unused images."""
     what = "all images without at least one container associated to them" if values.on("all") else "all dangling images"
     if not _asked(cli, values, f"This will remove {what}."):
-        return 1
+        return 0
     return _total(cli, _images(cli, values))
 
 
@@ -95,14 +95,14 @@ def volume(cli: Cli, values: Values, arguments: list[str]) -> int:
 
     kind = "all local volumes" if values.on("all") else "anonymous local volumes"
     if not _asked(cli, values, f"This will remove {kind} not used by at least one container."):
-        return 1
+        return 0
     return _total(cli, _told(cli, "Volumes", prune.prune_volumes(cli.engine, everything=values.on("all"))))
 
 
 def network(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Remove unused networks."""
     if not _asked(cli, values, "This will remove all custom networks not used by at least one container."):
-        return 1
+        return 0
     _networks(cli, values)
     return 0
 
@@ -127,7 +127,7 @@ def system(cli: Cli, values: Values, arguments: list[str]) -> int:
     lines += ["all anonymous volumes not used by at least one container"] * values.on("volumes")
     lines += ["all images without at least one container" if values.on("all") else "all dangling images", "build cache"]
     if not _asked(cli, values, "This will remove:\n" + "\n".join(f"  - {line}" for line in lines) + "\n"):
-        return 1
+        return 0
     freed = _containers(cli, values)
     _networks(cli, values)
     prune.release_host(cli.engine)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def version(cli: Cli, values: Values, arguments: list[str]) -> int:
     """What this is."""
     from builder import VERSION
+    from builder.oci import platforms
 
     kernel = os.uname()
     facts = {
@@ -23,7 +24,7 @@ def version(cli: Cli, values: Values, arguments: list[str]) -> int:
         "ApiVersion": "",
         "PythonVersion": sys.version.split()[0],
         "Os": "linux",
-        "Arch": kernel.machine,
+        "Arch": platforms.host(kernel.machine).architecture,
         "KernelVersion": kernel.release,
     }
     if values.text("format"):
@@ -39,6 +40,7 @@ def info(cli: Cli, values: Values, arguments: list[str]) -> int:
     """The store and this host."""
     from builder import VERSION
     from builder.engine import containers, images
+    from runtime import usernet
 
     states = [containers.state(cli.engine, each).status for each in containers.listed(cli.engine)]
     kernel = os.uname()
@@ -58,6 +60,8 @@ def info(cli: Cli, values: Values, arguments: list[str]) -> int:
         "Architecture": kernel.machine,
         "NCPU": os.cpu_count() or 1,
         "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "DefaultRuntime": "lamina",
+        "SecurityOptions": ["name=seccomp,profile=builtin"] + ["name=rootless"] * usernet.needed(),
         "Name": kernel.nodename,
         "DockerRootDir": str(cli.root),
         "BuildCacheLimit": _cache_limit(cli),

@@ -274,7 +274,7 @@ def stats(cli: Cli, values: Values, arguments: list[str]) -> int:
                     "CPUPerc": f"{percent:.2f}%",
                     "MemUsage": f"{units.binary_size(new.memory)} / {units.binary_size(new.limit)}",
                     "MemPerc": f"{share:.2f}%",
-                    "NetIO": "--",
+                    "NetIO": f"{units.size(new.received)} / {units.size(new.sent)}",
                     "BlockIO": f"{units.size(new.read)} / {units.size(new.written)}",
                     "PIDs": str(new.processes),
                 }

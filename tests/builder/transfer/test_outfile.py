@@ -42,3 +42,9 @@ def test_links_are_kept_and_devices_written_to(tmp_path: Path) -> None:
     with whole_file(Path("/dev/null")) as write:
         write(b"x")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_the_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, whole_file(tmp_path / "no/file"):
+        pass
+    assert raised.value.filename == str(tmp_path / "no/file")
