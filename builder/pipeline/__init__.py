@@ -5,8 +5,8 @@ variables a word sees), `steps` (the decided units of work), `plan` and `walk` (
 to ordered steps), `cachekeys` (the named leaves of a step's key, and why a key missed), `sources` (the files that steps
 read), `lookup` (what the cache has of a plan), `travel` (what caches of other machines have of it), `contents` (what
 steps stand on, by content), `executor` (the one piece with effects) with `schedule`, `behind`, `written`, `run_step`,
-`wiring`, `copy_step` and `add_step`, and `build`, which ties them together for one request. `checking` and `findings`
-are what a build is told at its end: of its Dockerfile, of its layers.
+`foreign` (can it run here?), `wiring`, `copy_step` and `add_step`, and `build`, which ties them together for one
+request. `checking` and `findings` are what a build is told at its end: of its Dockerfile, of its layers.
 
 `context`, `ignore`, `globs` and `filehash` are about the files that COPY and ADD take.
 

@@ -61,7 +61,8 @@ def _image(
 ) -> Image:
     """The image that a name means for the platform that was asked for, or else for the host's.
 
-    One for another platform is taken when its id was given, or when nobody asked for a platform and there is no other.
+    One for another platform is taken when its id was given, and when nobody asked for a platform: if the name is that
+    of this one image, or of an index for which there is no other.
     """
     platform, host = wanted
     if fetch is not None and request.pull:
@@ -70,7 +71,9 @@ def _image(
         except (InvalidReference, ImageNotFound):
             pass  # an image's id
     here = _here(store, reference, platform or host)
-    if here is not None and (_is_id_of(reference, here) or (platform or host).matches(here.config.platform)):
+    if here is not None and ((platform or host).matches(here.config.platform) or _is_id_of(reference, here)):
+        return here
+    if here is not None and platform is None and store.images.target(reference, shortest=BASE_ID) == here.id:
         return here
     try:
         if fetch is None or reference.startswith("sha256:"):

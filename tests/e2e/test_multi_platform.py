@@ -208,6 +208,23 @@ def test_a_base_is_the_image_for_the_platform_or_none(busybox: Lamina, tmp_path:
     assert "busybox is here for linux/amd64, not for linux/arm64" in only.stderr.decode()
 
 
+def test_a_name_of_one_image_is_taken_as_it_is_when_nobody_asks_for_a_platform(lamina: Lamina, tmp_path: Path) -> None:
+    if os.uname().machine == "s390x" or binfmt.fitting("s390x", binfmt.handlers() or ()):
+        pytest.skip("this machine runs programs for s390x")
+    lamina(
+        "build", "--platform", "linux/s390x", "-t", "far", project(tmp_path / "base", "FROM scratch\nCOPY common /\n")
+    )
+    directory = project(tmp_path / "p", "FROM far\nCOPY common /more\n")
+    told = lamina("build", "-t", "on", directory).stderr.decode()
+    assert 'InvalidBaseImagePlatform: Base image far was pulled with platform "linux/s390x"' in told
+    assert lamina.text("image", "inspect", "-f", "{{.Os}}/{{.Architecture}}", "on") == "linux/s390x"
+    identity = lamina.text("image", "inspect", "-f", "{{.Id}}", "far")
+    for name in ("far", identity):
+        project(directory, f'FROM {name}\nRUN ["/common"]\n')
+        told = lamina("build", directory, code=1).stderr.decode()
+        assert "cannot run programs for linux/s390x" in told and "Dockerfile:2" in told
+
+
 def test_plan_check_and_verify_know_several_platforms(busybox: Lamina, tmp_path: Path) -> None:
     directory = project(tmp_path / "p")
     platforms = ("--platform", "linux/amd64,linux/arm64")

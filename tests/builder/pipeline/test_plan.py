@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builder.errors import ImageNotFound
 from builder.oci.configs import ContainerConfig, ImageConfig
@@ -246,3 +248,57 @@ def test_programs_differ_by_platform_where_copied_files_do_not() -> None:
 def test_a_single_platform_may_be_asked_for_as_one_of_many() -> None:
     plan = planned_for("FROM base\nRUN a\n", ARM64, build_args={"BUILDKIT_MULTI_PLATFORM": "1"})
     assert [step.name for step in plan.steps] == ["[linux/arm64 1/2] FROM base", "[linux/arm64 2/2] RUN a"]
+
+
+@st.composite
+def dockerfiles(draw: st.DrawFn) -> str:
+    """Stages on images, on each other and on nothing, that differ by platform or do not."""
+    lines: list[str] = []
+    count = draw(st.integers(1, 4))
+    for number in range(count):
+        base = draw(st.sampled_from(["base", "other", "scratch", *(f"s{before}" for before in range(number))]))
+        native = draw(st.booleans()) and not base.startswith("s")
+        lines.append(f"FROM {'--platform=$BUILDPLATFORM ' if native else ''}{base} AS s{number}")
+        for _ in range(draw(st.integers(0, 3))):
+            source = draw(st.integers(0, number - 1)) if number else None
+            choices = [
+                "RUN same",
+                "COPY file /",
+                "ARG TARGETARCH",
+                "RUN make $TARGETARCH",
+                "ENV A=$TARGETARCH",
+                "WORKDIR /w",
+            ]
+            if source is not None:
+                choices += [f"COPY --from=s{source} /x /", f"RUN --mount=from=s{source},target=/m use"]
+            lines.append(draw(st.sampled_from(choices)))
+    return "\n".join(lines) + "\n"
+
+
+@given(dockerfiles(), st.permutations([HOST, ARM64, Platform("linux", "arm", "v6"), Platform("linux", "arm", "v7")]))
+def test_no_platform_changes_what_another_gets(text: str, platforms: list[Platform]) -> None:
+    """Of the steps that an image consists of, with all that they stand on and read from, nothing is another's."""
+
+    def meaning(plan: Plan, number: int | None) -> tuple[object, ...]:
+        if number is None:
+            return ()
+        step = plan.steps[number - 1]
+        below = meaning(plan, step.parent), *(meaning(plan, one) for one in step.inputs)
+        base = step.work.base.image_id if isinstance(step.work, BaseStep) else ""
+        return step.text, base, cachekeys.leaves(step, BuildRequest(b"")), below
+
+    wanted = platforms[:3]
+    several = planned_for(text, *wanted)
+    assert [step.number for step in several.steps] == list(range(1, len(several.steps) + 1))
+    most = 0
+    for platform, image in zip(wanted, several.images, strict=True):
+        alone = planned_for(text, platform)
+        (single,) = alone.images
+        most += len(alone.steps)
+        assert meaning(several, image.last) == meaning(alone, single.last)
+        assert (image.template, image.base) == (single.template, single.base)
+        assert [line.created_by for line in image.history] == [line.created_by for line in single.history]
+        found, numbers = several.alone(image)
+        assert meaning(found, found.images[0].last) == meaning(alone, single.last)
+        assert len(found.steps) == len(numbers) == len(alone.steps)
+    assert len(several.steps) <= most
