@@ -141,9 +141,9 @@ def _push(
 
 
 def _annotated(engine: Engine, output: Output, result: BuildResult) -> Digest:
-    """What was made; an index with the annotations that are for it, if there are any."""
+    """What was made; an index with the annotations that are for it, if there are any and it will be in one."""
     places = {one.place for one in output.annotations} - {Place.MANIFEST}
-    if not (result.indexed and places):
+    if not places or not (result.indexed or engine.store.attestations.of(result.images[0].id)):
         return result.image_id
     from builder.store.indexes import Entry
 

@@ -16,6 +16,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from dockerregistry import docker_registry, dockerd, need
+from registryserver import RegistryServer
 from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
@@ -280,6 +281,26 @@ def test_an_attested_image_goes_to_a_registry_and_back(busybox: Lamina, attested
     assert sorted(listed) == [kind + SLSA, kind + SPDX]
     assert busybox.text("referrers", attested).splitlines()[1:] == []
     assert busybox("fsck", "--full").returncode == 0
+
+
+def test_the_index_of_an_attested_image_can_be_annotated(busybox: Lamina, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    notes = ("--annotation", "index:a=1", "--annotation", "manifest-descriptor:b=2", "--annotation", "manifest:c=3")
+    refused = busybox("build", *notes, "-o", "type=oci,dest=x.tar", tmp_path, cwd=tmp_path, code=None)
+    assert b"index annotations not supported for single platform export" in refused.stderr
+    with RegistryServer() as registry:
+        name = f"{registry.host}/app:1"
+        outputs = ("-t", name, "--push", "-o", "type=oci,dest=app.tar", "-o", f"type=registry,name={name}")
+        busybox("build", "-q", *notes, "--provenance=mode=min", *outputs, tmp_path, cwd=tmp_path)
+        pushed = json.loads(registry.manifests["app", "1"][1])
+        image = json.loads(registry.manifests["app", pushed["manifests"][0]["digest"]][1])
+    files = layout(tmp_path / "app.tar")
+    (top,) = json.loads(files["index.json"])["manifests"]
+    written = json.loads(files[f"blobs/sha256/{top['digest'][7:]}"])
+    for index in (pushed, written):
+        assert index["annotations"] == {"a": "1"}
+        assert index["manifests"][0]["annotations"] == {"b": "2"} and len(index["manifests"]) == 2
+    assert image["annotations"] == {"c": "3"}
 
 
 def test_other_tools_take_the_image_and_see_what_is_attested(busybox: Lamina, attested: str, tmp_path: Path) -> None:

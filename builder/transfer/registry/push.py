@@ -68,8 +68,8 @@ def push(
     """Push the image or index that `reference` (":latest" is added if need be) names to where the reference says.
 
     With another `packing` than the usual, or `annotations` for manifests, it gets manifests of its own. Of an index
-    `platform` chooses one image, which is pushed alone. What is attested of an image goes along in this `form`, but not
-    into an index that came from elsewhere.
+    `platform` chooses one image, which is pushed alone. Otherwise what is attested of an image goes along in this
+    `form`, but not into an index that came from elsewhere.
 
     Raises ImageNotFound, PlatformNotFound, RegistryErrors, StoreErrors, CredentialsFailed; NotFound when an index lists
     what cannot be had.
@@ -108,7 +108,7 @@ def push(
         kept = store.images.resolve(str(reference), platform=platform)
         document, media_type = send(kept, None if own else _listed(store, named, kept))
         store.images.put_manifest(kept, document, media_type)
-        if store.attestations.of(kept):
+        if platform is None and store.attestations.of(kept):
             from builder.transfer.registry.referrers import accompanied
 
             attested = accompanied(store, target, kept, (document, media_type), reference, form)

@@ -49,6 +49,12 @@ def test_every_attribute_has_its_option() -> None:
     assert links(full) == {"l": "other"}
 
 
+def test_of_attestations_the_last_of_a_type_counts() -> None:
+    attest = ({"type": "sbom"}, {"type": "provenance", "mode": "min"}, {"disabled": "true", "type": "sbom"})
+    given = options(target(attest=attest), here=HERE)
+    assert given == ("--attest", "type=sbom,disabled=true", "--attest", "type=provenance,mode=min", "--", ".")
+
+
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [

@@ -110,6 +110,13 @@ def digest_of(data: bytes) -> Any:
     return digest(data)
 
 
+def test_with_a_platform_the_image_goes_alone(store: Store, registry: RegistryServer, connect: Any, layer: Any) -> None:
+    reference = Reference.parse(f"{registry.host}/app:1")
+    make(store, layer, str(reference))
+    assert push(store, connect(), reference, platform=AMD64).manifest.media_type == MANIFEST
+    assert not [name for name in registry.manifests if name[1].startswith("sha256-")]
+
+
 def test_something_else_under_the_tag_of_the_list_is_said(
     store: Store, registry: RegistryServer, connect: Any, layer: Any
 ) -> None:
