@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from builder.engine.options.caches import CacheSpec
     from builder.engine.options.limits import Ulimit
     from builder.engine.options.outputs import Output
+    from builder.engine.outputs import Listener
     from builder.engine.session import Engine
     from builder.oci.descriptors import Descriptor
     from builder.oci.digests import Digest
@@ -117,11 +118,10 @@ def build(
             return engine.clock().timestamp()
 
         fetch = puller(engine, wish.environment, pulling)
-        if not wish.outputs and wish.attestations is None:
+        if not wish.outputs and wish.attestations is None and not wish.cache_to:
             result = pipeline.build(
                 request, engine.store, engine.launcher, clock=clock, emit=emit, fetch=fetch, together=together
             )
-            _export_cache(engine, wish, result, emit)
             return Built(result, _described(engine, result), result.tags)
         from builder.engine import outputs
         from builder.engine.options.outputs import STORE, OutputType
@@ -164,13 +164,16 @@ def forget(engine: Engine, result: BuildResult, started: int) -> None:
             engine.store.images.forget_unnamed(image.id)
 
 
-def _export_cache(engine: Engine, wish: BuildWish, result: BuildResult, emit: Emit) -> None:
+def _export_cache(engine: Engine, wish: BuildWish, result: BuildResult, listener: Listener) -> None:
     if wish.cache_to:
         from builder.engine import caches
 
         images = [engine.store.images.get(image.id) for image in result.images]
         diff_ids = tuple(diff_id for image in images for diff_id in image.config.diff_ids)
-        caches.export(engine, wish.cache_to, result.cache, diff_ids, wish.environment, wish.cwd, emit)
+        for spec in wish.cache_to:
+            if spec.kind in caches.EXPORTING:
+                with listener.step(caches.EXPORTING[spec.kind], engine.clock):
+                    caches.export(engine, spec, result.cache, diff_ids, wish.environment, wish.cwd, listener)
 
 
 def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[Forecast, ...]:

@@ -81,7 +81,7 @@ def _target(engine: Engine, spec: CacheSpec, environment: Mapping[str, str], cwd
         from builder.transfer.caches import directory
 
         tag = spec.options.get("tag", directory.TAG)
-        with directory.written(engine.store, cwd / spec.options["dest"], tag=tag) as written:
+        with directory.written(engine.store, cwd / spec.options["dest"], tag=tag, how=spec.packing) as written:
             yield written
         return
     with _elsewhere(engine, spec, environment) as place:
@@ -100,7 +100,8 @@ def _elsewhere(
     from builder.transfer.registry.session import Registries
 
     with Registries(environment) as registries:
-        yield Registry(engine.store, registries, Reference.parse(spec.options["ref"]), platforms)
+        reference = Reference.parse(spec.options["ref"])
+        yield Registry(engine.store, registries, reference, platforms, how=spec.packing)
 
 
 def _bucket(engine: Engine, spec: CacheSpec, environment: Mapping[str, str]) -> Bucket:
@@ -133,18 +134,24 @@ def _bucket(engine: Engine, spec: CacheSpec, environment: Mapping[str, str]) -> 
 
 
 _MOST_UPLOADS = 64
+EXPORTING = {
+    "registry": "exporting cache to registry",
+    "local": "exporting cache to client directory",
+    "s3": "exporting cache to Amazon S3",
+}
+"""BuildKit's names of these steps; what is inline goes out with the image."""
 
 
 def export(
     engine: Engine,
-    targets: Sequence[CacheSpec],
+    spec: CacheSpec,
     entries: tuple[CacheEntry, ...],
     diff_ids: Sequence[DiffID],
     environment: Mapping[str, str],
     cwd: Path,
     emit: Emit,
 ) -> None:
-    """Write what a build gave to every target; `diff_ids` are the image's, which mode=min keeps to.
+    """Write what a build gave to one target; `diff_ids` are the image's, which mode=min keeps to.
 
     Raises TransferError for a target that must not fail.
     """
@@ -152,20 +159,17 @@ def export(
     from builder.transfer import caches
 
     own = set(diff_ids)
-    for spec in targets:
-        if spec.kind == "inline":
-            continue
-        kept = entries if spec.everything else tuple(each for each in entries if each.layer in own)
-        try:
-            layers = [_here(engine, each) for each in cacheconfigs.layers(kept)]
-            with _target(engine, spec, environment, cwd) as place:
-                caches.export(place, kept, layers)
-        except (EngineError, OSError) as err:
-            text = err.message if isinstance(err, EngineError) else _said(err)
-            told = f"exporting cache to {spec.place} failed: {text}"
-            if spec.required:
-                raise TransferError(told, hint="without ignore-error=false this is a warning") from err
-            emit(BuildWarning(told))
+    kept = entries if spec.everything else tuple(each for each in entries if each.layer in own)
+    try:
+        layers = [_here(engine, each) for each in cacheconfigs.layers(kept)]
+        with _target(engine, spec, environment, cwd) as place:
+            caches.export(place, kept, layers)
+    except (EngineError, OSError) as err:
+        text = err.message if isinstance(err, EngineError) else _said(err)
+        told = f"exporting cache to {spec.place} failed: {text}"
+        if spec.required:
+            raise TransferError(told, hint="without ignore-error=false this is a warning") from err
+        emit(BuildWarning(told))
 
 
 def _said(err: OSError) -> str:

@@ -70,6 +70,25 @@ def test_a_directory_takes_a_cache_to_another_machine_that_runs_no_step(
     assert len(layers) == STEPS - 1
 
 
+@pytest.mark.parametrize("compression", ["zstd,compression-level=3,force-compression=true", "uncompressed"])
+def test_a_cache_may_be_packed_in_another_way(
+    machines: Callable[[], Lamina], context: Path, registry: RegistryServer, tmp_path: Path, compression: str
+) -> None:
+    cache, name, first = tmp_path / "cache", f"{registry.host}/app:cache", machines()
+    layers, _, told = build(
+        first,
+        context,
+        f"--cache-to=type=local,dest={cache},compression={compression}",
+        f"--cache-to=type=registry,ref={name},compression={compression}",
+    )
+    assert told == ""
+    (_, document) = registry.manifests["app", "cache"]
+    types = {each["mediaType"].rpartition(".")[2] for each in json.loads(document)["layers"]}
+    assert types == {"tar+zstd" if "zstd" in compression else "tar"}
+    for source in (f"type=local,src={cache}", name):
+        assert build(machines(), context, f"--cache-from={source}")[:2] == (layers, [])
+
+
 def test_a_changed_file_runs_only_what_stands_on_it(
     machines: Callable[[], Lamina], context: Path, tmp_path: Path
 ) -> None:
@@ -182,6 +201,7 @@ def test_an_export_that_must_not_fail_fails_the_build(
         ("--cache-to=type=local", "type=local needs dest="),
         ("--cache-to=type=gha", "type=gha is not supported"),
         ("--cache-to=type=local,dest=x,mode=all", "invalid mode 'all'"),
+        ("--cache-to=type=local,dest=x,compression=estargz", "compression estargz is not supported"),
         ("--cache-from=type=local,src=x,color=red", "has no option 'color'"),
         ("--cache-from=dest=x", "type required"),
         ("--cache-to=type=azblob,name=x", "type=azblob is not supported"),

@@ -6,7 +6,9 @@ import csv
 import re
 from collections.abc import Mapping
 
+from builder.engine.options.outputs import packing
 from builder.errors import InvalidInput
+from builder.transfer.compression import Packing
 from runtime.values import dataclass, field
 
 _BUCKET = {
@@ -26,12 +28,12 @@ _BUCKET = {
 }
 _FROM = {"registry": {"ref"}, "local": {"src", "tag", "digest"}, "s3": _BUCKET}
 _EXPORT = {"mode", "ignore-error"}
-_MANIFEST = _EXPORT | {"image-manifest", "oci-mediatypes", "compression"}
+_MANIFEST = _EXPORT | {"image-manifest", "oci-mediatypes", "compression", "compression-level", "force-compression"}
 _TO = {
     "registry": {"ref", *_MANIFEST},
-    "local": {"dest", "tag", *_MANIFEST},
+    "local": {"dest", "tag", "reset", *_MANIFEST},
     "s3": {*_BUCKET, *_EXPORT},
-    "inline": set[str](),
+    "inline": _EXPORT,
 }
 _ELSEWHERE = {
     "gha": "it is a service that only jobs of GitHub Actions can reach",
@@ -64,6 +66,12 @@ class CacheSpec:
         return _TRUTHS[self.options[key].lower()] if key in self.options else None
 
     @property
+    def packing(self) -> Packing:
+        """How layers are packed for it; manifests of caches are OCI's. Raises InvalidInput."""
+        said = {key: value for key, value in self.options.items() if "compression" in key}
+        return packing(said)
+
+    @property
     def place(self) -> str:
         """Where it is, for people."""
         options = self.options
@@ -83,8 +91,11 @@ def parse_to(text: str) -> CacheSpec:
     spec = _parse(text, _TO, {"registry": "ref", "local": "dest"}, "--cache-to")
     if spec.options.get("mode", "min") not in ("min", "max"):
         raise InvalidInput(f"--cache-to: invalid mode {spec.options['mode']!r}", hint="min or max")
-    if spec.options.get("compression", "gzip") != "gzip":
-        raise InvalidInput("--cache-to: the layers of a cache are packed with gzip, as those of images are")
+    try:
+        _ = spec.packing
+    except InvalidInput as err:
+        err.message = f"--cache-to: {err.message}"
+        raise
     return spec
 
 

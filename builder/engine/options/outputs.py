@@ -212,7 +212,7 @@ def _checked(values: Mapping[str, str]) -> Output:
         dest=_destination(kind, values),
         names=tuple(filter(None, (part.strip() for part in values.get("name", "").split(",")))),
         tar=_boolean(values, "tar") is not False,
-        packing=_packing(kind, values, annotated=bool(annotations)),
+        packing=packing(values, docker=kind is OutputType.DOCKER, annotated=bool(annotations)),
         annotations=tuple(annotations),
         split=_boolean(values, "platform-split"),
         prefix=_prefix(values.get("attestation-prefix", "")),
@@ -271,7 +271,11 @@ def check_destinations(outputs: Sequence[Output], cwd: Path, *, terminal: bool) 
         raise InvalidInput("multiple outputs configured to write to stdout")
 
 
-def _packing(kind: OutputType, values: Mapping[str, str], *, annotated: bool) -> Packing:
+def packing(values: Mapping[str, str], *, docker: bool = False, annotated: bool = False) -> Packing:
+    """How layers are packed: compression, compression-level, force-compression and oci-mediatypes. Raises InvalidInput.
+
+    `docker`: with docker's media types, if they are not asked for; what is `annotated` needs OCI's.
+    """
     text = values.get("compression", "") or "gzip"
     if text == "estargz":
         raise InvalidInput("compression estargz is not supported", hint=f"use {_listed(Compression)}")
@@ -283,7 +287,7 @@ def _packing(kind: OutputType, values: Mapping[str, str], *, annotated: bool) ->
     _boolean(values, "force-compression")  # what is in the store is unpacked: every layer is packed as asked
     oci = _boolean(values, "oci-mediatypes")
     # Docker's media types know neither zstd nor annotations; BuildKit turns OCI's on as well.
-    docker = (kind is OutputType.DOCKER if oci is None else not oci) and not annotated
+    docker = (docker if oci is None else not oci) and not annotated
     return Packing(compression, level, docker=docker and compression is not Compression.ZSTD)
 
 

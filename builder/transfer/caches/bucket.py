@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 BLOCK = 8 << 20
 """Bytes of an object that are sent or fetched with one request; no part of an upload may have less than 5 MiB."""
+_CONNECT, _READ = 15, 60
+"""Seconds."""
 PARTS = 2
 """Parts of one object that are sent at once."""
 
@@ -183,13 +185,21 @@ def _connect(place: Place, account: Account) -> Any:
     except ImportError as err:
         raise Unsupported("a cache of type=s3 needs the package s3fs", hint="pip install 'lamina[s3]'") from err
     style = {None: "auto", True: "path", False: "virtual"}[place.path_style]
-    return s3fs.S3FileSystem(
+    files = s3fs.S3FileSystem(
         key=account.key or None,
         secret=account.secret or None,
         token=account.token or None,
         endpoint_url=place.endpoint or None,
         client_kwargs={"region_name": place.region},
-        config_kwargs={"s3": {"addressing_style": style}},
+        config_kwargs={
+            "s3": {"addressing_style": style},
+            "connect_timeout": _CONNECT,
+            "read_timeout": _READ,
+            # What is worth another attempt, the one library attempts, or the other: not both in turn.
+            "retries": {"total_max_attempts": 3, "mode": "standard"},
+        },
         use_listings_cache=False,
         skip_instance_cache=True,
     )
+    files.retries = 1
+    return files

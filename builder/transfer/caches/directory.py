@@ -22,6 +22,7 @@ from builder.transfer import layers, layout_in
 from builder.transfer.caches import packed
 from builder.transfer.layout import REF_NAME, DirectoryOut
 from builder.transfer.outer import blob_name
+from builder.transfer.registry.packing import USUAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.packed import PackedLayer
     from builder.store.snapshots import LayerID
+    from builder.transfer.compression import Packing
 
 TAG = "latest"
 JOBS = 2
@@ -39,14 +41,14 @@ JOBS = 2
 
 
 @contextmanager
-def written(store: Store, path: Path, *, tag: str = TAG) -> Iterator[Directory]:
+def written(store: Store, path: Path, *, tag: str = TAG, how: Packing = USUAL) -> Iterator[Directory]:
     """The directory, made if need be, for one export; nobody else writes to it during the block. Raises OSError."""
     DirectoryOut(path)  # makes it
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _lock(descriptor)
         try:
-            yield Directory(store, path, tag=tag)
+            yield Directory(store, path, tag=tag, how=how)
         except OSError as err:
             if err.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise  # what has been written is there for the next export
@@ -67,12 +69,13 @@ def _lock(descriptor: int) -> None:
 class Directory:
     """One tag of a layout. With a `digest` that manifest is meant instead."""
 
-    def __init__(self, store: Store, path: Path, *, tag: str = TAG, digest: str = "") -> None:
+    def __init__(self, store: Store, path: Path, *, tag: str = TAG, digest: str = "", how: Packing = USUAL) -> None:
         self.name = f"directory {path}"
         self._store = store
         self._path = path
         self._tag = tag
         self._digest = digest
+        self._how = how
 
     def manifests(self) -> tuple[Manifest, ...]:
         """What the tag or digest means."""
@@ -112,7 +115,7 @@ class Directory:
 
     def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:
         """The blobs of layers, but for those that are there."""
-        return packed.send_all(self._store, layers, self._has, self._send, jobs=JOBS)
+        return packed.send_all(self._store, layers, self._has, self._send, jobs=JOBS, how=self._how)
 
     def _has(self, form: PackedLayer) -> bool:
         try:

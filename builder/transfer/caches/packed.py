@@ -17,37 +17,40 @@ if TYPE_CHECKING:
     from builder.oci.digests import DiffID
     from builder.store import Store
     from builder.store.snapshots import Layer, LayerID
+    from builder.transfer.compression import Packing
 
+_OCI_TYPES = {d.DOCKER_LAYER_GZIP: d.OCI_LAYER_GZIP, d.DOCKER_LAYER: d.OCI_LAYER}
 Has = Callable[[PackedLayer], bool]
 Send = Callable[[PackedLayer, Path], None]
 
 
-def send_all(store: Store, layers: Sequence[LayerID], has: Has, send: Send, *, jobs: int) -> tuple[Descriptor, ...]:
+def send_all(
+    store: Store, layers: Sequence[LayerID], has: Has, send: Send, *, jobs: int, how: Packing = packing.USUAL
+) -> tuple[Descriptor, ...]:
     """Send those that the place has not; what they are there, in the same order. Raises as `has`, `send`, OSError."""
     pool = ThreadPoolExecutor(jobs, "cache")
     try:
-        return tuple(pool.map(lambda layer: _send(store, store.snapshots.get(layer), has, send), layers))
+        return tuple(pool.map(lambda layer: _send(store, store.snapshots.get(layer), has, send, how), layers))
     finally:
         # after an error those that wait are not begun any more
         pool.shutdown(cancel_futures=True)
 
 
-def _send(store: Store, layer: Layer, has: Has, send: Send) -> Descriptor:
-    form = packing.known(store, layer)
+def _send(store: Store, layer: Layer, has: Has, send: Send, how: Packing) -> Descriptor:
+    form = packing.known(store, layer, how)
     if form is None or not has(form):
-        with _file(store, layer, form) as (form, path):
+        with _file(store, layer, form, how) as (form, path):
             if not has(form):
                 send(form, path)
-    zstd = form.media_type == d.OCI_LAYER_ZSTD
-    return d.Descriptor(d.OCI_LAYER_ZSTD if zstd else d.OCI_LAYER_GZIP, form.digest, form.size)
+    return d.Descriptor(_OCI_TYPES.get(form.media_type, form.media_type), form.digest, form.size)
 
 
 @contextmanager
-def _file(store: Store, layer: Layer, form: PackedLayer | None) -> Iterator[tuple[PackedLayer, Path]]:
+def _file(store: Store, layer: Layer, form: PackedLayer | None, how: Packing) -> Iterator[tuple[PackedLayer, Path]]:
     if form is not None and store.content.use(form.digest):
         yield form, store.content.path(form.digest)
         return
-    with packing.packed(store, layer) as made:
+    with packing.packed(store, layer, how) as made:
         yield made
 
 

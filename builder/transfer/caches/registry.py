@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from builder.errors import RegistryNotFound
 from builder.oci import descriptors as d
 from builder.oci.manifests import Manifest
+from builder.transfer.registry.packing import USUAL
 from builder.transfer.registry.progress import Teller, silent
 from builder.transfer.registry.pull import WantedLayer, bring_layer, check_layers, choose
 from builder.transfer.registry.push import LayerPush
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from builder.oci.references import Reference
     from builder.store import Store
     from builder.store.snapshots import LayerID
+    from builder.transfer.compression import Packing
     from builder.transfer.registry.repository import Fetched, Repository
     from builder.transfer.registry.session import Registries
 
@@ -30,7 +32,13 @@ class Registry:
     """What a reference means at its registry, or at a mirror of it; of an index the images for these platforms."""
 
     def __init__(
-        self, store: Store, registries: Registries, reference: Reference, platforms: Sequence[Platform] = ()
+        self,
+        store: Store,
+        registries: Registries,
+        reference: Reference,
+        platforms: Sequence[Platform] = (),
+        *,
+        how: Packing = USUAL,
     ) -> None:
         self.name = f"registry {reference.familiar()}"
         self._store = store
@@ -38,6 +46,7 @@ class Registry:
         self._reference = reference.tagged()
         self._platforms = platforms
         self._places: tuple[Repository, ...] = ()
+        self._how = how
 
     def manifests(self) -> tuple[Manifest, ...]:
         """The manifest; of an index those of the images that are wanted, as far as it has them."""
@@ -84,7 +93,7 @@ class Registry:
 
     def _push(self, layers: Sequence[LayerID]) -> LayerPush:
         target = self._registries.target(self._reference)
-        return LayerPush(self._store, self._registries, target, layers, Teller(silent))
+        return LayerPush(self._store, self._registries, target, layers, Teller(silent), packing=self._how)
 
 
 def _chosen(index: Fetched, platforms: Sequence[Platform], place: Repository) -> tuple[Descriptor, ...]:
