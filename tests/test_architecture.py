@@ -27,6 +27,7 @@ ONLY_IN = {
     "cryptography": ("builder/transfer/keys.py",),
     "nacl": ("builder/transfer/keys.py",),
     "s3fs": ("builder/transfer/caches/bucket",),
+    "fsspec": ("builder/transfer/caches/bucket",),
     "botocore": ("builder/transfer/caches/bucket",),
     "subprocess": (
         "runtime/",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import EngineError, InvalidInput, TransferError
 from builder.oci import cacheconfigs
+from parser.redact import hidden
 
 if TYPE_CHECKING:
     from builder.engine.options.caches import CacheSpec
@@ -117,6 +118,9 @@ def _bucket(engine: Engine, spec: CacheSpec, environment: Mapping[str, str]) -> 
     jobs = options.get("upload_parallelism", "4")
     if not (jobs.isascii() and jobs.isdigit() and 0 < int(jobs) <= _MOST_UPLOADS):
         raise InvalidInput("upload_parallelism must be a positive integer", hint=f"at most {_MOST_UPLOADS}")
+    endpoint = options.get("endpoint_url", "")
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise InvalidInput(f"invalid endpoint_url {hidden(endpoint)!r}", hint="it begins with https:// or http://")
     place = bucket.Place(
         bucket=said["bucket"],
         region=said["region"],
@@ -124,7 +128,7 @@ def _bucket(engine: Engine, spec: CacheSpec, environment: Mapping[str, str]) -> 
         prefix=options.get("prefix", ""),
         blobs=options.get("blobs_prefix", "blobs/"),
         manifests=options.get("manifests_prefix", "manifests/"),
-        endpoint=options.get("endpoint_url", ""),
+        endpoint=endpoint,
         path_style=spec.truth("use_path_style"),
         touch_refresh=parse_duration(options.get("touch_refresh", "24h")) / 1e9,
         jobs=int(jobs),

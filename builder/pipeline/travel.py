@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import (
@@ -26,6 +25,7 @@ from builder.pipeline import cachekeys, lookup
 from builder.pipeline.progress import BuildWarning
 from builder.pipeline.steps import BaseStep, StepSpec
 from builder.pipeline.written import cache_record
+from builder.transfer import workers
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -203,8 +203,12 @@ class Offers:
                     self._gone.add(hit.source.name)  # to wait for it again and again would cost more than the steps
                 return err
 
-        with ThreadPoolExecutor(JOBS) as pool:
-            results = dict(zip(distinct, pool.map(bring, distinct.values()), strict=True))
+        results: dict[DiffID, LayerID | EngineError | None] = {}
+
+        def one(diff_id: DiffID) -> None:
+            results[diff_id] = bring(distinct[diff_id])
+
+        workers.each(distinct, one, threads=JOBS, abort=lambda: None, patience=workers.PATIENCE)
         failed = {str(each): distinct[diff_id] for diff_id, each in results.items() if isinstance(each, EngineError)}
         for text, hit in failed.items():
             self._emit(BuildWarning(f"cache of {hit.source.name}: {text}"))

@@ -1,6 +1,8 @@
 """type=s3 of --cache-to and --cache-from, against moto's server."""
 
 import json
+import signal
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import Any
 import botocore.session
 import pytest
 from moto.server import ThreadedMotoServer
+from proxy import Proxy
 
 pytestmark = pytest.mark.root
 
@@ -133,6 +136,24 @@ def test_what_a_bucket_cannot_do_is_a_warning_without_its_keys(
     assert f"importing cache from {bucket.name} failed: no build cache" in told
 
 
+def test_ctrl_c_ends_an_export_that_does_not_get_on(
+    machines: Callable[[], Lamina], context: Path, bucket: Bucket
+) -> None:
+    url = bucket.flags.split("endpoint_url=http://")[1].split(",")[0]
+    with Proxy(url, counted="up", stall=True) as proxy:
+        proxy.budget = 9 << 20
+        flag = "--cache-to=" + bucket.flags.replace(url, proxy.host)
+        build = machines().start("build", "-q", flag, context, stderr=subprocess.PIPE)
+        try:
+            assert proxy.used_up.wait(100)
+            build.send_signal(signal.SIGINT)
+            told = build.communicate(timeout=60)[1].decode()
+        finally:
+            build.kill()
+            build.wait()
+    assert build.returncode == 130 and "context canceled" in told
+
+
 @pytest.mark.parametrize(
     ("flag", "text"),
     [
@@ -140,6 +161,7 @@ def test_what_a_bucket_cannot_do_is_a_warning_without_its_keys(
         ("type=s3,bucket=b", "region ($AWS_REGION) not set for s3 cache"),
         ("type=s3,bucket=b,region=r,upload_parallelism=0", "upload_parallelism must be a positive integer"),
         ("type=s3,bucket=b,region=r,touch_refresh=soon", "soon"),
+        ("type=s3,bucket=b,region=r,endpoint_url=minio:9000", "invalid endpoint_url 'minio:9000'"),
         ("type=s3,bucket=b,region=r,use_path_style=perhaps", "invalid use_path_style 'perhaps'"),
     ],
 )

@@ -10,15 +10,16 @@ what has come is not fetched again. Keys of the account are in no message.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import BucketFailed, LimitExceeded, NotFound, Unsupported
 from builder.oci import digests, documents
 from builder.oci.manifests import Manifest
 from builder.store.packed import PackedLayer
-from builder.transfer import layers
+from builder.transfer import layers, workers
 from builder.transfer.caches import packed
 from builder.transfer.outer import checked
 from parser.redact import hidden
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.snapshots import LayerID
 
+_SECRET = 4
+"""Less is no key, and may be part of any word."""
 BLOCK = 8 << 20
 """Bytes of an object that are sent or fetched with one request; no part of an upload may have less than 5 MiB."""
 _CONNECT, _READ = 15, 60
 """Seconds."""
-PARTS = 2
-"""Parts of one object that are sent at once."""
+_BLOCK_TIME, _SHORT = 120, 10
+"""Seconds for one request; the library's own limit does not hold for what is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ class Bucket:
         self.name = f"bucket {place.bucket}/{place.prefix}{place.manifests}{place.names[0]}"
         self._store = store
         self._place = place
-        self._secrets = tuple(filter(None, (account.key, account.secret, account.token)))
+        self._secrets = tuple(each for each in (account.key, account.secret, account.token) if len(each) >= _SECRET)
+        self._stop = threading.Event()
         self._now = now
         self._files = _connect(place, account)
 
@@ -91,7 +95,7 @@ class Bucket:
     def _small(self, path: str, limit: int) -> bytes:
         with self._spoken():
             try:
-                data: bytes = self._files.cat_file(path, start=0, end=limit + 1)
+                data: bytes = self._files.cat_file(path, start=0, end=limit + 1, timeout=_BLOCK_TIME)
             except FileNotFoundError as err:
                 raise NotFound(f"no build cache in {self.name}: {err}") from err
         if len(data) > limit:
@@ -111,7 +115,9 @@ class Bucket:
                 while partial.size < blob.size:
                     end = min(partial.size + BLOCK, blob.size)
                     with self._spoken():
-                        data = self._files.cat_file(self._blob(blob.digest), start=partial.size, end=end)
+                        data = self._files.cat_file(
+                            self._blob(blob.digest), start=partial.size, end=end, timeout=_BLOCK_TIME
+                        )
                     if len(data) != end - partial.size:
                         raise BucketFailed(
                             f"{self._blob(blob.digest)} has not the {blob.size} bytes that it should have"
@@ -127,7 +133,7 @@ class Bucket:
 
     def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:
         """The blobs of layers, but for those that are there."""
-        return packed.send_all(self._store, layers, self._has, self._send, jobs=self._place.jobs)
+        return packed.send_all(self._store, layers, self._has, self._send, jobs=self._place.jobs, stop=self._stop)
 
     def _has(self, form: PackedLayer) -> bool:
         path = self._blob(form.digest)
@@ -143,21 +149,45 @@ class Bucket:
         return True
 
     def _send(self, form: PackedLayer, path: Path) -> None:
-        with self._spoken():
-            self._files.put_file(str(path), self._blob(form.digest), chunksize=BLOCK, max_concurrency=PARTS)
+        target = self._blob(form.digest)
+        with open(path, "rb", buffering=0) as file, self._spoken():
+            if form.size <= BLOCK:
+                self._files.pipe_file(target, file.read(BLOCK), timeout=_BLOCK_TIME)
+                return
+            bucket, _, key = target.partition("/")
+            place = {"Bucket": bucket, "Key": key}
+            begun = self._files.call_s3("create_multipart_upload", **place, timeout=_BLOCK_TIME)
+            place["UploadId"] = begun["UploadId"]
+            try:
+                parts: list[dict[str, object]] = []
+                while block := file.read(BLOCK):
+                    if self._stop.is_set():
+                        raise workers.Stopped
+                    number = len(parts) + 1
+                    answer = self._files.call_s3(
+                        "upload_part", **place, PartNumber=number, Body=block, timeout=_BLOCK_TIME
+                    )
+                    parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+                whole = {"Parts": parts}
+                self._files.call_s3("complete_multipart_upload", **place, MultipartUpload=whole, timeout=_BLOCK_TIME)
+            except BaseException:
+                # An upload that was begun costs its owner money until it is ended.
+                with suppress(*_errors()):
+                    self._files.call_s3("abort_multipart_upload", **place, timeout=_SHORT)
+                raise
 
     def send(self, data: bytes) -> Digest:
         """A small blob."""
         digest = digests.of(data)
         with self._spoken():
-            self._files.pipe_file(self._blob(digest), data)
+            self._files.pipe_file(self._blob(digest), data, timeout=_BLOCK_TIME)
         return digest
 
     def finish(self, manifest: Manifest) -> None:
         """The manifest under all names."""
         for name in self._place.names:
             with self._spoken():
-                self._files.pipe_file(self._path(self._place.manifests + name), manifest.to_json())
+                self._files.pipe_file(self._path(self._place.manifests + name), manifest.to_json(), timeout=_BLOCK_TIME)
 
     def _blob(self, digest: str) -> str:
         return self._path(self._place.blobs + digest)
@@ -168,15 +198,20 @@ class Bucket:
     @contextmanager
     def _spoken(self) -> Iterator[None]:
         """Turn what the library raises into our errors, without the account's keys."""
-        import botocore.exceptions
-
         try:
             yield
-        except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, ValueError) as err:
+        except _errors() as err:
             text = hidden(str(err)) or type(err).__name__
             for secret in self._secrets:
                 text = text.replace(secret, "xxxxx")
             raise BucketFailed(f"{self._place.bucket}: {text}") from None
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    from botocore.exceptions import BotoCoreError, ClientError
+    from fsspec.exceptions import FSTimeoutError
+
+    return BotoCoreError, ClientError, FSTimeoutError, OSError, ValueError
 
 
 def _connect(place: Place, account: Account) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.oci import descriptors as d
 from builder.store.packed import PackedLayer
+from builder.transfer import workers
 from builder.transfer.registry import packing
 
 if TYPE_CHECKING:
@@ -25,24 +26,40 @@ Send = Callable[[PackedLayer, Path], None]
 
 
 def send_all(
-    store: Store, layers: Sequence[LayerID], has: Has, send: Send, *, jobs: int, how: Packing = packing.USUAL
+    store: Store,
+    layers: Sequence[LayerID],
+    has: Has,
+    send: Send,
+    *,
+    jobs: int,
+    stop: threading.Event | None = None,
+    how: Packing = packing.USUAL,
 ) -> tuple[Descriptor, ...]:
-    """Send those that the place has not; what they are there, in the same order. Raises as `has`, `send`, OSError."""
-    pool = ThreadPoolExecutor(jobs, "cache")
-    try:
-        return tuple(pool.map(lambda layer: _send(store, store.snapshots.get(layer), has, send, how), layers))
-    finally:
-        # after an error those that wait are not begun any more
-        pool.shutdown(cancel_futures=True)
+    """Send those that the place has not; what they are there, in the same order.
+
+    `stop` is set when the rest is not wanted any more. Raises as `has`, `send`, OSError.
+    """
+    stop = stop or threading.Event()
+    found: dict[LayerID, Descriptor] = {}
+
+    def one(layer: LayerID) -> None:
+        form = _sent(store, store.snapshots.get(layer), has, send, stop, how)
+        found[layer] = d.Descriptor(_OCI_TYPES.get(form.media_type, form.media_type), form.digest, form.size)
+
+    workers.each(dict.fromkeys(layers), one, threads=jobs, abort=stop.set, patience=workers.PATIENCE)
+    return tuple(found[layer] for layer in layers)
 
 
-def _send(store: Store, layer: Layer, has: Has, send: Send, how: Packing) -> Descriptor:
+def _sent(store: Store, layer: Layer, has: Has, send: Send, stop: threading.Event, how: Packing) -> PackedLayer:
     form = packing.known(store, layer, how)
-    if form is None or not has(form):
-        with _file(store, layer, form, how) as (form, path):
-            if not has(form):
-                send(form, path)
-    return d.Descriptor(_OCI_TYPES.get(form.media_type, form.media_type), form.digest, form.size)
+    if form is not None and has(form):
+        return form
+    with _file(store, layer, form, how) as (form, path):
+        if stop.is_set():
+            raise workers.Stopped
+        if not has(form):
+            send(form, path)
+        return form
 
 
 @contextmanager

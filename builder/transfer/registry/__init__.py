@@ -10,7 +10,7 @@ Read in this order:
     client        connections; host   one registry: retries, redirects, scheme; replies   what refusals mean
     repository    the protocol's verbs: manifests, blobs, tags, uploads
     session       all registries of one command; `resolve`
-    progress      what is told; workers   several blobs at once
+    progress      what is told
     download      one blob in, continued where it broke; pull   an image in
     packing       layers ↔ compressed blobs; upload   one blob out; push   an image out; push_index   several
     referrers     what is attested of an image goes along; carried   and is read

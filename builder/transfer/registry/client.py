@@ -37,6 +37,7 @@ from builder import VERSION
 from builder.errors import LimitExceeded
 from builder.transfer.registry import endpoints
 from builder.transfer.registry.hostsfile import USUAL, Way
+from builder.transfer.workers import Stopped
 
 if TYPE_CHECKING:
     from builder.transfer.registry.credentials import Keyring
@@ -245,10 +246,6 @@ class _HTTPPool(urllib3.HTTPConnectionPool):
 
 class _HTTPSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
-
-
-class Stopped(Exception):
-    """Another thread has failed, or the user has had enough."""
 
 
 class NotConnected(Exception):

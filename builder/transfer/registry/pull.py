@@ -26,8 +26,7 @@ from builder.oci import descriptors as d
 from builder.oci import digests, validate
 from builder.oci.manifests import Index, Manifest
 from builder.store.packed import PackedLayer
-from builder.transfer import layers
-from builder.transfer.registry import workers
+from builder.transfer import layers, workers
 from builder.transfer.registry.download import fetch
 from builder.transfer.registry.progress import Emit, Teller, silent
 from builder.transfer.registry.session import described, first
@@ -249,7 +248,7 @@ def _layers(
     def bring(layer: WantedLayer) -> None:
         found[layer.diff_id] = bring_layer(store, layer, teller, limits)
 
-    workers.each(registries.client, missing.values(), bring, threads=jobs)
+    workers.each(missing.values(), bring, threads=jobs, abort=registries.client.abort)
     return [found[layer.diff_id] for layer in wanted]
 
 

@@ -15,9 +15,10 @@ from builder.oci import descriptors as d
 from builder.oci import digests
 from builder.oci.manifests import Manifest
 from builder.store.packed import PackedLayer
+from builder.transfer import workers
 from builder.transfer.attested import Form
 from builder.transfer.compression import Compression, Packing
-from builder.transfer.registry import packing, upload, workers
+from builder.transfer.registry import packing, upload
 from builder.transfer.registry.download import fetch
 from builder.transfer.registry.packing import USUAL
 from builder.transfer.registry.progress import Emit, Teller, silent
@@ -164,7 +165,7 @@ class LayerPush:
         def bring(layer: Layer) -> None:
             done[layer.id] = self._blob(layer, wanted.get(layer.id))
 
-        workers.each(self._registries.client, self._distinct(), bring, threads=self._jobs)
+        workers.each(self._distinct(), bring, threads=self._jobs, abort=self._registries.client.abort)
         return done
 
     def small(self, data: bytes) -> Digest:

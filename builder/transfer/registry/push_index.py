@@ -15,8 +15,9 @@ from builder.oci import descriptors as d
 from builder.oci import digests
 from builder.oci.manifests import Index, Manifest
 from builder.oci.references import Reference
+from builder.transfer import workers
 from builder.transfer.attested import Form
-from builder.transfer.registry import upload, workers
+from builder.transfer.registry import upload
 from builder.transfer.registry.download import fetch
 from builder.transfer.registry.referrers import attest
 from runtime.values import dataclass, replace
@@ -93,7 +94,7 @@ class IndexPush:
         def bring(pair: tuple[Descriptor, _Foreign]) -> None:
             self._bring(pair[0], pair[1].places)
 
-        workers.each(self._registries.client, blobs.values(), bring, threads=self._jobs)
+        workers.each(blobs.values(), bring, threads=self._jobs, abort=self._registries.client.abort)
         for each in foreign:
             self._put(each.document, each.member.descriptor.media_type)
         return self._document(described, more)

@@ -1,25 +1,34 @@
-"""Several blobs at once: a few threads, the first error ends them all."""
+"""Several things at once: a few threads, the first error ends them all."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
-
-from builder.transfer.registry.client import Stopped
-
-if TYPE_CHECKING:
-    from builder.transfer.registry.client import Client
+from typing import TypeVar
 
 Item = TypeVar("Item")
 
+PATIENCE = 5.0
+"""Seconds that Ctrl-C may take where nothing can end what is under way."""
 
-def each(client: Client, items: Iterable[Item], work: Callable[[Item], object], *, threads: int) -> None:
+
+class Stopped(Exception):
+    """Another thread has failed, or the user has had enough."""
+
+
+def each(
+    items: Iterable[Item],
+    work: Callable[[Item], object],
+    *,
+    threads: int,
+    abort: Callable[[], object],
+    patience: float | None = None,
+) -> None:
     """Do `work` for all items, `threads` at a time, in their order. Raises what the first that failed raised.
 
-    After an error, or Ctrl-C, requests under way are cut off and what has not begun is left; the threads have ended
-    when this returns. The client can do nothing more then.
+    After an error, or Ctrl-C, `abort` is called to end what is under way, and what has not begun is left. The threads
+    have ended when this returns; those that `abort` cannot end at once are left behind after `patience` seconds.
     """
     waiting = deque(items)
     failed: list[BaseException] = []
@@ -37,7 +46,7 @@ def each(client: Client, items: Iterable[Item], work: Callable[[Item], object], 
                 with guard:
                     if not isinstance(err, Stopped) or not failed:
                         failed.append(err)
-                client.abort()
+                abort()
 
     crew = [
         threading.Thread(target=run, name=f"blob {number}", daemon=True) for number in range(min(threads, len(waiting)))
@@ -46,12 +55,18 @@ def each(client: Client, items: Iterable[Item], work: Callable[[Item], object], 
         thread.start()
     try:
         for thread in crew:
-            thread.join()
+            while thread.is_alive() and not (failed and patience is not None):
+                thread.join(1 if patience is not None else None)
     except BaseException as err:
         failed.append(err)
-        client.abort()
-        for thread in crew:
-            thread.join()
+        abort()
+        _join(crew, patience)
         raise
     if failed:
+        _join(crew, patience)
         raise next((each for each in failed if not isinstance(each, Stopped)), failed[0])
+
+
+def _join(crew: list[threading.Thread], patience: float | None) -> None:
+    for thread in crew:
+        thread.join(patience)
