@@ -256,6 +256,20 @@ def attested(busybox: Lamina, tmp_path: Path) -> Iterator[str]:
         yield name
 
 
+def test_without_its_registry_packages_are_read(busybox: Lamina, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox\n")
+    second = replace(busybox, root=tmp_path / "second")
+    with RegistryServer() as registry:
+        name = f"{registry.host}/app:1"
+        busybox("build", "-q", "-t", name, "--push", "--sbom", tmp_path)
+        second("pull", "-q", name)
+        registry.manifests = {key: value for key, value in registry.manifests.items() if key[1] == "1"}
+        done = second("sbom", "--format", "spdx", name)
+        assert b"cannot be read, so its packages are" in done.stderr
+        assert json.loads(done.stdout)["spdxVersion"] == "SPDX-2.3"
+        second("provenance", name, code=1)
+
+
 def test_an_attested_image_goes_to_a_registry_and_back(busybox: Lamina, attested: str, tmp_path: Path) -> None:
     pushed = json.loads((tmp_path / "meta").read_text())["containerimage.digest"]
     image = busybox.text("inspect", "--format", "{{.Id}}", attested)

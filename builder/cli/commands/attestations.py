@@ -15,13 +15,19 @@ _OUTPUT = Flag("output", "Write to a file, instead of STDOUT", short="o", comple
 def sbom(cli: Cli, values: Values, arguments: list[str]) -> int:
     """The bill of materials of an image: the one that its build attached, or one made now."""
     from builder.engine import sbom as verbs
+    from builder.errors import InvalidDocument, RegistryError
     from builder.insight.sbom import FORMATS
 
     chosen = values.text("format")
     if values.given("format") and chosen not in FORMATS:
         raise UsageError(f'invalid argument "{chosen}" for "--format" flag: one of {", ".join(FORMATS)}')
     wanted = (chosen,) if values.given("format") else tuple(FORMATS)
-    document = None if values.on("scan") else verbs.attached(cli.engine, cli.env, arguments[0], wanted)
+    document: str | None = None
+    if not values.on("scan"):
+        try:
+            document = verbs.attached(cli.engine, cli.env, arguments[0], wanted)
+        except (RegistryError, InvalidDocument) as err:
+            cli.say(f"WARNING: what is attached to {arguments[0]} cannot be read, so its packages are: {err}")
     if document is not None:
         cli.say(f"the bill of materials that is attached to {arguments[0]}; --scan reads its packages again")
     else:
