@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import BlobNotFound
+from builder.errors import BlobNotFound, ImageNotFound
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -37,9 +37,14 @@ class Attestations:
         self._clock = clock
 
     def put(self, image_id: Digest, predicates: Iterable[Predicate]) -> None:
-        """Attach predicates to an image, each instead of an earlier one of its type. Raises StoreErrors."""
+        """Attach predicates to an image, each instead of an earlier one of its type.
+
+        Raises ImageNotFound (it was removed meanwhile), StoreErrors.
+        """
         kept = [(image_id, each.type, self._content().put(each.data), self._clock()) for each in predicates]
         with self._database.write(durable=True):
+            if self._database.row("SELECT 1 FROM images WHERE id = ?", (image_id,)) is None:
+                raise ImageNotFound(image_id)
             self._database.run_many(
                 "INSERT OR REPLACE INTO attestations (image, type, digest, created) VALUES (?, ?, ?, ?)", kept
             )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from builder.errors import ImageNotFound
 from builder.oci import digests
 from builder.store import Store
 from builder.store.attestations import Predicate
@@ -29,6 +32,14 @@ def test_an_image_has_one_predicate_of_a_type(store: Store, make: Any) -> None:
     assert store.attestations.of(image) == (newer,)
     assert store.attestations.get(image, OTHER.type) is None
     validate(store, image)
+
+
+def test_an_image_that_has_gone_gets_none(store: Store, make: Any) -> None:
+    image = make.image("a")
+    store.images.remove("a")
+    with pytest.raises(ImageNotFound):
+        store.attestations.put(image, [SBOM])
+    assert store.attestations.of(image) == ()
 
 
 def test_collection_keeps_them_with_their_image_and_takes_them_with_it(store: Store, make: Any) -> None:
