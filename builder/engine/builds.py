@@ -168,12 +168,10 @@ def _export_cache(engine: Engine, wish: BuildWish, result: BuildResult, listener
     if wish.cache_to:
         from builder.engine import caches
 
-        images = [engine.store.images.get(image.id) for image in result.images]
-        diff_ids = tuple(diff_id for image in images for diff_id in image.config.diff_ids)
         for spec in wish.cache_to:
             if spec.kind in caches.EXPORTING:
                 with listener.step(caches.EXPORTING[spec.kind], engine.clock):
-                    caches.export(engine, spec, result.cache, diff_ids, wish.environment, wish.cwd, listener)
+                    caches.export(engine, spec, result.cache, result.own, wish.environment, wish.cwd, listener)
 
 
 def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[Forecast, ...]:

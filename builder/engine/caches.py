@@ -6,7 +6,7 @@ for in a way that cannot be meant, or needs what is not installed, is an error b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,19 +150,18 @@ def export(
     engine: Engine,
     spec: CacheSpec,
     entries: tuple[CacheEntry, ...],
-    diff_ids: Sequence[DiffID],
+    own: Container[DiffID],
     environment: Mapping[str, str],
     cwd: Path,
     emit: Emit,
 ) -> None:
-    """Write what a build gave to one target; `diff_ids` are the image's, which mode=min keeps to.
+    """Write what a build gave to one target; `own` are the layers of the image's own steps, which mode=min keeps to.
 
     Raises TransferError for a target that must not fail.
     """
     from builder.pipeline.progress import BuildWarning
     from builder.transfer import caches
 
-    own = set(diff_ids)
     kept = entries if spec.everything else tuple(each for each in entries if each.layer in own)
     try:
         layers = [_here(engine, each) for each in cacheconfigs.layers(kept)]

@@ -55,11 +55,14 @@ def _rules(engine: Engine, limits: Limits, used: int) -> tuple[Rule, ...]:
 def _at_most(engine: Engine) -> int:
     """What the build cache takes, with what collection would take anyhow; nothing is counted that need not be."""
     store = engine.store
-    (layers,) = store.database.row(
-        "SELECT COALESCE(SUM(size), 0) FROM layers WHERE id NOT IN (SELECT layer FROM image_layers)"
+    unshared = "id NOT IN (SELECT layer FROM image_layers)"
+    (layers,) = store.database.row(f"SELECT COALESCE(SUM(size), 0) FROM layers WHERE {unshared}") or (0,)
+    (packed,) = store.database.row(
+        "SELECT COALESCE(SUM(b.size), 0) FROM packed p JOIN blobs b ON b.digest = p.digest"
+        f" WHERE p.diff_id IN (SELECT diff_id FROM layers WHERE {unshared})"
     ) or (0,)
     failed = sum(trees.size(each.path) for each in store.snapshots.list_failed())
-    return int(layers) + store.cache_mounts.total(store.lease()) + failed
+    return int(layers) + int(packed) + store.cache_mounts.total(store.lease()) + failed
 
 
 def cache_items(engine: Engine) -> tuple[CacheItem, ...]:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from builder.engine import containers, images, rootfs
+from builder.store.cacheitems import cache_items
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def disk(engine: Engine) -> tuple[Share, ...]:
     volume_sizes = {volume.name: tree_size(volume.mountpoint) for volume in volumes}
     users = {name for each in made for name in (mount.name for mount in containers.definition(each).mounts)}
     unused = sum(size for name, size in volume_sizes.items() if name not in users)
-    cached = [size for layer, size in sizes.items() if layer not in all_layers]
+    cached = cache_items(engine.store)
+    unshared = sum(item.cost for item in cached)
     return (
         Share("Images", len(listed), sum(image.id in in_use for image in listed), image_size, image_size - used_size),
         Share("Containers", len(made), len(running), sum(written.values()), stopped_size),
@@ -55,7 +57,13 @@ def disk(engine: Engine) -> tuple[Share, ...]:
             sum(volume_sizes.values()),
             unused,
         ),
-        Share("Build Cache", len(cached), 0, sum(cached), sum(cached)),
+        Share(
+            "Build Cache",
+            len(cached),
+            sum(item.in_use for item in cached),
+            unshared,
+            sum(item.cost for item in cached if not item.in_use),
+        ),
     )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from builder.oci.cacheconfigs import CacheEntry
     from builder.oci.configs import ImageConfig
-    from builder.oci.digests import Digest
+    from builder.oci.digests import DiffID, Digest
     from builder.oci.references import Reference
     from builder.pipeline.assemble import Fetch
     from builder.pipeline.executor import Executor
@@ -125,12 +125,14 @@ def _build(
         for warning in found:
             emit(warning)
         cache: tuple[CacheEntry, ...] = ()
+        own: frozenset[DiffID] = frozenset()
         if request.travel is not None and request.travel.export:
-            from builder.pipeline.travel import entries
+            from builder.pipeline.travel import diff_ids, entries
 
             cache = entries(made, executor.states(), store)
+            own = diff_ids(stacks, store)
         images = tuple(
-            BuiltImage(_kept(image, layers, request, store, cache), image.platform, _origins(made, image))
+            BuiltImage(_kept(image, layers, request, store, cache, emit), image.platform, _origins(made, image))
             for image, layers in zip(made.images, stacks, strict=True)
         )
         top = ended.image = _index(images, store) if request.indexed else images[0].id
@@ -146,19 +148,24 @@ def _build(
             for image, planned in zip(images, made.images, strict=True)
         )
     return BuildResult(
-        top, images, ended.build, tags, executor.cached, executor.ran, warnings, indexed=request.indexed, cache=cache
+        top, images, ended.build, tags, executor.cached, executor.ran, warnings, request.indexed, cache, own
     )
 
 
 def _kept(
-    made: PlannedImage, layers: tuple[LayerID, ...], request: BuildRequest, store: Store, cache: Sequence[CacheEntry]
+    made: PlannedImage,
+    layers: tuple[LayerID, ...],
+    request: BuildRequest,
+    store: Store,
+    cache: Sequence[CacheEntry],
+    emit: Emit,
 ) -> Digest:
     """The image of *layers*, in the store."""
     config, layers = _finished(made, request, store, layers)
     if request.travel is not None and request.travel.inline:
         from builder.pipeline.travel import with_inline
 
-        config = with_inline(config, cache)
+        config = with_inline(config, cache, emit)
     return store.images.put(config, layers)
 
 

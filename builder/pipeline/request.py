@@ -14,7 +14,7 @@ from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.oci.cacheconfigs import CacheEntry
-    from builder.oci.digests import Digest
+    from builder.oci.digests import DiffID, Digest
     from builder.oci.platforms import Platform
     from builder.pipeline.plan import Plan
     from builder.pipeline.remote import Fetched
@@ -170,6 +170,8 @@ class BuildResult:
     """Whether `image_id` is the digest of an index of `images`."""
     cache: tuple[CacheEntry, ...] = ()
     """What other machines can take over, when that was asked for."""
+    own: frozenset[DiffID] = frozenset()
+    """Then also: the layers of the steps of the images themselves, as the steps left them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,11 @@ def entries(plan: Plan, states: Sequence[StepState], store: Store) -> tuple[Cach
     return tuple(found)
 
 
+def diff_ids(stacks: Iterable[Sequence[LayerID]], store: Store) -> frozenset[DiffID]:
+    """Those of all layers of these stacks."""
+    return frozenset(_diff_id(store, layer) for stack in stacks for layer in stack)
+
+
 def _top(store: Store, state: StepState) -> DiffID | None:
     return _diff_id(store, state.layers[-1]) if state.layers else None
 
@@ -244,8 +249,10 @@ class Offers:
             tops[step.number] = layer
 
 
-def with_inline(config: ImageConfig, found: Sequence[CacheEntry]) -> ImageConfig:
-    """An image's config that says which steps gave its layers."""
+def with_inline(config: ImageConfig, found: Sequence[CacheEntry], emit: Emit) -> ImageConfig:
+    """An image's config that says which steps gave its layers; warns when none did."""
     own = set(config.diff_ids)
     kept: list[Json] = [each.to_json() for each in found if each.layer in own]
+    if found and not kept:
+        emit(BuildWarning("the inline cache is empty: the layers of the image are not those that its steps gave"))
     return replace(config, extra={**config.extra, INLINE_KEY: {"version": 1, "entries": kept}})

@@ -105,7 +105,11 @@ def _layers(store: Store) -> Iterable[CacheItem]:
     stacks = {layer for (parents,) in rows("SELECT parents FROM actives") for layer in json.loads(parents)}
     leased = {str(row[0]) for row in rows("SELECT name FROM lease_items WHERE kind = ?", (LAYER,))}
     images = {str(row[0]) for row in rows("SELECT layer FROM image_layers")}
-    sizes = {row[0]: row[1] for row in rows("SELECT id, size FROM layers")}
+    kept = store.packed.kept()  # of layers that came packed; it goes with them
+    sizes = {
+        layer: None if size is None else size + kept.get(diff_id, 0)
+        for layer, size, diff_id in rows("SELECT id, size, diff_id FROM layers")
+    }
     found: dict[str, CacheItem] = {}
     needed = _needed(store)
     for key, layer, text, created, used, uses in rows(

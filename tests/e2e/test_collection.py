@@ -118,6 +118,8 @@ def test_system_df_v_names_everything(busybox: Lamina, tmp_path: Path) -> None:
     titles = ["Images space usage:", "Containers space usage:", "Local Volumes space usage:", "Build cache usage:"]
     assert [shown.index(title) for title in titles] == sorted(shown.index(title) for title in titles)
     assert "data          1         0B" in shown and "exec.cachemount" in shown
+    (line,) = (line for line in busybox.text("system", "df").splitlines() if line.startswith("Build Cache"))
+    assert line.split()[4:] == ["3kB", "3kB", "(100%)"]  # what an image has as well is the image's
     busybox("rm", "web")
 
 

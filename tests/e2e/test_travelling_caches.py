@@ -158,6 +158,17 @@ def test_an_inline_cache_travels_with_its_image(
     assert (second, [each.split("] ")[1] for each in ran]) == (first, [])
 
 
+@pytest.mark.parametrize("flag", ["--squash", "--build-arg=SOURCE_DATE_EPOCH=1000000000"])
+def test_what_is_made_of_the_layers_of_an_image_is_no_matter_of_its_cache(
+    machines: Callable[[], Lamina], context: Path, tmp_path: Path, flag: str
+) -> None:
+    cache, first = tmp_path / "cache", machines()
+    layers, _, told = build(first, context, f"--cache-to=type=local,dest={cache}", flag)
+    assert told == ""
+    assert build(machines(), context, f"--cache-from=type=local,src={cache}", flag)[:2] == (layers, [])
+    assert "the inline cache is empty" in build(first, context, "--cache-to=type=inline", flag)[2]
+
+
 def test_an_image_without_a_cache_makes_no_hit_whatever_its_history_says(
     machines: Callable[[], Lamina], context: Path, registry: RegistryServer
 ) -> None:
