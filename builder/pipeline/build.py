@@ -161,12 +161,12 @@ def _kept(
     emit: Emit,
 ) -> Digest:
     """The image of *layers*, in the store."""
-    config, layers = _finished(made, request, store, layers)
+    config, finished = _finished(made, request, store, layers)
     if request.travel is not None and request.travel.inline:
         from builder.pipeline.travel import with_inline
 
-        config = with_inline(config, cache, emit)
-    return store.images.put(config, layers)
+        config = with_inline(config, layers, cache, store, emit)
+    return store.images.put(config, finished)
 
 
 def _index(images: Sequence[BuiltImage], store: Store) -> Digest:

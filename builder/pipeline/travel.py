@@ -249,10 +249,20 @@ class Offers:
             tops[step.number] = layer
 
 
-def with_inline(config: ImageConfig, found: Sequence[CacheEntry], emit: Emit) -> ImageConfig:
-    """An image's config that says which steps gave its layers; warns when none did."""
-    own = set(config.diff_ids)
-    kept: list[Json] = [each.to_json() for each in found if each.layer in own]
+def with_inline(
+    config: ImageConfig, layers: Sequence[LayerID], found: Sequence[CacheEntry], store: Store, emit: Emit
+) -> ImageConfig:
+    """An image's config that says which steps gave its layers; warns when none did.
+
+    *layers* are those that the steps gave. Where the image has each of them with other times, that one is as good.
+    """
+    given = [_diff_id(store, layer) for layer in layers]
+    called = dict(zip(given, config.diff_ids, strict=True)) if len(given) == len(config.diff_ids) else {}
+    kept: list[Json] = [
+        replace(each, layer=called[each.layer], below=each.below and called.get(each.below, each.below)).to_json()
+        for each in found
+        if each.layer in called
+    ]
     if found and not kept:
         emit(BuildWarning("the inline cache is empty: the layers of the image are not those that its steps gave"))
     return replace(config, extra={**config.extra, INLINE_KEY: {"version": 1, "entries": kept}})

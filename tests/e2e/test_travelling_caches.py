@@ -146,15 +146,16 @@ def test_a_registry_takes_a_cache_to_another_machine(
     assert build(machines(), context, f"--cache-from={name}")[:2] == (first, [])
 
 
+@pytest.mark.parametrize("flag", ["--pull=false", "--build-arg=SOURCE_DATE_EPOCH=1000000000"])
 def test_an_inline_cache_travels_with_its_image(
-    machines: Callable[[], Lamina], context: Path, registry: RegistryServer
+    machines: Callable[[], Lamina], context: Path, registry: RegistryServer, flag: str
 ) -> None:
     name = f"{registry.host}/app:1"
     machine = machines()
-    first, _, _ = build(machine, context, "--cache-to=type=inline")
+    first, _, _ = build(machine, context, "--cache-to=type=inline", flag)
     machine("tag", "app", name)
     machine("push", "-q", name)
-    second, ran, _ = build(machines(), context, f"--cache-from={name}")
+    second, ran, _ = build(machines(), context, f"--cache-from={name}", flag)
     assert (second, [each.split("] ")[1] for each in ran]) == (first, [])
 
 
@@ -166,7 +167,10 @@ def test_what_is_made_of_the_layers_of_an_image_is_no_matter_of_its_cache(
     layers, _, told = build(first, context, f"--cache-to=type=local,dest={cache}", flag)
     assert told == ""
     assert build(machines(), context, f"--cache-from=type=local,src={cache}", flag)[:2] == (layers, [])
-    assert "the inline cache is empty" in build(first, context, "--cache-to=type=inline", flag)[2]
+    # A squashed layer is no step's; one with other times is as good.
+    assert ("the inline cache is empty" in build(first, context, "--cache-to=type=inline", flag)[2]) is (
+        "squash" in flag
+    )
 
 
 def test_an_image_without_a_cache_makes_no_hit_whatever_its_history_says(
