@@ -10,7 +10,7 @@ from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.engine.session import Engine
-    from builder.store.cacheitems import Select
+    from builder.store.cacheitems import CacheItem, Select
     from builder.store.containers import Container
     from builder.store.listing import Listed
     from runtime.networkstate import Network
@@ -83,8 +83,16 @@ def release_host(engine: Engine) -> bool:
     return engine.networks.teardown(idle=True)
 
 
-def prune_cache(engine: Engine, *, keep: int = 0, select: Select | None = None) -> Pruned:
-    """Remove build cache beyond `keep` bytes, only what `select` is true for."""
-    collected = engine.store.collect(rules=((keep, select),))
+def prune_cache(engine: Engine, *, keep: int = 0, select: Select | None = None, everything: bool = False) -> Pruned:
+    """Remove build cache beyond `keep` bytes, only what `select` is true for; what images have too, which takes no
+    room of its own, only with `everything`."""
+    chosen = select
+
+    def dangling(item: CacheItem) -> bool:
+        return not item.shared and (select is None or select(item))
+
+    if not everything:
+        chosen = dangling
+    collected = engine.store.collect(rules=((keep, chosen),))
     names = tuple(item.name for kind in ("layer", "cache mount", "failed step") for item in collected.of(kind))
     return Pruned(names, collected.freed)

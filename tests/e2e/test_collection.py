@@ -88,6 +88,11 @@ def test_the_build_cache_is_shown_as_buildx_shows_it(busybox: Lamina, tmp_path: 
     gone = busybox.text("buildx", "prune", "-f", "--verbose", "--filter", "mutable")
     assert "Description:\tcache mount one" in gone and gone.endswith("Total:\t3kB")
     assert busybox.text("builder", "prune", "-f", "--min-free-space", "1").endswith("Total:\t0B")
+    # Without --all what an image has as well stays in the cache.
+    assert busybox.text("builder", "prune", "-f") == "Total:\t0B" and busybox.text("builder", "du") != ""
+    assert busybox.text("builder", "prune", "-af") == "Total:\t0B" and "\nTotal:\t\t0B" in "\n" + busybox.text(
+        "builder", "du"
+    )
 
 
 def test_prune_by_filter(busybox: Lamina, tmp_path: Path) -> None:

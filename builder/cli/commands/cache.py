@@ -24,8 +24,9 @@ def prune(cli: Cli, values: Values, arguments: list[str]) -> int:
     from builder.engine.options.units import parse_bytes
 
     select = _select(cli, values)
+    what = "all build cache" if values.on("all") else "all dangling build cache"
     if not values.on("force") and not cli.confirm(
-        "WARNING! This will remove all dangling build cache.\nAre you sure you want to continue?"
+        f"WARNING! This will remove {what}.\nAre you sure you want to continue?"
     ):
         return 1
     most, reserved, free = (
@@ -36,7 +37,7 @@ def prune(cli: Cli, values: Values, arguments: list[str]) -> int:
     limit = Limit(most or (None if free else reserved), "", reserved, free)
     items = {item.id: item for item in collection.cache_items(cli.engine)} if free or values.on("verbose") else {}
     keep = limit.budget(sum(item.cost for item in items.values()), disk_free(cli.engine.root))
-    pruned = verbs.prune_cache(cli.engine, keep=keep, select=select)
+    pruned = verbs.prune_cache(cli.engine, keep=keep, select=select, everything=values.on("all"))
     if values.on("verbose"):
         for name in pruned.names:
             for line in (*_details(cli, items[name]), "") if name in items else (name, ""):

@@ -125,7 +125,8 @@ def system(cli: Cli, values: Values, arguments: list[str]) -> int:
     lines = ["all stopped containers", "all networks not used by at least one container"]
     lines += ["the bridges and firewall rules on this host, if no container uses them"]
     lines += ["all anonymous volumes not used by at least one container"] * values.on("volumes")
-    lines += ["all images without at least one container" if values.on("all") else "all dangling images", "build cache"]
+    lines += ["all images without at least one container" if values.on("all") else "all dangling images"]
+    lines += ["all build cache" if values.on("all") else "unused build cache"]
     if not _asked(cli, values, "This will remove:\n" + "\n".join(f"  - {line}" for line in lines) + "\n"):
         return 0
     freed = _containers(cli, values)
@@ -133,7 +134,7 @@ def system(cli: Cli, values: Values, arguments: list[str]) -> int:
     prune.release_host(cli.engine)
     if values.on("volumes"):
         freed += _told(cli, "Volumes", prune.prune_volumes(cli.engine, everything=False))
-    freed += _images(cli, values) + prune.prune_cache(cli.engine).freed
+    freed += _images(cli, values) + prune.prune_cache(cli.engine, everything=values.on("all")).freed
     return _total(cli, freed)
 
 
