@@ -374,9 +374,9 @@ def test_an_export_goes_to_a_pipe_as_it_is(busybox_store: Lamina, name: str, tmp
     busybox_store("create", "--name", name, "busybox", "true")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
-    busybox_store("export", "-o", pipe, name)
-    assert b"etc/passwd\0" in reader.communicate()[0] and stat.S_ISFIFO(pipe.stat().st_mode)
+    with (tmp_path / "copy").open("wb") as copy, subprocess.Popen(["cat", pipe], stdout=copy):
+        busybox_store("export", "-o", pipe, name)
+    assert b"etc/passwd\0" in (tmp_path / "copy").read_bytes() and stat.S_ISFIFO(pipe.stat().st_mode)
     told = busybox_store("export", "-o", tmp_path / "no/file", name, code=1).stderr.decode()
     assert f"{tmp_path}/no/file: No such file" in told
 
