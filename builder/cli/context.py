@@ -155,6 +155,12 @@ class Cli:
         """Whether stdin is a terminal."""
         return _tty(0)
 
+    def width(self) -> int:
+        """Columns of the terminal, 80 where there is none."""
+        import shutil
+
+        return shutil.get_terminal_size((80, 24)).columns
+
     def terminal_out(self) -> bool:
         """Whether stdout is a terminal."""
         return _tty(1)

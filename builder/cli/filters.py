@@ -95,10 +95,16 @@ def images(engine: Engine, listed: Iterable[Listed], wanted: Wanted) -> list[Lis
             if not matching:
                 continue
             image = replace(image, references=matching)
-        if "label" in wanted and not labelled(engine.store.images.get(image.id).config.config.labels, wanted["label"]):
+        if "label" in wanted and not labelled(_labels(engine, image), wanted["label"]):
             continue
         left.append(image)
     return left
+
+
+def _labels(engine: Engine, image: Listed) -> Mapping[str, str]:
+    """An image's labels; of an index those of the image for this machine."""
+    images = engine.store.images
+    return next((images.get(each).config.config.labels for each in images.of(image.id)), {})
 
 
 def _created(engine: Engine, name: str) -> int:

@@ -66,6 +66,11 @@ def list_images(engine: Engine) -> tuple[Listed, ...]:
     return engine.store.images.list()
 
 
+def shown(engine: Engine) -> tuple[Listed, ...]:
+    """As `list_images`, as users see them: several of one index are one."""
+    return engine.store.images.shown()
+
+
 def tag(engine: Engine, source: str, target: str) -> None:
     """Give the image or index `source` the further name `target`. Raises ImageNotFound, InvalidReference."""
     try:

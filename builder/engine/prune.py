@@ -50,6 +50,10 @@ def prune_images(engine: Engine, select: Callable[[Listed], bool], *, everything
                 if isinstance(removal, Deleted)
                 else f"untagged: {removal.reference.familiar()}"
             )
+    for index in images.shown(engine) if everything else ():
+        if index.origin == "index" and not engine.store.images.of(index.id) and select(index):
+            engine.store.images.remove(index.id, force=True)
+            gone += [f"untagged: {reference.familiar()}" for reference in index.references]
     return Pruned(tuple(gone), engine.store.collect().freed)
 
 

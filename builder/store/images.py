@@ -153,6 +153,12 @@ class Images:
 
         return listed(self._database, self.of)
 
+    def shown(self) -> tuple[Listed, ...]:
+        """As `list`, with one row for an index of which several images are here, or none: so users see them."""
+        from builder.store.listing import shown
+
+        return shown(self._database, self.list(), self.of)
+
     def children(self, image_id: Digest) -> tuple[Digest, ...]:
         """Images that were committed from this one."""
         return tuple(row[0] for row in self._database.rows("SELECT id FROM images WHERE parent = ?", (image_id,)))

@@ -1,14 +1,17 @@
-"""What `images` lists: every image of the store with its names and sizes. Read by `Images.list` only."""
+"""What `images` lists: every image of the store with its names and sizes, several of one index as one.
+
+Read by `Images.list` and `Images.shown` only.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from builder.oci.references import Reference
-from runtime.values import dataclass
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from builder.oci.digests import Digest
     from builder.store.database import Database
@@ -59,3 +62,53 @@ def listed(database: Database, images_of: Callable[[Digest], tuple[Digest, ...]]
         )
         for image_id, created, platform, parent, origin, _, size in rows
     )
+
+
+def shown(
+    database: Database, images: Sequence[Listed], images_of: Callable[[Digest], tuple[Digest, ...]]
+) -> tuple[Listed, ...]:
+    """`images`, with one row for each named index of which several images are here, or none: its id is the index's.
+
+    Its size is that of all distinct layers; when it was created the image for this machine says.
+    """
+    known = {image.id: image for image in images}
+    names: dict[Digest, list[Reference]] = {}
+    for target, name in database.rows(
+        "SELECT r.target, r.name FROM refs r JOIN indexes i ON i.digest = r.target ORDER BY r.name"
+    ):
+        names.setdefault(target, []).append(Reference.parse(name))
+    rows = []
+    inside: set[Reference] = set()
+    for index, references in names.items():
+        here = images_of(index)
+        if len(here) == 1:
+            continue
+        inside.update(references)
+        first = known[here[0]] if here else None
+        rows.append(
+            Listed(
+                id=index,
+                references=tuple(references),
+                created=None if first is None else first.created,
+                size=_size(database, here),
+                platform="" if first is None else first.platform,
+                parent=None,
+                origin="index",
+            )
+        )
+    for image in images:
+        left = tuple(each for each in image.references if each not in inside)
+        if left or not image.references:
+            rows.append(replace(image, references=left))
+    return tuple(sorted(rows, key=lambda row: -(row.created or 0)))
+
+
+def _size(database: Database, images: Sequence[Digest]) -> int | None:
+    """Bytes of all distinct layers of some images; None while one has not been hashed."""
+    marks = ", ".join("?" * len(images))
+    row = database.row(
+        "SELECT CASE WHEN count(*) = count(size) THEN total(size) END FROM layers WHERE id IN"
+        f" (SELECT layer FROM image_layers WHERE image IN ({marks}))",
+        images,
+    )
+    return None if row is None or row[0] is None else int(row[0])

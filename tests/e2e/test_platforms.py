@@ -171,6 +171,25 @@ def test_flags_that_name_a_platform_choose_it(lamina: Lamina, built: str, tmp_pa
     valid(lamina)
 
 
+def test_images_show_what_is_here_of_an_index(lamina: Lamina, built: str, registry: str, machines: Any) -> None:
+    second = machines()
+    second("pull", "-q", built)
+    lines = second.text("images", "--tree", built).splitlines()
+    branches = [line.split() for line in lines[3:]]
+    assert [branch[:2] for branch in branches] == [["├─", "linux/amd64"], ["├─", "linux/arm64"], ["└─", "linux/s390x"]]
+    assert branches[0][3] != "0B" and [branch[3:5] for branch in branches[1:]] == [["0B", "0B"]] * 2
+    asked = ("images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}", built)
+    image = json.loads(second.text("image", "inspect", built))[0]["Id"]
+    assert second.text(*asked).split() == [built, image]
+    second("pull", "-q", "--platform", "linux/arm64", built)
+    assert second.text(*asked).split() == [built, target(second, built)], "several go by the digest of their index"
+    assert "not yet supported with --tree" in second("images", "--tree", "-q", code=125).stderr.decode()
+    gone = second.text("rmi", second.text("images", "-q", built)).splitlines()
+    assert len([line for line in gone if line.startswith("Deleted: ")]) == 2
+    assert second.text("images", "-q", built) == ""
+    valid(second)
+
+
 def test_a_run_warns_of_another_machine_only_when_nobody_asked_for_it(lamina: Lamina, project: Path) -> None:
     lamina("build", "-q", "--platform", "linux/s390x", "-t", "other", project)
     warning = "does not match the detected host platform"

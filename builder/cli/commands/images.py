@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.cli import units
-from builder.cli.flags import BOOL, CSV, Command, Flag, Values, many, switch
+from builder.cli.flags import BOOL, CSV, Command, Flag, UsageError, Values, many, switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from builder.cli.context import Cli
     from builder.cli.tables import Row
     from builder.oci.references import Reference
+    from builder.store.listing import Listed
 
 
 def images(cli: Cli, values: Values, arguments: list[str]) -> int:
@@ -22,7 +23,9 @@ def images(cli: Cli, values: Values, arguments: list[str]) -> int:
     from builder.engine import images as verbs
 
     wanted = filters.parse(values.all("filter"), ("dangling", "label", "before", "since", "reference", "until"))
-    chosen = filters.images(cli.engine, verbs.list_images(cli.engine), wanted)
+    chosen = filters.images(cli.engine, verbs.shown(cli.engine), wanted)
+    if values.on("tree"):
+        return _tree(cli, values, chosen, arguments)
     full, now = values.on("no-trunc"), cli.now()
     rows: list[Row] = []
     for image in chosen:
@@ -53,6 +56,23 @@ def images(cli: Cli, values: Values, arguments: list[str]) -> int:
     if values.on("digests"):
         usual.insert(2, "Digest")
     Table(usual, _IMAGE_HEADERS).show(rows, cli.out, format=values.text("format"))
+    return 0
+
+
+def _tree(cli: Cli, values: Values, chosen: Sequence[Listed], arguments: list[str]) -> int:
+    """The images with their platforms as branches."""
+    from builder.cli import filters, imagetree
+    from builder.engine.imagetree import tree
+    from runtime.values import replace
+
+    for flag in ("quiet", "no-trunc", "digests", "format"):
+        if values.given(flag):
+            raise UsageError(f"--{flag} is not yet supported with --tree")
+    if arguments:
+        named = ((image, [each for each in image.references if filters.names(each, arguments[0])]) for image in chosen)
+        chosen = [replace(image, references=tuple(names)) for image, names in named if names]
+    for line in imagetree.lines(tree(cli.engine, chosen), width=cli.width(), terminal=cli.terminal_out()):
+        cli.out(line)
     return 0
 
 
@@ -164,7 +184,7 @@ _LIST = (
     Flag("format", "Format output using a custom template"),
     switch("no-trunc", "Don't truncate output"),
     switch("quiet", "Only show image IDs", short="q"),
-    switch("tree", "List multi-platform images as a tree", hidden=True),
+    switch("tree", "List multi-platform images as a tree"),
 )
 _REMOVE = (
     switch("force", "Force removal of the image", short="f"),

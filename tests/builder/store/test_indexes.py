@@ -261,6 +261,21 @@ class TestRemoval:
         assert store.images.remove(digests.short(index)) == (Untagged(NAME), Deleted(other))
 
 
+def test_users_see_an_index_once(store: Store, make: Any, index: digests.Digest) -> None:
+    own = store.images.resolve("multi")
+    store.images.tag(Reference.parse("own:1"), own)
+    lone = store.indexes.make([own])
+    store.images.tag(Reference.parse("lone:1"), lone)
+    none = store.indexes.put(Index((_absent(THIRD),)).to_json(), d.OCI_INDEX)
+    store.images.tag(Reference.parse("none:1"), none)
+    shown = {row.id: {name.familiar() for name in row.references} for row in store.images.shown()}
+    assert shown == {index: {"multi:latest"}, own: {"own:1", "lone:1"}, none: {"none:1"}}
+    assert {row.id: row.size for row in store.images.shown()} == {index: 9, own: 4, none: 0}
+    store.images.untag(Reference.parse("none:1"))
+    store.images.remove("multi", platforms=[platforms.parse(ELSEWHERE)])
+    assert [row.id for row in store.images.shown()] == [own]
+
+
 def test_indexes_of_an_older_store_are_understood(tmp_path: Path) -> None:
     path = tmp_path / "db"
     Database(path, migrations=MIGRATIONS[:6]).close()
