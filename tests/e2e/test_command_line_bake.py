@@ -293,7 +293,7 @@ def test_a_definition_may_be_elsewhere(busybox: Lamina, project: Path, tmp_path:
     )
     handler = partial(SimpleHTTPRequestHandler, directory=str(served))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
             url = f"http://127.0.0.1:{server.server_port}/project.tar"

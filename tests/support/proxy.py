@@ -64,6 +64,8 @@ class Proxy:
             server = socket.create_connection(self._target)
             with self._guard:
                 self._open |= {client, server}
+            for each in (client, server):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for source, sink, way in ((server, client, "down"), (client, server, "up")):
                 threading.Thread(target=self._relay, args=(source, sink, way == self._counted), daemon=True).start()
 

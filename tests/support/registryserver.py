@@ -35,6 +35,7 @@ class Request(BaseHTTPRequestHandler):
     """One request; `path` with its query."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms between its head and its body
     server: "RegistryServer"
 
     def handle_any(self) -> None:

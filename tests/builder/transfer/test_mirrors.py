@@ -28,7 +28,7 @@ def mirror(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     root = tmp_path / "mirror"
     root.mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *args: Quiet(*args, directory=str(root)))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
         yield root, f"http://127.0.0.1:{server.server_port}"
