@@ -157,6 +157,7 @@ def test_nothing_of_the_hosts_has_to_be_given_back(busybox: Plain) -> None:
     context = busybox.context("FROM busybox\nCOPY of-root /\nRUN echo 1 > /1\n", **{"of-root": "x"})
     os.chown(context / "of-root", 0, 0)
     assert "reproducible: " in busybox.text("verify", "--network", "none", context)
+    shutil.rmtree(context)
     busybox("system", "prune", "-f")
 
 
