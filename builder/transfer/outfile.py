@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -28,8 +29,15 @@ def whole_file(path: Path, *, mode: int | None = None) -> Iterator[Callable[[byt
             yield stream.write
         return
     path = Path(os.path.realpath(path))  # behind a symlink the file is replaced, not the link
+    temporary: str | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:200]}.", dir=path.parent)
+        try:
+            # Without a name, so that nothing is left of it when we are killed.
+            descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as err:
+            if err.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+            descriptor, temporary = tempfile.mkstemp(prefix=_hidden(path), dir=path.parent)
     except OSError as err:
         raise OSError(err.errno, err.strerror, os.fspath(path)) from None  # the name that the user gave
     try:
@@ -38,10 +46,20 @@ def whole_file(path: Path, *, mode: int | None = None) -> Iterator[Callable[[byt
             file.flush()
             os.fchmod(descriptor, _MODE & ~_umask() if mode is None else mode)
             os.fsync(descriptor)
+            if temporary is None:
+                name = str(path.parent / f"{_hidden(path)}{os.urandom(6).hex()}")
+                # The path is absolute; with a directory given it is followed to the file.
+                os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor)
+                temporary = name
         os.rename(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        if temporary is not None:
+            os.unlink(temporary)
         raise
+
+
+def _hidden(path: Path) -> str:
+    return f".{path.name[:200]}."
 
 
 def _umask() -> int:
