@@ -177,7 +177,7 @@ def run(spec: Spec, sock: socket, builder: filesystems.Builder, program: bytes |
             pass  # lowering it needs CAP_SYS_RESOURCE: a preference, not a limit
     builder.finish_dev()
     # BuildKit lets no step write to them: what is written there would be lost without a word
-    attributes = 0 if layers.keep_mount_points else mounts.MOUNT_ATTR_RDONLY
+    attributes = 0 if layers.keep_mount_points and not layers.readonly else mounts.MOUNT_ATTR_RDONLY
     for path, text in _files(spec):
         if path not in builder.replaced:
             builder.attach(builder.file(text.encode(), "644", "0", "0", attributes), path, directory=False)

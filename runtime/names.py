@@ -35,7 +35,9 @@ def extra_hosts(hosts: Sequence[tuple[str, str]], gateway: str) -> tuple[tuple[s
 
 def own_names(hostname: str, domainname: str = "") -> str:
     """The names on the container's own line: ``web.example.org web``."""
-    return f"{hostname}.{domainname} {hostname}" if domainname else hostname
+    whole = f"{hostname}.{domainname}" if domainname else hostname
+    short = hostname if domainname else hostname.partition(".")[0]
+    return whole if whole == short else f"{whole} {short}"
 
 
 def resolv_conf(

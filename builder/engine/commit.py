@@ -6,10 +6,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from builder.engine import changes, containers, lifecycle, rootfs
+from builder.oci.configs import Healthcheck
 from builder.oci.references import Reference
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
+    from builder.engine.containers import Definition
     from builder.engine.session import Engine
     from builder.oci.configs import ImageConfig
     from builder.oci.digests import Digest
@@ -58,6 +60,17 @@ def commit(engine: Engine, request: CommitRequest) -> Digest:
     return image_id
 
 
+def _health(definition: Definition, image: Healthcheck | None) -> Healthcheck | None:
+    """The check that the container was given; without one of its own, the image's or that there is none."""
+    check = definition.health
+    if check is None:
+        asked = definition.request.health
+        return Healthcheck(("NONE",)) if asked is not None and asked.test == ("NONE",) else image
+    return Healthcheck(
+        check.test, check.interval, check.timeout, check.start_period, check.start_interval, check.retries
+    )
+
+
 def _with_container(engine: Engine, container_id: str, config: ImageConfig) -> ImageConfig:
     """The image's config with what the container was started with."""
     definition = containers.definition(containers.find(engine, container_id))
@@ -69,6 +82,7 @@ def _with_container(engine: Engine, container_id: str, config: ImageConfig) -> I
         user=definition.user,
         working_dir="" if definition.workdir == "/" and not config.config.working_dir else definition.workdir,
         labels=dict(definition.labels),
+        healthcheck=_health(definition, config.config.healthcheck),
         exposed_ports=definition.exposed,
         stop_signal="" if definition.stop_signal == "SIGTERM" else definition.stop_signal,
         volumes=tuple(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.engine import containers, rootfs
+from builder.engine.options.mounts import MountType
 from builder.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ def read(engine: Engine, name: str, path: str, out: BinaryIO, *, follow: bool = 
     """Write `path` of a container as a tar whose entries start with its last name. Raises NotFound."""
     import tarfile
 
-    root = _open_root(engine, name)
+    clean = _clean(path)
+    root, within = _open_root(engine, name, clean)
     try:
-        clean = posixpath.normpath("/" + path)
         base = posixpath.basename(clean) or "."
-        fd = _resolve(root, clean, follow=follow or path.endswith(("/", "/.")), name=name, shown=path)
+        fd = _resolve(root, within, follow=follow or path.endswith(("/", "/.")), name=name, shown=path)
         try:
             with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
                 _add(archive, fd, "." if path.endswith("/.") else base)
@@ -86,23 +87,23 @@ def write(engine: Engine, name: str, path: str, stream: Readable, *, owner: tupl
     """Unpack a tar into the directory `path` of a container. Raises NotFound, ArchiveError."""
     from builder.store import apply
 
-    root = _open_root(engine, name)
+    root, within = _open_root(engine, name, _clean(path), write=True)
     try:
-        fd = _resolve(root, posixpath.normpath("/" + path), follow=True, name=name, shown=path)
+        fd = _resolve(root, within, follow=True, name=name, shown=path)
         directory = stat.S_ISDIR(os.fstat(fd).st_mode)
         os.close(fd)
         if not directory:
             raise InvalidInput(f"extraction point is not a directory: {path}")
-        apply.extract_archive(stream, root, path, owner=owner)
+        apply.extract_archive(stream, root, within, owner=owner)
     finally:
         os.close(root)
 
 
 def kind(engine: Engine, name: str, path: str) -> str:
     """ "directory", "file", "other" or "" (nothing there): what `path` of a container is, links followed."""
-    root = _open_root(engine, name)
+    root, within = _open_root(engine, name, _clean(path))
     try:
-        fd = _resolve(root, posixpath.normpath("/" + path), follow=True, name=name, shown=path)
+        fd = _resolve(root, within, follow=True, name=name, shown=path)
     except NotFound:
         return ""
     finally:
@@ -112,15 +113,48 @@ def kind(engine: Engine, name: str, path: str) -> str:
     return "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
 
-def _open_root(engine: Engine, name: str) -> int:
-    """The container's root: the live one of a running container (with its volumes), else its layers."""
+def behind_link(engine: Engine, name: str, path: str) -> str:
+    """Where the link `path` of a container leads, one step as docker goes; `path` itself when it is no link."""
+    clean = _clean(path)
+    root, within = _open_root(engine, name, clean)
+    try:
+        fd = _resolve(root, within, follow=False, name=name, shown=path)
+        try:
+            return posixpath.join(posixpath.dirname(clean), os.readlink("", dir_fd=fd))
+        finally:
+            os.close(fd)
+    except (NotFound, OSError):
+        return path
+    finally:
+        os.close(root)
+
+
+def _clean(path: str) -> str:
+    return posixpath.normpath("/" + path.lstrip("/"))  # two slashes in front would stay
+
+
+def _open_root(engine: Engine, name: str, path: str, *, write: bool = False) -> tuple[int, str]:
+    """Where the absolute `path` of a container is: a root directory, and a path in it.
+
+    A running container's own root has its volumes. One that does not run has its layers, and each directory that is
+    to be mounted is a root of its own. Raises InvalidInput when it is to `write` what the container may only read.
+    """
     from runtime.rootfs import open_rootfs
 
     container = containers.find(engine, name)
+    definition = containers.definition(container)
+    inside = [each for each in definition.mounts if f"{path}/".startswith(f"{each.request.target}/")]
+    mount = max(inside, key=lambda each: len(each.request.target), default=None)
+    if write and (mount.request.readonly if mount is not None else definition.request.security.readonly_root):
+        what = "mounted volume" if mount is not None else "container rootfs"
+        raise InvalidInput(f"{what} is marked read-only")
     state = containers.state(engine, container)
     if state.pid:
-        return os.open(f"/proc/{state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    return open_rootfs(rootfs.rootfs(engine, container))
+        return os.open(f"/proc/{state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), path
+    if mount is not None and mount.request.type in (MountType.BIND, MountType.VOLUME) and os.path.isdir(mount.source):
+        root = os.open(mount.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return root, f"/{mount.request.subpath}" + path.removeprefix(mount.request.target)
+    return open_rootfs(rootfs.rootfs(engine, container)), path
 
 
 def _resolve(root: int, path: str, *, follow: bool, name: str, shown: str) -> int:

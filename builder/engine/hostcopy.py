@@ -70,6 +70,8 @@ def send(engine: Engine, source: Path, spelled: str, name: str, path: str, *, fo
     if not os.path.lexists(source):
         raise NotFound(f"lstat {os.path.abspath(source)}: no such file or directory")
     kind = copying.kind(engine, name, path)
+    if kind != "directory":
+        path = copying.behind_link(engine, name, path)  # the file is written, the link stays
     is_directory = source.is_dir()
     if kind == "directory":
         parent, called = path, os.path.basename(os.path.abspath(source))

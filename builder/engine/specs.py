@@ -175,9 +175,8 @@ def _mount(engine: Engine, mount: MountPoint) -> Mount:
     request = mount.request
     access = ("ro",) if request.readonly else ()
     if request.type is MountType.TMPFS:
-        # docker's tmpfs: nothing on it may be executed, or be a device or set-uid, unless asked for
-        options = ("nosuid", "nodev", "noexec", *(word for word in request.options if word != "defaults"))
-        return Mount("tmpfs", "tmpfs", request.target, (*options, *access))
+        # what docker forbids on one (programs, devices, set-uid) the runtime forbids unless it is among the options
+        return Mount("tmpfs", "tmpfs", request.target, (*request.options, *access))
     if request.type is MountType.IMAGE:
         layers = engine.store.images.layers(engine.store.images.resolve(mount.source))
         lowers = tuple(map(str, engine.store.snapshots.lowers(layers)))

@@ -177,7 +177,10 @@ def host_config(definition: Definition) -> Json:
         host = {"HostIp": port.host_ip, "HostPort": str(port.host_port or "")}
         bindings.setdefault(f"{port.container_port}/{port.protocol}", []).append(host)
     return {
-        "Binds": [_bind(mount) for mount in definition.mounts if mount.request.legacy and mount.source] or None,
+        "Binds": [
+            _bind(mount) for mount in definition.mounts if mount.request.legacy and mount.source and not mount.anonymous
+        ]
+        or None,
         "ContainerIDFile": "",
         "LogConfig": {"Type": request.log_driver, "Config": dict(request.log_options)},
         "NetworkMode": network.attachments[0].network if network.attachments else "bridge",

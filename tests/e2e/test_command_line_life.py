@@ -203,6 +203,38 @@ def test_cp_into_a_running_containers_volume(busybox_store: Lamina, name: str, t
     assert busybox_store.text("exec", name, "cat", "/t/f") == "in tmpfs"
 
 
+def test_cp_writes_through_a_link_and_into_what_is_to_be_mounted(
+    busybox_store: Lamina, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "in").write_text("in")
+    (tmp_path / "bound").mkdir()
+    options = ["-v", f"{name}:/data/v", "-v", f"{tmp_path}/bound:/data/b:ro"]
+    busybox_store("create", "--name", name, *options, "busybox", "sh", "-c", "cat /data/v/in && ls -l /link")
+    try:
+        with tarfile.open(tmp_path / "link.tar", "w") as archive:
+            link = tarfile.TarInfo("link")
+            link.type, link.linkname = tarfile.SYMTYPE, "data/v/in"
+            archive.addfile(link)
+        busybox_store("cp", "-", f"{name}:/", stdin=(tmp_path / "link.tar").read_bytes())
+        busybox_store("cp", tmp_path / "in", f"{name}:/link")
+        assert b"marked read-only" in busybox_store("cp", tmp_path / "in", f"{name}:/data/b", code=1).stderr
+        busybox_store("cp", f"{name}:/data/v/in", tmp_path / "out")
+        assert (tmp_path / "out").read_text() == "in" and list((tmp_path / "bound").iterdir()) == []
+        shown = busybox_store.text("start", "-a", name)
+        assert shown.startswith("in") and shown.endswith("/link -> data/v/in")
+    finally:
+        busybox_store("rm", "-f", name)
+        busybox_store("volume", "rm", name)
+
+
+def test_a_committed_image_has_the_containers_health_check(busybox_store: Lamina, name: str) -> None:
+    busybox_store("create", "--name", name, "--health-cmd", "true", "--health-retries", "2", "busybox", "true")
+    busybox_store("commit", name, f"{name}:1")
+    shown = json.loads(busybox_store.text("inspect", "-f", "{{json .Config.Healthcheck}}", f"{name}:1"))
+    assert shown == {"Test": ["CMD-SHELL", "true"], "Retries": 2}
+    busybox_store("rmi", f"{name}:1")
+
+
 def test_cp_stays_inside_of_the_container(busybox_store: Lamina, name: str, tmp_path: Path) -> None:
     """Links that the container made to lead out of it are followed within its own root (CVE-2018-15664 and kin)."""
     secret = tmp_path / "secret"

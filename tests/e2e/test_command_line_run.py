@@ -138,6 +138,13 @@ def test_read_only_root_with_a_tmpfs(busybox_store: Lamina) -> None:
     script = "touch /x 2>&1; touch /scratch/x && df -k /scratch | tail -1"
     refused, size = sh(busybox_store, script, "--read-only", "--tmpfs", "/scratch:size=1m").splitlines()
     assert "Read-only file system" in refused and size.split()[1] == "1024"
+    assert "Read-only" in sh(busybox_store, "(: >> /etc/hosts) 2>&1; true", "--read-only")
+
+
+def test_a_tmpfs_takes_programs_when_it_is_asked_to(busybox_store: Lamina) -> None:
+    script = "cp /bin/busybox /t/true && /t/true && echo ran"
+    assert sh(busybox_store, script, "--tmpfs", "/t:exec") == "ran"
+    busybox_store("run", "--rm", "--tmpfs", "/t", "busybox", "sh", "-c", script, code=126)
 
 
 def test_capabilities_privilege_and_security_options(busybox_store: Lamina) -> None:

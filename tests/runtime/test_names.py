@@ -20,6 +20,10 @@ def test_loopback_servers_of_the_host_are_left_out() -> None:
     assert names.resolv_conf("nameserver ::1\n") == "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
 
 
+def test_a_dotted_name_is_known_by_its_first_part_too() -> None:
+    assert names.own_names("a.b.c") == "a.b.c a" and names.own_names("a") == "a"
+
+
 def test_what_is_given_replaces_the_hosts() -> None:
     text = names.resolv_conf(HOST, servers=("1.1.1.1",), search=("x.org",), options=("rotate",))
     assert text == "nameserver 1.1.1.1\nsearch x.org\noptions rotate\n"
