@@ -112,7 +112,7 @@ def build(
     from builder.pipeline import build as pipeline
 
     with ExitStack() as undo:
-        request = request_for(engine, wish, stdin, undo, emit)
+        request = request_for(engine, wish, stdin, undo, emit, pulling)
 
         def clock() -> float:
             return engine.clock().timestamp()
@@ -183,7 +183,12 @@ def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[Fo
 
 
 def request_for(
-    engine: Engine, wish: BuildWish, stdin: BinaryIO | None, undo: ExitStack, emit: Emit | None = None
+    engine: Engine,
+    wish: BuildWish,
+    stdin: BinaryIO | None,
+    undo: ExitStack,
+    emit: Emit | None = None,
+    pulling: PullEmit = str,
 ) -> BuildRequest:
     """The request that `wish` is; without `emit` (nothing will run) no cache of another machine is looked at.
 
@@ -210,16 +215,7 @@ def request_for(
     if emit is not None and (wish.cache_from or wish.cache_to):
         from builder.engine import caches
 
-        travel = caches.travel(
-            engine,
-            wish.cache_from,
-            wish.cache_to,
-            wish.environment,
-            wish.cwd,
-            undo,
-            emit,
-            platforms=wanted or (host,),
-        )
+        travel = caches.travel(engine, wish, undo, emit, platforms=wanted or (host,), pulling=pulling)
     request = r.BuildRequest(
         dockerfile=main.dockerfile,
         dockerfile_name=main.dockerfile_name,

@@ -16,6 +16,7 @@ from builder.oci import cacheconfigs
 from parser.redact import hidden
 
 if TYPE_CHECKING:
+    from builder.engine.builds import BuildWish
     from builder.engine.options.caches import CacheSpec
     from builder.engine.session import Engine
     from builder.oci.cacheconfigs import CacheEntry
@@ -26,37 +27,34 @@ if TYPE_CHECKING:
     from builder.store.snapshots import LayerID
     from builder.transfer.caches import Place
     from builder.transfer.caches.bucket import Bucket
+    from builder.transfer.registry.progress import Emit as PullEmit
 
 
 def travel(
-    engine: Engine,
-    sources: Sequence[CacheSpec],
-    targets: Sequence[CacheSpec],
-    environment: Mapping[str, str],
-    cwd: Path,
-    undo: ExitStack,
-    emit: Emit,
-    *,
-    platforms: Sequence[Platform],
+    engine: Engine, wish: BuildWish, undo: ExitStack, emit: Emit, *, platforms: Sequence[Platform], pulling: PullEmit
 ) -> Travel | None:
     """What the pipeline is given for a build for `platforms`; connections are closed by `undo`. None when there is
-    nothing to do.
+    nothing to do. `pulling` hears what is read.
 
     Raises InvalidInput and Unsupported for what could never be read or written.
     """
+    sources, targets = wish.cache_from, wish.cache_to
     if not sources and not targets:
         return None
     from builder.pipeline.progress import BuildWarning
     from builder.pipeline.travel import Travel
     from builder.transfer.caches import open_caches
+    from builder.transfer.registry.progress import Message
 
     for spec in (*sources, *targets):
         if spec.kind == "s3":
-            _bucket(engine, spec, environment)
+            _bucket(engine, spec, wish.environment)
     opened: list[CacheSource] = []
     for spec in sources:
+        pulling(Message(f"importing cache manifest from {spec.place}"))
         try:
-            opened += open_caches(undo.enter_context(_source(engine, spec, environment, cwd, platforms)))
+            place = undo.enter_context(_source(engine, spec, wish.environment, wish.cwd, platforms))
+            opened += open_caches(place)
         except EngineError as err:
             emit(BuildWarning(f"importing cache from {spec.place} failed: {err.message}"))
     return Travel(tuple(opened), bool(targets), any(spec.kind == "inline" for spec in targets))
