@@ -145,7 +145,7 @@ def _provenance(
     from builder.insight import provenance as slsa
     from builder.oci import platforms
     from builder.pipeline import remote
-    from builder.pipeline.run_step import secret_bytes
+    from builder.pipeline.sources import secret_bytes
 
     assert image.observed is not None, "the request wanted it"
     record = engine.store.records.get(result.build_id)

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from builder.oci.digests import Digest
     from builder.pipeline.context import Context, LayoutSource
     from builder.pipeline.progress import Emit
-    from builder.pipeline.request import BuildRequest, BuildResult, Forecast
+    from builder.pipeline.request import BuildRequest, BuildResult, Forecast, Travel
     from builder.pipeline.schedule import Together
-    from builder.pipeline.travel import Travel
     from builder.pipeline.trees import Tree
     from builder.store.attestations import Predicate
     from builder.transfer.registry.progress import Emit as PullEmit

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from builder.oci.digests import DiffID
     from builder.oci.platforms import Platform
     from builder.pipeline.progress import Emit
-    from builder.pipeline.travel import CacheSource, Travel
+    from builder.pipeline.request import CacheSource, Travel
     from builder.store.snapshots import LayerID
     from builder.transfer.caches import Place
     from builder.transfer.caches.bucket import Bucket
@@ -42,7 +42,7 @@ def travel(
     if not sources and not targets:
         return None
     from builder.pipeline.progress import BuildWarning
-    from builder.pipeline.travel import Travel
+    from builder.pipeline.request import Travel
     from builder.transfer.caches import open_caches
     from builder.transfer.registry.progress import Message
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from runtime.values import dataclass, field
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from builder.oci.platforms import Platform
     from builder.pipeline.plan import Plan
     from builder.pipeline.remote import Fetched
-    from builder.pipeline.travel import Travel
     from builder.pipeline.trees import Tree
     from builder.store.snapshots import LayerID
     from runtime.spec import Resources
@@ -50,6 +49,30 @@ class Ulimit:
     name: str
     soft: int
     hard: int
+
+
+class CacheSource(Protocol):
+    """A cache that was exported somewhere."""
+
+    @property
+    def name(self) -> str:
+        """For messages: "registry example.com/app:cache"."""
+
+    @property
+    def entries(self) -> tuple[CacheEntry, ...]:
+        """What it has."""
+
+    def fetch(self, layer: DiffID) -> LayerID:
+        """Bring one of its layers into the store, checked. Raises EngineErrors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Travel:
+    """What a build takes from and gives to other machines. `inline`: what it gives goes into the image's config too."""
+
+    sources: tuple[CacheSource, ...] = ()
+    export: bool = False
+    inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, StepFailed
 from builder.pipeline.schedule import StepCancelled, exclusive
+from builder.pipeline.sources import secret_bytes
 from builder.pipeline.wiring import HOST, NONE
 from parser.redact import hidden
 from runtime.errors import CommandNotFound, CommandNotInvocable, ContainerError
@@ -24,7 +25,7 @@ from runtime.values import dataclass, replace
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.pipeline.request import BuildRequest, Secret
+    from builder.pipeline.request import BuildRequest
     from builder.pipeline.schedule import Cancel
     from builder.pipeline.steps import RunStep
     from builder.pipeline.wiring import Wiring
@@ -250,17 +251,6 @@ def _secret(mount: RunMount, around: RunEnvironment, env: dict[str, str]) -> lis
     mode = 0o400 if mount.mode is None else mount.mode
     options = (f"mode={mode:04o}", f"uid={mount.uid or 0}", f"gid={mount.gid or 0}", "ro")
     return [Mount("file", "", mount.target, options, data=data)]
-
-
-def secret_bytes(secret: Secret) -> bytes:
-    """What a secret holds. Raises BuildError when its file cannot be read."""
-    if secret.value is not None:
-        return secret.value
-    assert secret.path is not None
-    try:
-        return secret.path.read_bytes()
-    except OSError as err:
-        raise BuildError(f"secret {secret.id}: cannot read {secret.path}: {err.strerror}") from err
 
 
 def _ssh(mount: RunMount, around: RunEnvironment, env: dict[str, str], undo: ExitStack) -> list[Mount]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from builder.pipeline.add_step import AddSpec
     from builder.pipeline.copy_step import CopySpec, Selection
     from builder.pipeline.remote import Fetched
-    from builder.pipeline.request import BuildRequest
+    from builder.pipeline.request import BuildRequest, Secret
     from builder.pipeline.trees import Tree
     from builder.store import Store
     from builder.store.snapshots import LayerID
@@ -88,7 +88,6 @@ class Sources:
     def add(self, spec: AddSpec, tree: Tree | None) -> Selection:
         """What ADD takes from *tree* and elsewhere. Raises as `add_step.select`."""
         from builder.pipeline import add_step
-        from builder.pipeline.run_step import secret_bytes
 
         secrets = {one.id: secret_bytes(one) for one in self.request.secrets}
         return self._kept(
@@ -131,3 +130,14 @@ class Sources:
         with self._guard:
             self._undo.callback(thing.close)
         return thing
+
+
+def secret_bytes(secret: Secret) -> bytes:
+    """What a secret holds. Raises BuildError when its file cannot be read."""
+    if secret.value is not None:
+        return secret.value
+    assert secret.path is not None
+    try:
+        return secret.path.read_bytes()
+    except OSError as err:
+        raise BuildError(f"secret {secret.id}: cannot read {secret.path}: {err.strerror}") from err

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from builder.errors import (
     BucketFailed,
@@ -35,36 +35,13 @@ if TYPE_CHECKING:
     from builder.pipeline.lookup import StepState
     from builder.pipeline.plan import Plan
     from builder.pipeline.progress import Emit
+    from builder.pipeline.request import CacheSource
     from builder.store import Store
     from builder.store.snapshots import LayerID
 
 JOBS = 3
 _AWAY = (BucketFailed, RegistryBusy, RegistryDenied, RegistryFailed, RegistryUnreachable)
 """What says something of a source, not of one layer of it."""
-
-
-class CacheSource(Protocol):
-    """A cache that was exported somewhere."""
-
-    @property
-    def name(self) -> str:
-        """For messages: "registry example.com/app:cache"."""
-
-    @property
-    def entries(self) -> tuple[CacheEntry, ...]:
-        """What it has."""
-
-    def fetch(self, layer: DiffID) -> LayerID:
-        """Bring one of its layers into the store, checked. Raises EngineErrors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Travel:
-    """What a build takes from and gives to other machines. `inline`: what it gives goes into the image's config too."""
-
-    sources: tuple[CacheSource, ...] = ()
-    export: bool = False
-    inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
