@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runtime.spec import Process, Rlimit
 
 _SIGKILL = 9
+_FOREIGN = "For other machines' programs the kernel needs an emulator: apt-get install qemu-user-static binfmt-support"
 
 
 def enter_directory(root: int, cwd: str, *, make: bool) -> None:
@@ -111,7 +112,11 @@ def execute(process: Process, who: users.Identity, seccomp: bytes | None, before
         os.execve(path, process.argv, env)
     except OSError as err:
         kind = CommandNotFound if err.errno == errno.ENOENT else CommandNotInvocable
-        raise kind(f"exec {path}: {os.strerror(err.errno or 0).lower()}") from err
+        hint = None
+        if err.errno == errno.ENOEXEC:
+            machine = os.uname().machine
+            hint = f"it is no program for this machine ({machine}), and no script that begins with #!. {_FOREIGN}"
+        raise kind(f"exec {path}: {os.strerror(err.errno or 0).lower()}", hint=hint) from err
 
 
 def _setgroups_denied() -> bool:

@@ -1,7 +1,7 @@
 """RUN for another platform than this machine's: whether it can run here, decided before anything is done for it.
 
 The kernel runs programs of its own machine, and others through a handler of binfmt_misc (`runtime.binfmt`). Where its
-handlers cannot be seen a step is tried; it then fails with what this module says of it.
+handlers cannot be seen a step is tried.
 """
 
 from __future__ import annotations
@@ -107,10 +107,3 @@ class Emulation:
 
     def _words(self, platform: Platform) -> str:
         return f"this machine ({self._machine}) cannot run programs for {platform}"
-
-
-def explained(message: str, platform: Platform) -> str:
-    """What the kernel said of a program that it would not execute, and what that means."""
-    if "exec format error" not in message:
-        return message
-    return f"{message}: the program is not for this machine ({os.uname().machine}); the step is for {platform}. {HINT}"

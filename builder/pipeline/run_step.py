@@ -105,9 +105,8 @@ def run(step: RunStep, active: Active, around: RunEnvironment, output: Callable[
                 another=around.another,
             )
         except (CommandNotFound, CommandNotInvocable) as err:
-            from builder.pipeline.foreign import explained
-
-            raise StepFailed("RUN", err.code, command=command, hint=explained(err.message, step.platform)) from err
+            text = f"{err.message}: {err.hint}" if err.hint else err.message
+            raise StepFailed("RUN", err.code, command=command, hint=text) from err
         finally:
             for writer in writers:
                 os.close(writer)

@@ -371,6 +371,16 @@ def test_a_step_for_another_machine_is_refused_with_what_to_do(busybox: Lamina, 
     busybox("fsck")
 
 
+def test_what_the_kernel_takes_for_no_program_is_said_in_plain_words(lamina: Lamina, tmp_path: Path) -> None:
+    text = 'FROM scratch\nCOPY --chmod=755 common /\nCMD ["/common"]\n'
+    lamina("build", "-t", "text", project(tmp_path / "p", text))
+    words = f"it is no program for this machine ({os.uname().machine}), and no script that begins with #!"
+    for command in (("run", "--rm", "--network", "none", "text"), ("build", tmp_path / "q")):
+        project(tmp_path / "q", f'{text}RUN ["/common"]\n')
+        told = lamina(*command, code=126 if command[0] == "run" else 1).stderr.decode()
+        assert "exec /common: exec format error" in told and words in told and "qemu-user-static" in told
+
+
 def test_32_bit_programs_of_the_machines_kin_run_by_themselves(lamina: Lamina, tmp_path: Path) -> None:
     if os.uname().machine != "x86_64":
         pytest.skip("this machine is no x86_64")
