@@ -34,9 +34,9 @@ VARIABLE = "LAMINA_GC_MAX_USED"
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One rule; sizes in bytes. `most` None: as much as leaves `free` bytes on the disk. `filters` "" are none.
+    """One rule; sizes in bytes. `most` None: as much as leaves `free` bytes on the disk.
 
-    `source` says who says so.
+    `filters` say what alone may go; `source` says who says so.
     """
 
     most: int | None
@@ -109,7 +109,7 @@ def _read(gc: Object, path: str, disk: int) -> Limits:
         rule.boolean("all")
         limit = _limit(rule, ("maxUsedSpace", "reservedSpace", "keepStorage", "minFreeSpace"), path, disk)
         # What a rule does not say docker takes from the defaults.
-        limit = limit or usual or Limit(0, path)
+        limit = limit or usual or Limit(disk // SHARE, path)
         rules.append(replace(limit, source=f"{rule.where} of {path}", filters=_filters(rule)))
     if not rules and usual is not None:
         rules.append(usual)

@@ -6,6 +6,7 @@ daemon.json is docker's; the first of ~/.config/{lamina,docker}/daemon.json and 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,8 +35,8 @@ def config_home(environment: Mapping[str, str]) -> Path:
 
 
 def first(*paths: Path) -> Path | None:
-    """The first of these files that there is."""
-    return next((path for path in paths if path.is_file()), None)
+    """The first of these files that there is, for us."""
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def daemon_json(environment: Mapping[str, str], etc: Path = Path("/etc")) -> Path | None:

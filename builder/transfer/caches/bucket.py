@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from builder.oci.descriptors import Descriptor
     from builder.oci.digests import DiffID, Digest
     from builder.store import Store
+    from builder.store.partial import PartialBlob
     from builder.store.snapshots import LayerID
 
 _SECRET = 4
@@ -104,32 +105,34 @@ class Bucket:
 
     def fetch(self, blob: Descriptor, layer: DiffID) -> LayerID:
         """Bring one layer into the store."""
-        content = self._store.content
         known = self._store.snapshots.find(layer)
         if known is not None:
             return known.id
+        content = self._store.content
         if not content.use(blob.digest):
             with content.partial(blob.digest) as partial:
-                if partial.size > blob.size:
-                    partial.restart()
-                while partial.size < blob.size:
-                    end = min(partial.size + BLOCK, blob.size)
-                    with self._spoken():
-                        data = self._files.cat_file(
-                            self._blob(blob.digest), start=partial.size, end=end, timeout=_BLOCK_TIME
-                        )
-                    if len(data) != end - partial.size:
-                        raise BucketFailed(
-                            f"{self._blob(blob.digest)} has not the {blob.size} bytes that it should have"
-                        )
-                    partial.write(data)
-                partial.commit()
+                # Another process may have brought it while we waited for it.
+                if not content.use(blob.digest):
+                    self._fill(partial, blob)
         with ExitStack() as undo:
             found = layers.read_in(
                 self._store, lambda: undo.enter_context(content.open(blob.digest)), expected=layer
             ).id
         packed.note(self._store, blob, layer)
         return found
+
+    def _fill(self, partial: PartialBlob, blob: Descriptor) -> None:
+        if partial.size > blob.size:
+            partial.restart()
+        path = self._blob(blob.digest)
+        while partial.size < blob.size:
+            end = min(partial.size + BLOCK, blob.size)
+            with self._spoken():
+                data = self._files.cat_file(path, start=partial.size, end=end, timeout=_BLOCK_TIME)
+            if len(data) != end - partial.size:
+                raise BucketFailed(f"{path} has not the {blob.size} bytes that it should have")
+            partial.write(data)
+        partial.commit()
 
     def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:
         """The blobs of layers, but for those that are there."""
@@ -230,7 +233,7 @@ def _connect(place: Place, account: Account) -> Any:
             "s3": {"addressing_style": style},
             "connect_timeout": _CONNECT,
             "read_timeout": _READ,
-            # What is worth another attempt, the one library attempts, or the other: not both in turn.
+            # All attempts are botocore's; s3fs would repeat each of its rounds.
             "retries": {"total_max_attempts": 3, "mode": "standard"},
         },
         use_listings_cache=False,

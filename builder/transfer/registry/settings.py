@@ -19,6 +19,7 @@ Nothing here touches the network, and nothing is read before a registry is talke
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ class Settings:
 
     def certificate_directories(self, host: str) -> tuple[Path, ...]:
         """The certs.d directories that there are for `host`."""
-        return tuple(path for each in self.certificates if (path := each / host).is_dir())
+        return tuple(path for each in self.certificates if os.path.isdir(path := each / host))
 
     def hosts(self, registry: str) -> Hosts | None:
         """The hosts.toml of a registry as references call it. Raises InvalidInput."""
