@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -44,17 +45,22 @@ def commit(engine: Engine, request: CommitRequest) -> Digest:
         if request.pause and containers.state(engine, container).status == "running":
             lifecycle.pause(engine, container.id)
             undo.callback(lifecycle.unpause, engine, container.id)
-        layer = snapshots.commit_copy(rootfs.active(engine, container))
-    facts = changesets.write(layer.path)
-    snapshots.set_digests(layer.id, facts)
+        active = rootfs.active(engine, container)
+        # nothing changed: the history says so, and there is no further layer
+        layer = snapshots.commit_copy(active) if os.listdir(active.upper) else None
+    diff_id, layers = None, image.layers
+    if layer is not None:
+        facts = changesets.write(layer.path)
+        snapshots.set_digests(layer.id, facts)
+        diff_id, layers = facts.diff_id, (*layers, layer.id)
     history = History(
         created=engine.now_text(),
         created_by=" ".join(containers.definition(container).argv),
         author=request.author,
         comment=request.message,
     )
-    config = mutate.append(replace(config, author=request.author or config.author), facts.diff_id, history)
-    image_id = engine.store.images.put(config, (*image.layers, layer.id), origin="commit", parent=image.id)
+    config = mutate.append(replace(config, author=request.author or config.author), diff_id, history)
+    image_id = engine.store.images.put(config, layers, origin="commit", parent=image.id)
     if reference is not None:
         engine.store.images.tag(reference, image_id)
     return image_id
@@ -72,8 +78,9 @@ def _health(definition: Definition, image: Healthcheck | None) -> Healthcheck | 
 
 
 def _with_container(engine: Engine, container_id: str, config: ImageConfig) -> ImageConfig:
-    """The image's config with what the container was started with."""
+    """The image's config with what the container was started with; what was meant for builds on the image goes."""
     definition = containers.definition(containers.find(engine, container_id))
+    asked = definition.request
     start = replace(
         config.config,
         env=definition.env,
@@ -84,6 +91,8 @@ def _with_container(engine: Engine, container_id: str, config: ImageConfig) -> I
         labels=dict(definition.labels),
         healthcheck=_health(definition, config.config.healthcheck),
         exposed_ports=definition.exposed,
+        on_build=(),
+        args_escaped=config.config.args_escaped and asked.command is None and asked.entrypoint is None,
         stop_signal="" if definition.stop_signal == "SIGTERM" else definition.stop_signal,
         volumes=tuple(
             dict.fromkeys(

@@ -116,7 +116,7 @@ def resolve(request: ContainerRequest, image: ContainerConfig) -> Definition:
         argv=argv,
         entrypoint=tuple(entrypoint),
         command=tuple(command),
-        env=merged((*image.env, *request.env)),
+        env=_environment(request.env, image.env),
         user=request.user or image.user,
         workdir=request.workdir or image.working_dir or "/",
         labels=tuple((dict(image.labels) | dict(request.labels)).items()),
@@ -125,6 +125,12 @@ def resolve(request: ContainerRequest, image: ContainerConfig) -> Definition:
         exposed=tuple(dict.fromkeys((*image.exposed_ports, *request.network.expose, *published))),
         health=health,
     )
+
+
+def _environment(asked: Sequence[str], image: Sequence[str]) -> tuple[str, ...]:
+    """What was asked for, then what the image has besides, as docker merges them; a bare name takes from the image."""
+    names = {each.partition("=")[0] for each in asked}
+    return (*merged(asked), *(each for each in image if each.partition("=")[0] not in names))
 
 
 def _health(asked: HealthRequest | None, image: ContainerConfig) -> HealthRequest | None:

@@ -113,6 +113,21 @@ def kind(engine: Engine, name: str, path: str) -> str:
     return "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
 
+def user(engine: Engine, name: str) -> tuple[int, int] | None:
+    """(uid, gid) of the user that the container runs as, None when none was named. Raises UserNotFound."""
+    from runtime import users
+
+    wanted = containers.definition(containers.find(engine, name)).user
+    if not wanted:
+        return None
+    root, _ = _open_root(engine, name, "/")
+    try:
+        who = users.resolve(root, wanted, ())
+    finally:
+        os.close(root)
+    return who.uid, who.gid
+
+
 def behind_link(engine: Engine, name: str, path: str) -> str:
     """Where the link `path` of a container leads, one step as docker goes; `path` itself when it is no link."""
     clean = _clean(path)

@@ -63,8 +63,9 @@ def _place(source: Path, target: Path) -> None:
     os.rename(source, target)
 
 
-def send(engine: Engine, source: Path, spelled: str, name: str, path: str, *, follow: bool, keep_owner: bool) -> None:
-    """Copy a file or directory of the host to `path` of a container. Raises NotFound, InvalidInput."""
+def send(engine: Engine, source: Path, spelled: str, name: str, path: str, *, follow: bool, to_user: bool) -> None:
+    """Copy a file or directory of the host to `path` of a container, where it has the owner that it has here, or the
+    container's user (`to_user`, docker's -a). Raises NotFound, InvalidInput."""
     import tarfile
 
     if not os.path.lexists(source):
@@ -89,4 +90,4 @@ def send(engine: Engine, source: Path, spelled: str, name: str, path: str, *, fo
         ) as tar:
             tar.add(source.resolve() if follow else source, arcname=called)
         spool.seek(0)
-        copying.write(engine, name, parent, spool, owner=None if keep_owner else (0, 0))
+        copying.write(engine, name, parent, spool, owner=copying.user(engine, name) if to_user else None)

@@ -189,3 +189,9 @@ def test_a_store_that_cannot_be_read_is_told(lamina: Lamina, tmp_path: Path) -> 
     # so that the fixture's last commands do not fail on it
     for path in lamina.root.glob(database.name + "*"):
         path.unlink()
+
+
+def test_a_template_finds_what_an_image_does_not_set(busybox_store: Lamina) -> None:
+    form = '[{{.Config.User}}{{.Config.WorkingDir}}{{index .Config.Labels "x"}}{{json .Config.OnBuild}}]'
+    assert busybox_store.text("inspect", "-f", form, "busybox") == "[null]"
+    assert "OnBuild" not in busybox_store.text("inspect", "busybox")

@@ -227,6 +227,33 @@ def test_cp_writes_through_a_link_and_into_what_is_to_be_mounted(
         busybox_store("volume", "rm", name)
 
 
+def test_cp_keeps_the_owner_or_gives_it_to_the_containers_user(
+    busybox_store: Lamina, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "in").write_text("in")
+    os.chown(tmp_path / "in", 7, 8)
+    busybox_store("create", "--name", name, "-u", "33:1", "busybox", "stat", "-c", "%u:%g", "/kept", "/given")
+    busybox_store("cp", tmp_path / "in", f"{name}:/kept")
+    busybox_store("cp", "-a", tmp_path / "in", f"{name}:/given")
+    assert busybox_store.text("start", "-a", name).split() == ["7:8", "33:1"]
+
+
+def test_a_commit_of_nothing_adds_no_layer_and_what_was_for_builds_goes(
+    busybox_store: Lamina, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nONBUILD RUN false\nENV A=1 B=1\n")
+    busybox_store("build", "-q", "-t", f"{name}:1", tmp_path)
+    busybox_store("create", "--name", name, "-e", "C=1", "-e", "B=2", f"{name}:1", "true")
+    busybox_store("commit", name, f"{name}:2")
+    form = "{{len .RootFS.Layers}} {{json .Config.OnBuild}} {{json .Config.Env}}"
+    layers, on_build, env = busybox_store.text("inspect", "-f", form, f"{name}:2").split()
+    assert layers == "1" and on_build == "null"
+    assert [each for each in json.loads(env) if not each.startswith("PATH=")] == ["C=1", "B=2", "A=1"]
+    busybox_store("rm", name)
+    busybox_store("rmi", f"{name}:2", f"{name}:1")
+    busybox_store("fsck")
+
+
 def test_a_committed_image_has_the_containers_health_check(busybox_store: Lamina, name: str) -> None:
     busybox_store("create", "--name", name, "--health-cmd", "true", "--health-retries", "2", "busybox", "true")
     busybox_store("commit", name, f"{name}:1")

@@ -126,7 +126,7 @@ def _to_container(cli: Cli, values: Values, source: str, name: str, path: str) -
         copying.write(cli.engine, name, path, cli.raw_in(), owner=None)
         return 0
     hostcopy.send(
-        cli.engine, Path(source), source, name, path, follow=values.on("follow-link"), keep_owner=values.on("archive")
+        cli.engine, Path(source), source, name, path, follow=values.on("follow-link"), to_user=values.on("archive")
     )
     _tell(cli, values, f"Successfully copied to {name}:{path}")
     return 0

@@ -92,13 +92,24 @@ def show(cli: Cli, values: Values, names: list[str], kinds: list[Show]) -> int:
                 cli.say(app.message(error))
     if template is not None:
         for document in found:
-            cli.out(template.render(document))
+            cli.out(template.render(_typed(document)))
     elif format == "json":
         for document in found:
             cli.out(gotemplate.to_json(document))
     else:
         cli.out(json.dumps(found, indent=4, ensure_ascii=False) if found else "[]")
     return code
+
+
+_UNSET: dict[str, Any] = dict.fromkeys(("User", "WorkingDir", "StopSignal"), "")
+_UNSET |= dict.fromkeys(("Env", "Cmd", "Entrypoint", "OnBuild", "Shell", "Healthcheck"))
+_UNSET |= {"Labels": {}, "Volumes": {}, "ExposedPorts": {}}
+
+
+def _typed(document: Any) -> Any:
+    """What a template sees: docker's has all fields of a config, also those that are left out of the JSON."""
+    config = document.get("Config")
+    return document | {"Config": _UNSET | config} if isinstance(config, dict) else document
 
 
 _FORMAT = Flag("format", "Format output using a custom template: 'json' or a Go template", short="f")
