@@ -175,6 +175,36 @@ def test_an_oci_layout_has_the_index_and_files_have_a_directory_for_each(busybox
     assert sorted(os.listdir(tmp_path / "m")) == ["amd64", "arm64"]
 
 
+def test_each_image_has_attestations_of_its_own_beside_it(busybox: Lamina, tmp_path: Path) -> None:
+    directory = project(tmp_path / "p")
+    command = ("build", "--platform", "linux/amd64,linux/arm64", "--provenance=mode=max", "--metadata-file", "m.json")
+    busybox(*command, "-o", "type=oci,tar=false,dest=out", directory, cwd=tmp_path)
+
+    def blob(digest: str) -> Any:
+        return json.loads((tmp_path / "out/blobs/sha256" / digest[7:]).read_bytes())
+
+    (top,) = json.loads((tmp_path / "out/index.json").read_bytes())["manifests"]
+    first, second, *attached = blob(top["digest"])["manifests"]
+    assert [one["annotations"]["vnd.docker.reference.digest"] for one in attached] == [
+        first["digest"],
+        second["digest"],
+    ]
+    names = []
+    for image, one in zip((first, second), attached, strict=True):
+        (layer,) = blob(one["digest"])["layers"]
+        statement = blob(layer["digest"])
+        assert statement["subject"][0]["digest"] == {"sha256": image["digest"][7:]}
+        steps = json.dumps(statement["predicate"]["buildDefinition"]["internalParameters"]["buildConfig"])
+        names.append([text in steps for text in ("for $TARGETARCH", "TARGETARCH=amd64", "TARGETARCH=arm64")])
+    # the steps of the other platform are none of its own
+    assert names == [[True, True, False], [True, False, True]]
+    document = json.loads((tmp_path / "m.json").read_text())
+    assert [key for key in document if "provenance" in key] == [
+        "buildx.build.provenance/linux/amd64",
+        "buildx.build.provenance/linux/arm64",
+    ]
+
+
 def test_a_base_is_the_image_for_the_platform_or_none(busybox: Lamina, tmp_path: Path) -> None:
     bases = project(tmp_path / "base", "FROM scratch\nARG TARGETARCH\nCOPY common /is-$TARGETARCH\n")
     busybox("build", "--platform", "linux/amd64,linux/arm64", "-t", "base", bases)
@@ -427,7 +457,19 @@ def qemu(run_directory: Path) -> Path:
     with locked(run_directory / "qemu.lock"):
         if not target.exists():
             target.mkdir()
-            fetched = subprocess.run(["apt-get", "download", "qemu-user-static"], cwd=target, capture_output=True)
+            fetched = subprocess.run(
+                [
+                    "apt-get",
+                    "-o",
+                    "Acquire::http::Timeout=20",
+                    "-o",
+                    "Acquire::Retries=0",
+                    "download",
+                    "qemu-user-static",
+                ],
+                cwd=target,
+                capture_output=True,
+            )
             if fetched.returncode == 0:
                 (package,) = target.glob("*.deb")
                 subprocess.run(["dpkg-deb", "-x", package, target], check=True)
