@@ -202,6 +202,20 @@ def test_what_cannot_be_read_or_written_is_a_warning(
     assert len(ran) == STEPS and "no build cache in /nowhere" in told
 
 
+def test_a_cache_never_takes_the_place_of_an_image(
+    machines: Callable[[], Lamina], context: Path, tmp_path: Path
+) -> None:
+    place, machine = tmp_path / "layout", machines()
+    to = f"--cache-to=type=local,dest={place}"
+    machine("build", "-q", "-t", "app", "-o", f"type=oci,tar=false,dest={place}", context)
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    assert f"{place} has an image called latest" in build(machine, context, to)[2]
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+    layers, _, told = build(machine, context, f"{to},tag=cache")
+    assert told == "" and all(path.is_file() for path in before)
+    assert build(machines(), context, f"--cache-from=type=local,src={place},tag=cache")[:2] == (layers, [])
+
+
 def test_an_export_that_must_not_fail_fails_the_build(
     machines: Callable[[], Lamina], context: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.errors import ArchiveInvalid, ContextError, DigestMismatch, InvalidDocument, LimitExceeded, NotFound
+from builder.errors import (
+    ArchiveInvalid,
+    ContextError,
+    DigestMismatch,
+    EngineError,
+    InvalidDocument,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+)
 from builder.oci import descriptors as d
 from builder.oci import digests, documents
 from builder.oci.manifests import Index, Manifest
@@ -42,11 +51,16 @@ JOBS = 2
 
 @contextmanager
 def written(store: Store, path: Path, *, tag: str = TAG, how: Packing = USUAL) -> Iterator[Directory]:
-    """The directory, made if need be, for one export; nobody else writes to it during the block. Raises OSError."""
+    """The directory, made if need be, for one export; nobody else writes to it during the block.
+
+    Raises InvalidInput (an image is in the way), OSError.
+    """
     DirectoryOut(path)  # makes it
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _lock(descriptor)
+        if _has_image(path, tag):
+            raise InvalidInput(f"{path} has an image called {tag}", hint="choose another directory, or tag=")
         try:
             yield Directory(store, path, tag=tag, how=how)
         except OSError as err:
@@ -57,6 +71,21 @@ def written(store: Store, path: Path, *, tag: str = TAG, how: Packing = USUAL) -
         collect(path)
     finally:
         os.close(descriptor)
+
+
+def _has_image(path: Path, tag: str) -> bool:
+    """Whether the name belongs to an image. What cannot be read is none."""
+    try:
+        with layout_in.opened(path) as layout:
+            for each in (each for each in layout.index().manifests if _tag(each) == tag):
+                document = layout.blob(each, documents.LIMIT)
+                if each.media_type not in d.INDEX_TYPES:
+                    return Manifest.from_json(document).config.media_type in d.CONFIG_TYPES
+                listed = Index.from_json(document, media_type=each.media_type).manifests
+                return any(one.media_type in d.MANIFEST_TYPES for one in listed)
+    except EngineError:
+        pass
+    return False
 
 
 def _lock(descriptor: int) -> None:
