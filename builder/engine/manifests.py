@@ -167,6 +167,7 @@ class Lists:
             pushed = push(self.engine.store, registries, reference)
         if purge:
             self.remove(name)
+            self.engine.store.images.untag(replace(reference, tag=None, digest=pushed.manifest.digest))
         return pushed
 
     def remove(self, name: str) -> None:

@@ -138,10 +138,10 @@ class _Collection:
         forget_dead(self._store)
         if self._rules:
             self._cache_items()
-        for digest in indexes.forget_unnamed(self._database, self._leased(INDEX), dangling=dangling):
-            self.items.append(Item("index", digest, "no name points at it"))
         if dangling:
             self._dangling_images()
+        for digest in indexes.forget_unnamed(self._database, self._leased(INDEX), dangling=dangling):
+            self.items.append(Item("index", digest, "no name points at it"))
         stacks = self._stacks()
         held = {layer for stack in stacks for layer in stack}
         held.update(self._leased(LAYER))
@@ -220,7 +220,8 @@ class _Collection:
                 self.items.append(Item("image", image.id, "it has no name, and no container or image needs it"))
             # The parent of one that went may be free now.
             if not gone:
-                return
+                break
+        indexes.untag_empty(self._database)
 
     def _size(self, layer: str) -> int:
         row = self._database.row("SELECT size FROM layers WHERE id = ?", (layer,))

@@ -327,6 +327,18 @@ def images_here(database: Database, target: str) -> tuple[tuple[Digest, str], ..
     return tuple(dict.fromkeys((image, platform) for image, platform in rows))
 
 
+def untag_empty(database: Database) -> None:
+    """Take the names by digest, which no user gave, from indexes that have no other and no image here.
+
+    Must run inside of a write transaction.
+    """
+    database.run(
+        "DELETE FROM refs WHERE name LIKE '%@sha256:%' AND target IN (SELECT digest FROM indexes)"
+        " AND target NOT IN (SELECT digest FROM index_images)"
+        " AND target NOT IN (SELECT target FROM refs WHERE name NOT LIKE '%@%')"
+    )
+
+
 def forget_unnamed(database: Database, leased: Iterable[str], *, dangling: bool) -> tuple[str, ...]:
     """Forget indexes that no name and none of `leased` keeps, and origins of what is not here; returns the former.
 

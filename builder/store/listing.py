@@ -11,7 +11,7 @@ from builder.oci.references import Reference
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from builder.oci.digests import Digest
     from builder.store.database import Database
@@ -72,23 +72,21 @@ def shown(
     Its size is that of all distinct layers; when it was created the image for this machine says.
     """
     known = {image.id: image for image in images}
-    names: dict[Digest, list[Reference]] = {}
+    named: dict[Digest, list[Reference]] = {}
     for target, name in database.rows(
         "SELECT r.target, r.name FROM refs r JOIN indexes i ON i.digest = r.target ORDER BY r.name"
     ):
-        names.setdefault(target, []).append(Reference.parse(name))
+        named.setdefault(target, []).append(Reference.parse(name))
+    several = {index: here for index in named if len(here := images_of(index)) != 1}
+    _join_pushed(named, several, known)
     rows = []
-    inside: set[Reference] = set()
-    for index, references in names.items():
-        here = images_of(index)
-        if len(here) == 1:
-            continue
-        inside.update(references)
+    for index in several.keys() & named.keys():
+        here = several[index]
         first = known[here[0]] if here else None
         rows.append(
             Listed(
                 id=index,
-                references=tuple(references),
+                references=tuple(named[index]),
                 created=None if first is None else first.created,
                 size=_size(database, here),
                 platform="" if first is None else first.platform,
@@ -96,11 +94,33 @@ def shown(
                 origin="index",
             )
         )
+    inside = {reference for row in rows for reference in row.references}
     for image in images:
         left = tuple(each for each in image.references if each not in inside)
         if left or not image.references:
             rows.append(replace(image, references=left))
-    return tuple(sorted(rows, key=lambda row: -(row.created or 0)))
+    return tuple(sorted(rows, key=lambda row: (-(row.created or 0), row.references, row.id)))
+
+
+def _join_pushed(
+    named: dict[Digest, list[Reference]], several: Mapping[Digest, tuple[Digest, ...]], known: Mapping[Digest, Listed]
+) -> None:
+    """An index that only goes by digests is no row of its own where its images have better names: it is what a registry
+    was sent of a list of the same images, whose row says its digest, or of images that have rows."""
+    for index in [index for index in several if not any(each.tag for each in named[index])]:
+        here = set(several[index])
+        repositories = {each.name for each in named[index]}
+        for other, images in several.items():
+            if (
+                other != index
+                and set(images) == here
+                and any(each.tag and each.name in repositories for each in named.get(other, ()))
+            ):
+                named[other] += named.pop(index)
+                break
+        else:
+            if here and not any(known[image].dangling for image in here):
+                del named[index]
 
 
 def _size(database: Database, images: Sequence[Digest]) -> int | None:

@@ -170,6 +170,19 @@ class TestCollection:
             assert [item.name for item in after.collect().of("index")] == [index]
             assert after.indexes.find(index) is None and after.indexes.origins(index) == ()
 
+    def test_an_empty_index_that_no_user_named_goes_with_what_dangles(
+        self, store: Store, make: Any, root: Path
+    ) -> None:
+        index = store.indexes.make([make.image(files={"a": "1"})])
+        store.images.tag(Reference.parse(f"multi@{index}"), index)
+        empty = store.indexes.put(Index((_absent(THIRD),)).to_json(), d.OCI_INDEX)
+        store.images.tag_all([NAME, Reference.parse(f"multi@{empty}")], empty)
+        store.close()
+        with Store.open(root) as after:
+            assert after.collect().items == ()
+            assert [item.name for item in after.collect(dangling=True).of("index")] == [index]
+            assert after.images.target("multi") == empty
+
     def test_an_index_is_kept_while_its_maker_lives_and_then_like_its_images(
         self, store: Store, make: Any, root: Path
     ) -> None:
@@ -180,7 +193,7 @@ class TestCollection:
         store.close()
         with Store.open(root) as other:
             assert other.collect().items == ()
-            assert [item.name for item in other.collect(dangling=True).items][:2] == [index, image]
+            assert [item.name for item in other.collect(dangling=True).items][:2] == [image, index]
 
     def test_an_index_that_was_made_for_elsewhere_goes_unless_it_has_a_name(self, store: Store, make: Any) -> None:
         image = make.image(files={"a": "1"})
@@ -274,6 +287,21 @@ def test_users_see_an_index_once(store: Store, make: Any, index: digests.Digest)
     store.images.untag(Reference.parse("none:1"))
     store.images.remove("multi", platforms=[platforms.parse(ELSEWHERE)])
     assert [row.id for row in store.images.shown()] == [own]
+
+
+def test_what_a_registry_was_sent_of_an_index_is_no_row_of_its_own(store: Store, make: Any) -> None:
+    images = [make.image(files={"a": each}, platform=each) for each in (HERE, ELSEWHERE)]
+    made = store.indexes.make(images)
+    sent = store.indexes.make(images, annotations={"as": "sent"})
+    digest = Reference.parse(f"multi@{sent}")
+    store.images.tag(NAME, made)
+    store.images.tag(digest, sent)
+    assert [(row.id, set(row.references)) for row in store.images.shown()] == [(made, {NAME, digest})]
+    store.images.untag(NAME)
+    assert [(row.id, row.references) for row in store.images.shown()] == [(sent, (digest,))]
+    for at, image in enumerate(images):
+        store.images.tag(Reference.parse(f"own:{at}"), image)
+    assert {row.id for row in store.images.shown()} == set(images)
 
 
 def test_indexes_of_an_older_store_are_understood(tmp_path: Path) -> None:
