@@ -5,6 +5,7 @@ Without imports that cost: a supervisor starts with every container. ``runtime.s
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from _json import encode_basestring_ascii, make_scanner
@@ -30,14 +31,35 @@ def lock(directory: str | PathLike[str]) -> int:
 
 
 def write(directory: str | PathLike[str], state: Mapping[str, object]) -> None:
-    """Replace the state file; a reader sees the old or the new one. Only the holder of the lock calls this."""
+    """Replace the state file; a reader sees the old or the new one. Only the holder of the lock calls this.
+
+    On a full disk the old file is written over, which takes no room that it does not have: that a container has ended
+    must be known.
+    """
     path = os.path.join(os.fspath(directory), "state.json")
-    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    text = encode(state).encode()
+    fd = -1
     try:
-        os.write(fd, encode(state).encode())
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        os.write(fd, text)
+        os.rename(f"{path}.new", path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not os.path.exists(path):
+            raise
+        if fd >= 0:
+            os.unlink(f"{path}.new")
+        _write_over(path, text)
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _write_over(path: str, text: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(fd, text.ljust(os.fstat(fd).st_size), 0)  # blanks are nothing in JSON
     finally:
         os.close(fd)
-    os.rename(f"{path}.new", path)
 
 
 def alive(directory: str | PathLike[str]) -> bool:

@@ -16,7 +16,7 @@ from os import PathLike
 from struct import pack, unpack
 
 from runtime import states, supervisor_protocol
-from runtime.errors import ContainerError, NotRunning, WrongState
+from runtime.errors import ContainerError, NetworkError, NotRunning, WrongState
 from runtime.states import ContainerState
 from runtime.supervisor_protocol import FLAG_STDERR, FLAG_STDIN, FLAG_STDOUT
 
@@ -313,7 +313,10 @@ def _settle(directory: str, found: ContainerState) -> None:
         if config["endpoints"]:
             from runtime.networks import Networks
 
-            Networks(config["networks_directory"]).release(config["spec"]["id"])
+            try:
+                Networks(config["networks_directory"]).release(config["spec"]["id"])
+            except NetworkError:
+                pass  # a full disk is no reason not to say how the container is
         statefile.write(directory, {**asdict(found), "supervisor_pid": 0})
     finally:
         os.close(lock)

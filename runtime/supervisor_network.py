@@ -6,6 +6,7 @@ What that needs is loaded only for containers that join networks.
 from __future__ import annotations
 
 from runtime import names
+from runtime.errors import ContainerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +95,10 @@ class Wiring:
             self._resolver = None
         if self._networks is not None:
             # The kernel removes the interfaces with the namespace, faster than we could.
-            self._networks.release(self._container, unwire=False)
+            try:
+                self._networks.release(self._container, unwire=False)
+            except ContainerError:
+                pass  # a full disk: who comes next finds that we have ended, and takes it back
             self._networks = None
         self._endpoints = []
 

@@ -146,4 +146,8 @@ class Output:
         try:
             self._log.write(records)
         except OSError as error:  # a full disk loses lines of the log, not the container
-            sys.stderr.write(f"cannot write the log: {error}\n")
+            try:
+                sys.stderr.write(f"cannot write the log: {error}\n")
+                sys.stderr.flush()
+            except OSError:
+                pass  # our own log is on the same disk
