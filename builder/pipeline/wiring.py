@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,8 +53,14 @@ class Wiring:
         self._there().attach(endpoint, pid)
 
     def release(self, container: str) -> None:
-        """Give back what *container* held; its network namespace has ended, or is about to."""
-        self._there().release(container, unwire=False)
+        """Give back what *container* held; its network namespace has ended, or is about to.
+
+        When the disk is full the next one takes it back, who finds that we have ended: how the step ended counts more.
+        """
+        from runtime.errors import NetworkError
+
+        with suppress(NetworkError):
+            self._there().release(container, unwire=False)
 
     def resolv_conf(self, mode: str) -> str:
         """The text of /etc/resolv.conf for a step: the host's, without resolvers that it could not reach."""

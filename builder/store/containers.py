@@ -141,14 +141,26 @@ class Containers:
             self._lease()
         except DiskFull:
             pass  # then it must work without
+        row = self._database.row("SELECT layer FROM containers WHERE id = ?", (container_id,))
+        active = self._layout.directory("active") / row[0] if row is not None and row[0] is not None else None
+        try:
+            self._forget(container_id)
+        except DiskFull:
+            if active is None:
+                raise
+            # Nothing was reserved: what it wrote, with which it may have filled the disk, goes first.
+            trees.remove(active / "upper")
+            (active / "upper").mkdir()
+            self._forget(container_id)
+        crashpoint("container-removed")
+        if active is not None:
+            trees.remove(active)
+        trees.remove(self.directory(container_id))
+
+    def _forget(self, container_id: str) -> None:
         with self._database.write(durable=True, removing=True):
-            row = self._database.row("SELECT layer FROM containers WHERE id = ?", (container_id,))
             self._database.run("DELETE FROM containers WHERE id = ?", (container_id,))
             self._database.run("DELETE FROM actives WHERE container = ?", (container_id,))
-        crashpoint("container-removed")
-        if row is not None and row[0] is not None:
-            trees.remove(self._layout.directory("active") / row[0])
-        trees.remove(self.directory(container_id))
 
     def directory(self, container_id: str) -> Path:
         """Where runtime keeps what belongs to the container."""

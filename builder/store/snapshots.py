@@ -15,10 +15,11 @@ from __future__ import annotations
 import json
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NewType
 
-from builder.errors import InvalidInput, LayerNotFound, disk_errors
+from builder.errors import DiskFull, InvalidInput, LayerNotFound, disk_errors
 from builder.store import trees
 from builder.store.crash import crashpoint
 from builder.store.leases import LAYER, boot_id
@@ -146,7 +147,8 @@ class Snapshots:
         if row is None:
             raise LayerNotFound(key)
         parents = tuple(LayerID(parent) for parent in json.loads(row[0]))
-        self.use(parents)
+        with suppress(DiskFull):  # the row keeps them as well, as long as nobody removes it
+            self.use(parents)
         return self._active(key, parents, self.lowers(parents))
 
     def commit(self, active: Active, change: Changeset | None = None, *, recipe: Digest | None = None) -> Layer:
