@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dockerregistry import docker_registry, need
+from dockerregistry import docker_registry, dockerd, need
 
 from builder.store import Store
 from builder.store.validate import image as validate
@@ -112,6 +112,19 @@ def test_an_index_goes_through_every_tool_and_keeps_its_digest(
     unpacked = tmp_path / "layout"
     skopeo("copy", "--all", "--preserve-digests", f"oci-archive:{saved}", f"oci:{unpacked}:x")
     assert json.loads((unpacked / "index.json").read_text())["manifests"][0]["digest"] == digest
+
+
+def test_docker_loads_and_pulls_its_own_image_of_an_index(lamina: Lamina, built: str, tmp_path: Path) -> None:
+    archive = tmp_path / "saved.tar"
+    lamina("save", "-o", archive, built)
+    image = json.loads(lamina.text("image", "inspect", "--platform", "linux/amd64", built))[0]["Id"]
+    with dockerd() as docker:
+        for command in (["load", "-i", str(archive)], ["pull", "--quiet", built]):
+            subprocess.run([*docker, *command], check=True, capture_output=True, timeout=120)
+            asked = [*docker, "image", "inspect", "--format", "{{.Id}}", built]
+            found = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=120).stdout
+            assert found.strip() == image
+            subprocess.run([*docker, "rmi", built], check=True, capture_output=True, timeout=120)
 
 
 def test_what_was_pulled_for_one_platform_is_pushed_whole(

@@ -157,6 +157,39 @@ def test_an_index_gives_the_image_for_the_platform(
     assert "linux/arm64" in (error.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ("nested", "no matching manifest for linux/amd64"),
+        ("many", "has 10001 entries, more than 10000"),
+        ("huge", "more than the 8388608 that we read"),
+        ("size", "its descriptor says"),
+        ("digest", "digest"),
+    ],
+)
+def test_an_index_that_lies_is_refused_and_names_nothing(
+    store: Store, registry: RegistryServer, bring: Any, layer: Any, entries: str, told: str
+) -> None:
+    index = index_of(registry, layer, "linux/amd64")
+    (entry,) = index["manifests"]
+    match entries:
+        case "nested":
+            entry |= {"mediaType": INDEX, "digest": registry.put_manifest("app", "below", dict(index), INDEX)}
+        case "many":
+            index["manifests"] = [entry] * 10_001
+        case "huge":
+            index["manifests"] = [entry] * 100_000
+        case "size":
+            entry["size"] += 1
+        case "digest":
+            entry["digest"] = digest(b"other")
+            registry.manifests["app", entry["digest"]] = (MANIFEST, b"{}")
+    registry.put_manifest("app", "1", index, INDEX)
+    with pytest.raises(EngineError, match=told):
+        bring("app:1")
+    assert store.images.list() == () and not store.indexes.named()
+
+
 def test_a_single_manifest_for_another_platform_is_an_error_only_when_one_was_asked_for(
     registry: RegistryServer, bring: Any, layer: Any
 ) -> None:
