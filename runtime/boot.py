@@ -176,13 +176,12 @@ def run(spec: Spec, sock: socket, builder: filesystems.Builder, program: bytes |
         except OSError:
             pass  # lowering it needs CAP_SYS_RESOURCE: a preference, not a limit
     builder.finish_dev()
-    # BuildKit lets no step write to them: what is written there would be lost without a word
-    attributes = 0 if layers.keep_mount_points and not layers.readonly else mounts.MOUNT_ATTR_RDONLY
-    for path, text in _files(spec):
-        if path not in builder.replaced:
-            builder.attach(builder.file(text.encode(), "644", "0", "0", attributes), path, directory=False)
+    if not layers.keep_mount_points:
+        _attach_files(builder, spec)
     for mount, fd in prepared:
         builder.attach(fd, mount.destination, directory=stat.S_ISDIR(os.fstat(fd).st_mode))
+    if layers.keep_mount_points:  # also on a volume for /etc
+        _attach_files(builder, spec)
     early = _EARLY if _hidden_early(builder.early_replaced) else ()
     _hide(builder, [path for path in spec.readonly_paths if not path.startswith(early)],
           [path for path in spec.masked_paths if not path.startswith(early)])  # fmt: skip
@@ -253,6 +252,14 @@ def _files(spec: Spec) -> list[tuple[str, str]]:
     if spec.hostname and spec.rootfs.keep_mount_points:  # a build step sees the image's
         found.append(("/etc/hostname", f"{spec.hostname}\n"))
     return found
+
+
+def _attach_files(builder: filesystems.Builder, spec: Spec) -> None:
+    # BuildKit lets no step write to them: what is written there would be lost without a word
+    attributes = 0 if spec.rootfs.keep_mount_points and not spec.rootfs.readonly else mounts.MOUNT_ATTR_RDONLY
+    for path, text in _files(spec):
+        if path not in builder.replaced:
+            builder.attach(builder.file(text.encode(), "644", "0", "0", attributes), path, directory=False)
 
 
 def _skeleton(directory: str, spec: Spec, prepared: list[tuple[Mount, int]]) -> None:

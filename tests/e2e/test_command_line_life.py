@@ -455,3 +455,11 @@ def test_nothing_is_pruned_without_a_yes(busybox_store: Lamina, name: str) -> No
     busybox_store("create", "--name", name, "busybox", "true")
     busybox_store("container", "prune", stdin=b"n\n")
     assert name in busybox_store.text("ps", "-a", "--format", "{{.Names}}").split()
+
+
+def test_top_takes_the_options_of_ps(busybox_store: Lamina, name: str) -> None:
+    started(busybox_store, name, LOOP)
+    header, *rows = busybox_store.text("top", name, "-o", "pid,comm").splitlines()
+    assert header.split() == ["PID", "COMMAND"] and any(row.split()[1] == "sh" for row in rows)
+    assert b"PID" in busybox_store("top", name, "-o", "comm", code=1).stderr
+    assert b"ps:" in busybox_store("top", name, "--never", code=1).stderr

@@ -399,3 +399,11 @@ def test_d_with_rm_goes_by_itself(busybox_store: Lamina, name: str) -> None:
     busybox_store("stop", "-t", "0", name)
     busybox_store("wait", name, code=None)
     assert name not in busybox_store.text("ps", "-a", "--format", "{{.Names}}").split()
+
+
+def test_a_volume_for_etc_has_the_containers_own_files_too(busybox_store: Lamina, name: str) -> None:
+    script = (
+        "hostname && cat /etc/hostname && grep -c localhost /etc/hosts && test -s /etc/resolv.conf && ls /etc/passwd"
+    )
+    shown = busybox_store.text("run", "--rm", "-v", "/etc", "--hostname", "h", "busybox", "sh", "-c", script)
+    assert shown.split() == ["h", "h", "2", "/etc/passwd"]

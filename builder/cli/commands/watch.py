@@ -237,7 +237,7 @@ def top(cli: Cli, values: Values, arguments: list[str]) -> int:
     from builder.cli.tables import aligned
     from builder.engine import processes
 
-    header, rows = processes.listing(cli.engine, arguments[0])
+    header, rows = processes.listing(cli.engine, arguments[0], arguments[1:])
     for line in aligned([header, *rows]):
         cli.out(line)
     return 0
