@@ -8,46 +8,40 @@ from typing import TYPE_CHECKING
 from builder.errors import InvalidInput, WrongState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from builder.engine.session import Engine
 
 HEADER = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
 
 
-def listing(engine: Engine, name: str, options: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of `top`: our own, or with *options* those that the host's ps has for the container's processes.
+def listing(engine: Engine, name: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of `top`. Raises WrongState when the container does not run."""
+    return HEADER, [row for pid in sorted(_pids(engine, name)) if (row := _row(pid)) is not None]
 
-    Raises WrongState when the container does not run, InvalidInput when ps refuses or does not show process ids.
+
+def chosen(engine: Engine, name: str, shown: str) -> tuple[list[str], list[list[str]]]:
+    """Of what the host's ps has *shown*, the header and the rows of the container's processes.
+
+    Raises WrongState when the container does not run, InvalidInput when no process ids are shown.
     """
+    pids = set(map(str, _pids(engine, name)))
+    head, *lines = shown.splitlines() or [""]
+    header = head.split()
+    if "PID" not in header:
+        raise InvalidInput("Couldn't find PID field in ps output", hint="let ps show it: -o pid,comm")
+    at = header.index("PID")
+    rows = [line.split(None, len(header) - 1) for line in lines]
+    return header, [row for row in rows if len(row) > at and row[at] in pids]
+
+
+def _pids(engine: Engine, name: str) -> list[int]:
     from builder.engine import containers
     from runtime.container import processes
 
     container = containers.find(engine, name)
-    if not containers.state(engine, container).pid:
+    pid = containers.state(engine, container).pid
+    if not pid:
         raise WrongState(f"container {container.id} is not running")
-    if options:
-        return _by_ps(options, {str(pid) for pid in processes(containers.state(engine, container).pid)})
-    rows = [row for pid in sorted(processes(containers.state(engine, container).pid)) if (row := _row(pid)) is not None]
-    return HEADER, rows
-
-
-def _by_ps(options: Sequence[str], pids: set[str]) -> tuple[list[str], list[list[str]]]:
-    import subprocess
-
-    try:
-        done = subprocess.run(["ps", *options], capture_output=True, text=True, errors="replace", check=False)
-    except FileNotFoundError:
-        raise InvalidInput("ps is not installed on this host", hint="leave its options out") from None
-    if done.returncode:
-        raise InvalidInput(f"ps: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else 'failed'}")
-    head, *lines = done.stdout.splitlines() or [""]
-    header = head.split()
-    if "PID" not in header:
-        raise InvalidInput("Couldn't find PID field in ps output", hint="let ps show it: -o pid,comm")
-    rows = [line.split(None, len(header) - 1) for line in lines]
-    at = header.index("PID")
-    return header, [row for row in rows if len(row) > at and row[at] in pids]
+    return list(processes(pid))
 
 
 def _row(pid: int) -> list[str] | None:

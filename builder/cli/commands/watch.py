@@ -233,14 +233,29 @@ def port(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 
 def top(cli: Cli, values: Values, arguments: list[str]) -> int:
-    """The processes of a container, as ps on the host shows them."""
+    """The processes of a container; with options as ps on the host shows them."""
     from builder.cli.tables import aligned
     from builder.engine import processes
 
-    header, rows = processes.listing(cli.engine, arguments[0], arguments[1:])
-    for line in aligned([header, *rows]):
+    name, *options = arguments
+    found = processes.chosen(cli.engine, name, _ps(options)) if options else processes.listing(cli.engine, name)
+    for line in aligned([found[0], *found[1]]):
         cli.out(line)
     return 0
+
+
+def _ps(options: list[str]) -> str:
+    import subprocess
+
+    from builder.errors import InvalidInput
+
+    try:
+        done = subprocess.run(["ps", *options], capture_output=True, text=True, errors="replace", check=False)
+    except FileNotFoundError:
+        raise InvalidInput("ps is not installed on this host", hint="leave its options out") from None
+    if done.returncode:
+        raise InvalidInput(f"ps: {(done.stderr.strip() or 'failed').splitlines()[0]}")
+    return done.stdout
 
 
 def stats(cli: Cli, values: Values, arguments: list[str]) -> int:
