@@ -133,6 +133,12 @@ def stands_alone(step: StepSpec) -> bool:
     return spec.link and (spec.chown is None or spec.chown.replace(":", "").isdigit())
 
 
+def footing(layer: str, below: str | None) -> str:
+    """What stands on a layer compares the layer, which belongs to what it was made on. That of a step that stands alone
+    may lie on anything: then this is compared, of it and of the footing *below*."""
+    return f"sha256:{digest('footing', layer, below or EMPTY)}"
+
+
 def place(step: StepSpec, description: str) -> str:
     """Where a step stands: to find what stood there in the build before when the instruction itself was changed."""
     return digest("place", description, step.stage, str(step.position))

@@ -189,7 +189,7 @@ class Executor:
         with ExitStack() as held:
             held.enter_context(exclusive(self.store, f"step {state.key}", self._cancel))
             record = self.store.buildcache.lookup(state.key) if not step.forced or self._together is not None else None
-            if record is not None and self._may_take(step, record) and lookup.stands(record, step, below, self._states):
+            if record is not None and self._may_take(step, record) and lookup.stands(record, step, self._states):
                 assert record.layer is not None
                 self._take(step, record.layer, record.duration_us, below)
                 return
@@ -457,7 +457,7 @@ class Executor:
             step,
             self._states,
             layer,
-            lookup.tops(self._states),
+            lookup.footings(self._states),
             content_key=content_key,
             build=self.build,
             duration_us=duration_us,

@@ -37,6 +37,8 @@ class StepState:
     """One step while its plan is executed.
 
     key, leaves, step, place  as in CacheRecord
+    stack      the key of all its files: `key`, with what lies below a step that stands alone
+    alone      how many steps that stand alone lie on each other from this one down
     layers     the whole stack with the step's own on top, bottom first; None while it is not there
     taken      the record that gave the layer before anything ran
     uncertain  it must be seen to run, or something below it must: its key alone says nothing
@@ -45,6 +47,8 @@ class StepState:
     """
 
     key: str = ""
+    stack: str = ""
+    alone: int = 0
     leaves: tuple[cachekeys.Leaf, ...] = ()
     step: str = ""
     place: str = ""
@@ -65,7 +69,7 @@ def describe(plan: Plan, request: BuildRequest, sources: Sources) -> list[StepSt
         states.append(state)
         if isinstance(work, BaseStep):
             state.layers = tuple(map(LayerID, work.base.layers))
-            state.key = cachekeys.base_key(work.base.contents, work.base.config.diff_ids)
+            state.key = state.stack = cachekeys.base_key(work.base.contents, work.base.config.diff_ids)
             continue
         own = cachekeys.leaves(step, request)
         state.step = cachekeys.identity(step, own)
@@ -76,7 +80,10 @@ def describe(plan: Plan, request: BuildRequest, sources: Sources) -> list[StepSt
             if step.span is not None and not err.excerpt:
                 err.excerpt = plan.source.citation(step.span, column=True)
             raise
-        state.key = cachekeys.key(state.leaves, parent_key(step, states))
+        state.stack = state.key = cachekeys.key(state.leaves, parent_key(step, states))
+        if cachekeys.stands_alone(step):
+            below = states[step.parent - 1] if step.parent is not None else StepState()
+            state.stack, state.alone = cachekeys.digest("stack", state.key, below.stack), below.alone + 1
     return states
 
 
@@ -84,7 +91,7 @@ def parent_key(step: StepSpec, states: Sequence[StepState]) -> str:
     """The key of what *step* stands on, as far as that matters to it."""
     if step.parent is None or cachekeys.stands_alone(step):
         return cachekeys.EMPTY
-    return states[step.parent - 1].key
+    return states[step.parent - 1].stack
 
 
 def _source_leaves(
@@ -97,7 +104,7 @@ def _source_leaves(
             return (("files", state.selection.digest),)
         spec = work.spec if isinstance(work, CopyStep) else work.spec.copy
         paths = cachekeys.digest(*spec.sources, *(one.content.hex() for one in spec.inline))
-        return (("source", states[work.source.step - 1].key), ("paths", paths))
+        return (("source", states[work.source.step - 1].stack), ("paths", paths))
     found: list[cachekeys.Leaf] = []
     if isinstance(work, RunStep):
         for position, source in enumerate(work.sources):
@@ -105,7 +112,7 @@ def _source_leaves(
                 continue
             name = f"mount {position + 1} files"
             if source.step is not None:
-                found.append((name, states[source.step - 1].key))
+                found.append((name, states[source.step - 1].stack))
             elif source.context is not None:
                 found.append((name, sources.bound(source.context, work.mounts[position].source).digest))
     return found
@@ -130,7 +137,7 @@ def find(plan: Plan, states: Sequence[StepState], store: Store, *, change: bool)
         record, below = records.get(state.key), layers_below(step, states)
         if state.uncertain or record is None or record.layer is None or below is None:
             continue
-        if stands(record, step, below, states):
+        if stands(record, step, states):
             state.layers, state.taken = (*below, record.layer), record
 
 
@@ -139,18 +146,19 @@ def layers_below(step: StepSpec, states: Sequence[StepState]) -> tuple[LayerID, 
     return () if step.parent is None else states[step.parent - 1].layers
 
 
-def stands(record: CacheRecord, step: StepSpec, below: tuple[LayerID, ...], states: Sequence[StepState]) -> bool:
+def stands(record: CacheRecord, step: StepSpec, states: Sequence[StepState]) -> bool:
     """Whether *record* was made on the layers and from the sources that hold now.
 
     The source of a record that came from elsewhere may not be known (None): its key is part of the record's.
     """
     facts = json.loads(record.result or "{}")
-    if not cachekeys.stands_alone(step) and facts.get("below") != top(below):
+    below = None if step.parent is None else footing(states[step.parent - 1])
+    if not cachekeys.stands_alone(step) and facts.get("below") != below:
         return False
-    sources = [states[number - 1].layers for number in step.inputs]
+    sources = [states[number - 1] for number in step.inputs]
     return all(
-        layer is None or layers is None or top(layers) == layer
-        for layers, layer in zip(sources, facts.get("sources", ()), strict=False)
+        layer is None or state.layers is None or footing(state) == layer
+        for state, layer in zip(sources, facts.get("sources", ()), strict=False)
     )
 
 
@@ -159,9 +167,19 @@ def top(layers: tuple[LayerID, ...]) -> LayerID | None:
     return layers[-1] if layers else None
 
 
-def tops(states: Sequence[StepState]) -> dict[int, LayerID | None]:
-    """The topmost layer of each step that has its layers."""
-    return {number: top(state.layers) for number, state in enumerate(states, 1) if state.layers is not None}
+def footing(state: StepState) -> str | None:
+    """What tells the files of a step from others: its topmost layer, or a digest (`cachekeys.footing`)."""
+    if not state.layers or not state.alone:
+        return top(state.layers or ())
+    made: str | None = state.layers[-state.alone - 1] if len(state.layers) > state.alone else None
+    for layer in state.layers[-state.alone :]:
+        made = cachekeys.footing(layer, made)
+    return made
+
+
+def footings(states: Sequence[StepState]) -> dict[int, str | None]:
+    """That of each step that has its layers."""
+    return {number: footing(state) for number, state in enumerate(states, 1) if state.layers is not None}
 
 
 def found(states: Sequence[StepState]) -> list[bool]:

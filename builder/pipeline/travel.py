@@ -21,6 +21,7 @@ from builder.errors import (
     RegistryUnreachable,
 )
 from builder.oci.cacheconfigs import INLINE_KEY, CacheEntry
+from builder.oci.digests import DiffID, Digest
 from builder.pipeline import cachekeys, lookup
 from builder.pipeline.progress import BuildWarning
 from builder.pipeline.steps import BaseStep, StepSpec
@@ -30,7 +31,6 @@ from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.oci.configs import ImageConfig
-    from builder.oci.digests import DiffID
     from builder.oci.documents import Json
     from builder.pipeline.lookup import StepState
     from builder.pipeline.plan import Plan
@@ -65,8 +65,8 @@ def entries(plan: Plan, states: Sequence[StepState], store: Store) -> tuple[Cach
                 step=record.step,
                 content_key=record.content_key or "",
                 layer=_diff_id(store, record.layer),
-                below=None if step.parent is None else _top(store, states[step.parent - 1]),
-                sources=tuple(_top(store, states[number - 1]) for number in step.inputs),
+                below=None if step.parent is None else _footing(store, states[step.parent - 1]),
+                sources=tuple(_footing(store, states[number - 1]) for number in step.inputs),
                 duration_us=record.duration_us,
             )
         )
@@ -78,8 +78,20 @@ def diff_ids(stacks: Iterable[Sequence[LayerID]], store: Store) -> frozenset[Dif
     return frozenset(_diff_id(store, layer) for stack in stacks for layer in stack)
 
 
-def _top(store: Store, state: StepState) -> DiffID | None:
-    return _diff_id(store, state.layers[-1]) if state.layers else None
+def _footing(store: Store, state: StepState) -> DiffID | None:
+    """As `lookup.footing`, with digests that all machines have."""
+    layers = state.layers or ()
+    if not layers:
+        return None
+    lowest = len(layers) - state.alone - 1
+    made = _diff_id(store, layers[lowest]) if lowest >= 0 else None
+    for layer in layers[max(lowest + 1, 0) :]:
+        made = _on(_diff_id(store, layer), made)
+    return made
+
+
+def _on(layer: DiffID, below: DiffID | None) -> DiffID:
+    return DiffID(Digest(cachekeys.footing(layer, below)))
 
 
 def _diff_id(store: Store, layer: LayerID) -> DiffID:
@@ -136,7 +148,7 @@ class Offers:
         for step, state in zip(plan.steps, states, strict=True):
             if state.layers is not None:
                 found.append(state.layers[-1] if state.layers else None)
-                tops[step.number] = _top(self._store, state)
+                tops[step.number] = _footing(self._store, state)
                 continue
             others = (*step.inputs, *((step.parent,) if step.parent else ()))
             hit: _Hit | LayerID | None = None
@@ -145,10 +157,10 @@ class Offers:
             elif step.parent is None or step.parent in tops:
                 hit = self._hit(step, state, tops)
             found.append(hit)
-            if isinstance(hit, _Hit):
-                tops[step.number] = hit.entry.layer
-            elif hit is not None:
-                tops[step.number] = _diff_id(self._store, hit)
+            if hit is not None:
+                layer = hit.entry.layer if isinstance(hit, _Hit) else _diff_id(self._store, hit)
+                below = tops.get(step.parent) if step.parent is not None else None
+                tops[step.number] = _on(layer, below) if cachekeys.stands_alone(step) else layer
         return found
 
     def _hit(self, step: StepSpec, state: StepState, tops: Mapping[int, DiffID | None]) -> _Hit | LayerID | None:
@@ -206,7 +218,7 @@ class Offers:
         here: Mapping[DiffID, LayerID],
     ) -> None:
         """Records for what came, in the order of the plan: each names the layer below it as it is called here."""
-        tops = lookup.tops(states)
+        footings = lookup.footings(states)
         for step, state in zip(plan.steps, states, strict=True):
             if state.layers is not None:
                 continue
@@ -214,16 +226,21 @@ class Offers:
             if hit is None:
                 own = self._store.buildcache.peek(state.key)
                 if own is not None:
-                    tops[step.number] = own.layer
+                    footings[step.number] = _stood(step, own.layer, footings)
                 continue
             layer = here.get(hit.entry.layer)
-            if layer is None or (step.parent is not None and step.parent not in tops):
+            if layer is None or (step.parent is not None and step.parent not in footings):
                 continue
-            entry = hit.entry
-            self._store.buildcache.put(
-                cache_record(step, states, layer, tops, content_key=entry.content_key, duration_us=entry.duration_us)
-            )
-            tops[step.number] = layer
+            key, took = hit.entry.content_key, hit.entry.duration_us
+            made = cache_record(step, states, layer, footings, content_key=key, duration_us=took)
+            self._store.buildcache.put(made)
+            footings[step.number] = _stood(step, layer, footings)
+
+
+def _stood(step: StepSpec, layer: LayerID | None, footings: Mapping[int, str | None]) -> str | None:
+    if layer is None or not cachekeys.stands_alone(step):
+        return layer
+    return cachekeys.footing(layer, footings.get(step.parent) if step.parent is not None else None)
 
 
 def with_inline(

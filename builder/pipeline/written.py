@@ -22,7 +22,7 @@ def cache_record(
     step: StepSpec,
     states: Sequence[StepState],
     layer: LayerID,
-    tops: Mapping[int, LayerID | None],
+    footings: Mapping[int, str | None],
     *,
     content_key: str,
     duration_us: int,
@@ -30,10 +30,10 @@ def cache_record(
 ) -> CacheRecord:
     """The record by which *layer* is found again, as what *step* gives on what lies below it now.
 
-    *tops* are the topmost layers of the steps that it needs; one that is not known counts by its key alone.
+    *footings* are those of the steps that it needs (`lookup.footing`); one that is not known counts by its key alone.
     """
     state = states[step.number - 1]
-    below = None if step.parent is None else tops[step.parent]
+    below = None if step.parent is None else footings[step.parent]
     return CacheRecord(
         key=state.key,
         step=state.step,
@@ -42,7 +42,7 @@ def cache_record(
         parent=lookup.parent_key(step, states),
         layer=layer,
         content_key=content_key or None,
-        result=json.dumps({"below": below, "sources": [tops.get(number) for number in step.inputs]}),
+        result=json.dumps({"below": below, "sources": [footings.get(number) for number in step.inputs]}),
         build=build,
         duration_us=duration_us,
         place=state.place,

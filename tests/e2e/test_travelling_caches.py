@@ -89,6 +89,18 @@ def test_a_cache_may_be_packed_in_another_way(
         assert build(machines(), context, f"--cache-from={source}")[:2] == (layers, [])
 
 
+def test_what_lies_on_linked_files_comes_for_what_is_below_them(
+    machines: Callable[[], Lamina], context: Path, tmp_path: Path
+) -> None:
+    cache, text = tmp_path / "cache", "FROM busybox\nRUN echo {} > /n\nCOPY --link src /src\nRUN cat /n > /out\n"
+    for number, expected in (("1", 3), ("1", 0), ("2", 2)):
+        (context / "Dockerfile").write_text(text.format(number))
+        flags = (f"--cache-to=type=local,dest={cache}",) if expected == 3 else (f"--cache-from=type=local,src={cache}",)
+        machine = machines()
+        assert len(build(machine, context, *flags)[1]) == expected
+        assert machine.text("run", "--rm", "--network", "none", "app", "cat", "/out") == number
+
+
 def test_a_changed_file_runs_only_what_stands_on_it(
     machines: Callable[[], Lamina], context: Path, tmp_path: Path
 ) -> None:

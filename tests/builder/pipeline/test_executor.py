@@ -165,6 +165,27 @@ def test_scratch_is_an_empty_source(project: Project) -> None:
         assert not list((root / "empty").iterdir())
 
 
+def test_what_lies_on_linked_files_depends_on_all_below_them(project: Project) -> None:
+    text = "FROM busybox AS base\nRUN echo {} > /n\nFROM base AS linked\nCOPY --link f /f\nCOPY --link f /g\n"
+    for number in ("one", "two"):
+        project.write(text.format(number) + "RUN cat /n > /out\n", f="f")
+        project.build()
+        assert project.file("/out") == number
+        project.write(text.format(number) + "FROM busybox\nCOPY --from=linked /n /g /\n", f="f")
+        project.build()
+        assert project.file("/n") == number
+        project.write(text.format(number) + "FROM busybox\nRUN --mount=from=linked,target=/m cat /m/n > /out\n", f="f")
+        project.build()
+        assert project.file("/out") == number
+    # the same key, but another outcome: what was made on the one before does not stand
+    moment = text.format("$(cat /proc/uptime)") + "RUN cp /n /out\n"
+    project.write(moment, f="f")
+    for _ in range(2):
+        told = project.build("--no-cache-filter", "base")
+        assert "COPY --link f /f\n#3 CACHED" in told and project.file("/out") == project.file("/n")
+    assert "RUN cp /n /out\n#5 CACHED" in project.build()
+
+
 def test_linked_files_do_not_depend_on_what_they_lie_on(project: Project) -> None:
     project.write("FROM busybox\nRUN echo 1 > /n\nCOPY --link f /f\n", f="f")
     project.build()
