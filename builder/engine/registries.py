@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from builder.errors import ImageNotFound, InvalidInput
+from builder.errors import ImageNotFound, InvalidInput, PlatformNotFound
 from builder.oci.references import Reference, is_id
 from runtime.values import replace
 
@@ -196,13 +196,12 @@ def is_pullable(name: str) -> bool:
     return not (name.startswith("sha256:") or (is_id(name) and len(name) == 64))
 
 
-def is_here(engine: Engine, name: str, platform: str) -> bool:
-    """Whether the store has the image for that platform. Raises InvalidReference, InvalidPlatform, AmbiguousId."""
-    from builder.oci import platforms
-
-    wanted = platforms.parse(platform, default=platforms.host(os.uname().machine))
-    try:
-        engine.store.images.resolve(name, platform=wanted)
-    except ImageNotFound:
+def may_bring(engine: Engine, error: ImageNotFound) -> bool:
+    """Whether a pull may bring what was not found: not when an id was meant, of an image that is here for another
+    platform."""
+    if not is_pullable(error.reference):
         return False
-    return True
+    return (
+        not isinstance(error, PlatformNotFound)
+        or engine.store.images.named(Reference.parse(error.reference)) is not None
+    )

@@ -203,6 +203,18 @@ def test_images_show_what_is_here_of_an_index(lamina: Lamina, built: str, regist
     valid(second)
 
 
+def test_a_container_for_a_platform_that_is_not_here_has_it_pulled(built: str, machines: Any) -> None:
+    second = machines()
+    second("pull", "-q", built)
+    made = second("create", "--platform", "linux/s390x", built, "x")
+    assert f"Unable to find image '{built}' locally" in made.stderr.decode()
+    image = json.loads(second.text("image", "inspect", "--platform", "linux/s390x", built))[0]["Id"]
+    assert json.loads(second.text("inspect", made.stdout.decode().strip()))[0]["Image"] == image
+    told = second("create", "--platform", "linux/arm64", image[7:19], "x", code=1).stderr.decode()
+    assert "does not provide the specified platform" in told and "Unable to find" not in told
+    valid(second)
+
+
 def test_a_run_warns_of_another_machine_only_when_nobody_asked_for_it(lamina: Lamina, project: Path) -> None:
     lamina("build", "-q", "--platform", "linux/s390x", "-t", "other", project)
     warning = "does not match the detected host platform"

@@ -50,14 +50,14 @@ def _create(cli: Cli, values: Values, request: ContainerRequest) -> Container:
     policy = values.text("pull")
     if policy not in ("always", "missing", "never"):
         raise UsageError(f'invalid pull option: \'{policy}\': must be one of "always", "missing" or "never"')
-    if policy == "always" or (policy == "missing" and request.platform and not _is_here(cli, request)):
+    if policy == "always":
         _pull(cli, values, request)
     try:
         container = containers.create(cli.engine, request)
     except ImageNotFound as error:
-        from builder.engine.registries import is_pullable
+        from builder.engine.registries import may_bring
 
-        if policy == "never" or error.reference != request.image or not is_pullable(request.image):
+        if policy == "never" or error.reference != request.image or not may_bring(cli.engine, error):
             raise
         cli.say(f"Unable to find image '{Reference.parse(request.image).tagged().familiar()}' locally")
         _pull(cli, values, request)
@@ -79,12 +79,6 @@ def _warn(cli: Cli, request: ContainerRequest, container: Container) -> None:
             f"WARNING: The requested image's platform ({found[0]}) does not match the detected host platform "
             f"({found[1]}) and no specific platform was requested"
         )
-
-
-def _is_here(cli: Cli, request: ContainerRequest) -> bool:
-    from builder.engine import registries
-
-    return registries.is_here(cli.engine, request.image, request.platform)
 
 
 def _pull(cli: Cli, values: Values, request: ContainerRequest) -> None:
