@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
     from builder.store import Store
     from builder.store.snapshots import Layer
+    from builder.store.sweep import Garbage
+
+_NEW = 60_000_000_000
+"""ns in which whoever made a file to lock it has locked it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +279,18 @@ class _Check:
         else:
             found = find_garbage(self._store)
         for each in found:
+            if not self._repair and self._is_new_lock(each):
+                continue
             yield self._problem("garbage", f"{each.area}/{each.path.name}", each.reason)
+
+    def _is_new_lock(self, each: Garbage) -> bool:
+        """Whether it is a file of leases/ or locks/ that a living process may be about to lock, or has just removed."""
+        if each.area not in ("leases", "locks"):
+            return False
+        try:
+            return self._store.clock() - each.path.stat().st_mtime_ns < _NEW
+        except FileNotFoundError:
+            return True
 
 
 def _digest_of(path: os.PathLike[str]) -> str:

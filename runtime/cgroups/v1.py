@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from runtime.cgroups import common
 from runtime.cgroups.common import read, read_int, write
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _ALWAYS = ("cpu", "memory", "cpuacct", "devices", "freezer", "pids", "blkio")
 _ON_DEMAND = ("cpuset",)
 _KNOWN = _ALWAYS + _ON_DEMAND
+_FREEZES = 1000
+"""Attempts, of about ten seconds in all."""
 
 
 def hierarchies() -> dict[str, tuple[str, str]]:
@@ -239,10 +242,12 @@ class Group:
     def freeze(self) -> None:
         """See Cgroup."""
         directory = self._freezer()
-        for _ in range(1000):
+        for attempt in range(_FREEZES):
             write(f"{directory}/freezer.state", "FROZEN")
             if read(f"{directory}/freezer.state").strip() == "FROZEN":
                 return
+            # A process stops when it runs, and on a busy machine that may be in a while.
+            time.sleep(min(attempt, 10) / 1000)
         self.thaw()
         raise ResourceUnavailable("the container's processes do not stop")
 

@@ -190,3 +190,15 @@ def test_a_dead_process_leaves_what_repair_takes(store: Store, run: Any) -> None
     assert store.fsck() == ()
     assert os.listdir(store.root / "active") == os.listdir(store.root / "leases") == []
     assert [build.status for build in store.records.list()] == ["interrupted"]
+
+
+def test_a_file_that_may_be_about_to_be_locked_is_not_garbage_yet(store: Store) -> None:
+    for area in ("leases", "locks"):
+        (store.root / area / "new").touch()
+    assert store.fsck() == ()
+    for area in ("leases", "locks"):
+        os.utime(store.root / area / "new", (1, 1))
+    assert [problem.name for problem in store.fsck()] == ["leases/new", "locks/new"]
+    (store.root / "leases" / "other").touch()
+    assert len(store.fsck(repair=True)) == 3  # taking one away in the meantime does no harm
+    assert store.fsck() == () and os.listdir(store.root / "locks") == []
