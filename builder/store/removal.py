@@ -39,7 +39,7 @@ class Removing:
         """Remove `text` (see Images.remove)."""
         target = self._images.target(text)
         by_id = is_id(text) and target.removeprefix("sha256:").startswith(text.removeprefix("sha256:"))
-        if by_id and _named(self._images, text) != target:
+        if by_id and self._named(text) != target:
             return self._by_id(target)
         here = self._images.of(target)
         known = tuple(dict.fromkeys(name for each in (target, *here) for name in self._images.references(each)))
@@ -52,7 +52,7 @@ class Removing:
                     f"container {users[0][:12]} is using its referenced image {digests.short(image_id)}",
                     forceable=True,
                 )
-        removed = [removal for each in going for removal in _untag(self._images, each)]
+        removed = [removal for each in going for removal in self._untag(each)]
         if not here and not self._images.references(target):
             return (*removed, Deleted(target))
         for image_id in here:
@@ -78,7 +78,7 @@ class Removing:
                         forceable=False,
                     )
                 if self._images.named(name) == image_id:
-                    removed += _untag(self._images, name)
+                    removed += self._untag(name)
             removed += self._delete(image_id)
         return tuple(removed)
 
@@ -92,7 +92,7 @@ class Removing:
                 "image is referenced in multiple repositories",
                 forceable=True,
             )
-        removed = [removal for name in names for removal in _untag(self._images, name)]
+        removed = [removal for name in names for removal in self._untag(name)]
         for image_id in here:
             if image_id == target or not self._images.references(image_id):
                 removed += self._delete(image_id)
@@ -111,11 +111,34 @@ class Removing:
         """The image goes, with ancestors that nothing needs any more. Raises ImageInUse."""
         self._refuse(image_id)
         removed: list[Removal] = [Deleted(image_id)]
-        if self._prune_parents:
-            parent = _parent(self._database, image_id)
-            removed += _prune(self._images, self._database, removed[-1], images_parent=parent)
-        _forget(self._database, image_id)
+        parent = self._forget(image_id)
+        while self._prune_parents and parent is not None and self._is_idle(parent):
+            removed.append(Deleted(parent))
+            parent = self._forget(parent)
         return removed
+
+    def _is_idle(self, image_id: Digest) -> bool:
+        """Whether the image is here, and nothing names or uses it or was committed from it."""
+        here = self._database.row("SELECT 1 FROM images WHERE id = ?", (image_id,)) is not None
+        needed = self._users(image_id) or self._images.children(image_id) or self._images.references(image_id)
+        return here and not needed
+
+    def _forget(self, image_id: Digest) -> Digest | None:
+        """Take its row; returns its parent."""
+        row = self._database.row("SELECT parent FROM images WHERE id = ?", (image_id,))
+        _forget(self._database, image_id)
+        return None if row is None else row[0]
+
+    def _named(self, text: str) -> Digest | None:
+        """What `text` names when it is read as a reference: "abc" may be both a name and the start of an id."""
+        if text.startswith("sha256:") or len(text) == 64:
+            return None
+        return self._images.named(Reference.parse(text))
+
+    def _untag(self, reference: Reference) -> list[Removal]:
+        if self._images.untag(reference) is None:
+            raise ImageNotFound(reference.familiar())
+        return [Untagged(reference)]
 
     def _refuse(self, image_id: Digest) -> None:
         """Raise ImageInUse if something needs the image."""
@@ -163,43 +186,5 @@ def _going(reference: Reference, known: tuple[Reference, ...]) -> tuple[Referenc
     return (reference,) if any(each.tag for each in mine) or not reference.tag else (reference, *mine)
 
 
-def _named(images: Images, text: str) -> Digest | None:
-    """What `text` names when it is read as a reference: "abc" may be both a name and the start of an id."""
-    if text.startswith("sha256:") or len(text) == 64:
-        return None
-    return images.named(Reference.parse(text))
-
-
-def _untag(images: Images, reference: Reference) -> list[Removal]:
-    if images.untag(reference) is None:
-        raise ImageNotFound(reference.familiar())
-    return [Untagged(reference)]
-
-
-def _parent(database: Database, image_id: str) -> Digest | None:
-    row = database.row("SELECT parent FROM images WHERE id = ?", (image_id,))
-    return None if row is None else row[0]
-
-
 def _forget(database: Database, image_id: str) -> None:
     database.run("DELETE FROM images WHERE id = ?", (image_id,))
-
-
-def _prune(images: Images, database: Database, last: Removal, *, images_parent: Digest | None) -> list[Removal]:
-    """Ancestors that nothing names or uses go too, until one is needed."""
-    removed: list[Removal] = []
-    child = last.id if isinstance(last, Deleted) else None
-    parent = images_parent
-    while parent is not None and child is not None:
-        used = database.row("SELECT 1 FROM containers WHERE image = ?", (parent,)) is not None
-        others = [image for image in images.children(parent) if image != child]
-        missing = database.row("SELECT 1 FROM images WHERE id = ?", (parent,)) is None
-        if used or others or missing or images.references(parent):
-            break
-        removed.append(Deleted(parent))
-        grandparent = _parent(database, parent)
-        _forget(database, child)
-        child, parent = parent, grandparent
-    if child is not None:
-        _forget(database, child)
-    return removed
