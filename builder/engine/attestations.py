@@ -166,9 +166,7 @@ def _provenance(
         return _manifest(engine, base)
 
     def layer(layer_id: LayerID) -> Descriptor:
-        found = engine.store.snapshots.get(layer_id)
-        assert found.diff_id is not None and found.tar_size is not None
-        return slsa.layer_descriptor(found.diff_id, found.tar_size)
+        return engine.store.snapshots.get(layer_id).describe()
 
     document = slsa.predicate(request, image.observed, how, slsa.Known(manifest, layer))
     if not asked.most:

@@ -18,7 +18,7 @@ from builder import VERSION
 from builder.errors import InvalidReference
 from builder.insight.llb import Steps, image_identifier
 from builder.oci import digests, purls, times
-from builder.oci.descriptors import OCI_CONFIG, OCI_LAYER, Descriptor
+from builder.oci.descriptors import OCI_CONFIG
 from builder.oci.references import Reference
 from builder.pipeline.steps import AddStep, BaseStep, CopyStep, RunStep
 from parser.redact import hidden
@@ -26,6 +26,7 @@ from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.insight.llb import Json
+    from builder.oci.descriptors import Descriptor
     from builder.oci.platforms import Platform
     from builder.pipeline.request import BuildRequest, Observed
     from builder.pipeline.steps import Base, FilesOf, StepSpec
@@ -278,11 +279,6 @@ def _steps(request: BuildRequest, observed: Observed, how: Invocation, known: Kn
     info = {"filename": request.dockerfile_name.rpartition("/")[2], "language": "Dockerfile"}
     source = {"locations": places, "infos": [info | {"data": b64encode(text).decode()}]}
     return made, {"source": source, "layers": layers}
-
-
-def layer_descriptor(diff_id: str, size: int) -> Descriptor:
-    """What points at a layer as a plain tar."""
-    return Descriptor(OCI_LAYER, digests.parse(diff_id), size)
 
 
 # --- no secret ------------------------------------------------------------------------------------------------------

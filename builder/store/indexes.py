@@ -214,13 +214,9 @@ class Indexes:
         from builder.oci.manifests import Manifest
 
         image = self._images.get(image_id)
-        found = self._snapshots.get_all(image.layers)
-        layers = []
-        for layer in found:
-            assert layer.diff_id is not None and layer.tar_size is not None
-            layers.append(d.Descriptor(d.OCI_LAYER, digests.Digest(layer.diff_id), layer.tar_size))
+        layers = tuple(layer.describe() for layer in self._snapshots.get_all(image.layers))
         config = d.Descriptor(d.OCI_CONFIG, image_id, len(image.raw))
-        document = Manifest(config=config, layers=tuple(layers)).to_json()
+        document = Manifest(config=config, layers=layers).to_json()
         digest = self._images.put_manifest(image_id, document, d.OCI_MANIFEST, made=True)
         return d.Descriptor(d.OCI_MANIFEST, digest, len(document), platform=image.config.platform)
 

@@ -28,6 +28,7 @@ from runtime.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from builder.oci.descriptors import Descriptor
     from builder.oci.digests import ContentDigest, DiffID, Digest
     from builder.store.changesets import Changeset
     from builder.store.database import Database, Row
@@ -68,6 +69,14 @@ class Layer:
         if self.diff_id is None or self.content_digest is None:
             return None
         return Changeset(self.diff_id, self.content_digest, self.tar_size or 0, self.size or 0, self.files or 0)
+
+    def describe(self) -> Descriptor:
+        """What points at it as a plain tar; it must be hashed."""
+        from builder.oci.descriptors import OCI_LAYER, Descriptor
+        from builder.oci.digests import Digest
+
+        assert self.diff_id is not None and self.tar_size is not None
+        return Descriptor(OCI_LAYER, Digest(self.diff_id), self.tar_size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from builder.insight import provenance
 from builder.oci.configs import ContainerConfig, ImageConfig
+from builder.oci.descriptors import OCI_LAYER, Descriptor
 from builder.oci.digests import Digest
 from builder.oci.platforms import Platform
 from builder.pipeline.plan import make_plan
@@ -23,7 +24,7 @@ MANIFEST = Digest("sha256:" + "1" * 64)
 HOW = provenance.Invocation("build1", 1_700_000_000_000_000_000, 1_700_000_001_500_000_000, HOST)
 KNOWN = provenance.Known(
     lambda base: MANIFEST if base.reference == "base:1" else None,
-    lambda layer: provenance.layer_descriptor(f"sha256:{HEX}", 7),
+    lambda layer: Descriptor(OCI_LAYER, Digest(f"sha256:{HEX}"), 7),
 )
 TEXT = """\
 ARG BASE=base:1
