@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 REFERENCE_TYPE = "vnd.docker.reference.type"
 """BuildKit's annotation of a member that is no image: what it is, for example "attestation-manifest"."""
+REFERENCE_DIGEST = "vnd.docker.reference.digest"
+"""BuildKit's annotation of such a member: the manifest that it is about."""
 MAX_ORIGINS = 20
 """Repositories remembered for one manifest; the oldest go."""
 
@@ -54,6 +56,11 @@ class Member:
         """Whether it is an image for a platform, and not something about one (an attestation)."""
         platform = self.descriptor.platform
         return REFERENCE_TYPE not in self.descriptor.annotations and (platform is None or platform.os != "unknown")
+
+    @property
+    def about(self) -> str | None:
+        """The digest of the manifest that it says something of, when it is no image."""
+        return None if self.is_image else self.descriptor.annotations.get(REFERENCE_DIGEST)
 
     @property
     def platform(self) -> Platform | None:

@@ -78,8 +78,7 @@ def add_index(
         written = tuple(_write(layout, each) for each in found)
         chosen = {each.member.descriptor.digest for each in found}
         for member in index.members:
-            about = member.descriptor.annotations.get("vnd.docker.reference.digest")
-            if not member.is_image and about in chosen:
+            if member.about in chosen:
                 _attestation(store, layout, member)
         top, document = _attested(store, layout, index, found, references)
     else:
@@ -243,8 +242,7 @@ def read_index(
         read_listed(store, archive, member.descriptor, limits=limits)
     chosen = {member.descriptor.digest for member in images}
     for member in there:
-        about = member.descriptor.annotations.get("vnd.docker.reference.digest")
-        if not member.is_image and about in chosen:
+        if member.about in chosen:
             _read_attestation(store, archive, member.descriptor)
     return store.indexes.put(document, described.media_type)
 

@@ -20,7 +20,7 @@ from builder.oci import descriptors as d
 from builder.oci import digests, purls
 from builder.oci.manifests import Manifest
 from builder.oci.platforms import Platform
-from builder.store.indexes import REFERENCE_TYPE
+from builder.store.indexes import REFERENCE_DIGEST, REFERENCE_TYPE
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 STATEMENT = "https://in-toto.io/Statement/v1"
 IN_TOTO = "application/vnd.in-toto+json"
 PREDICATE_TYPE = "in-toto.io/predicate-type"
-REFERENCE_DIGEST = "vnd.docker.reference.digest"
 ATTESTATION_MANIFEST = "attestation-manifest"
 _ARTIFACT = "application/vnd.docker.attestation.manifest.v1+json"
 _EMPTY = b"{}"

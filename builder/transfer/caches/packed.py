@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from builder.store.snapshots import Layer, LayerID
     from builder.transfer.compression import Packing
 
-_OCI_TYPES = {d.DOCKER_LAYER_GZIP: d.OCI_LAYER_GZIP, d.DOCKER_LAYER: d.OCI_LAYER}
 Has = Callable[[PackedLayer], bool]
 Send = Callable[[PackedLayer, Path], None]
 
@@ -43,8 +42,7 @@ def send_all(
     found: dict[LayerID, Descriptor] = {}
 
     def one(layer: LayerID) -> None:
-        form = _sent(store, store.snapshots.get(layer), has, send, stop, how)
-        found[layer] = d.Descriptor(_OCI_TYPES.get(form.media_type, form.media_type), form.digest, form.size)
+        found[layer] = packing.describe(_sent(store, store.snapshots.get(layer), has, send, stop, how))
 
     workers.each(dict.fromkeys(layers), one, threads=jobs, abort=stop.set, patience=workers.PATIENCE)
     return tuple(found[layer] for layer in layers)

@@ -14,8 +14,8 @@ from builder.oci import digests, documents
 from builder.oci.manifests import Manifest
 from builder.oci.references import Reference
 from builder.store.attestations import Predicate
-from builder.store.indexes import REFERENCE_TYPE
-from builder.transfer.attested import ATTESTATION_MANIFEST, IN_TOTO, PREDICATE_TYPE, REFERENCE_DIGEST
+from builder.store.indexes import REFERENCE_DIGEST, REFERENCE_TYPE
+from builder.transfer.attested import ATTESTATION_MANIFEST, IN_TOTO, PREDICATE_TYPE
 from builder.transfer.registry.session import first
 from runtime.values import dataclass
 

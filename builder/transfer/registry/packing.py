@@ -11,6 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from builder.oci import descriptors as d
 from builder.oci.digests import Digest
 from builder.store.hashing import Sha256
 from builder.store.packed import PackedLayer
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from builder.oci.descriptors import Descriptor
     from builder.store import Store
     from builder.store.snapshots import Layer
 
 USUAL = Packing(Compression.GZIP)
 """What every registry and tool takes."""
+_OCI_TYPES = {d.DOCKER_LAYER_GZIP: d.OCI_LAYER_GZIP, d.DOCKER_LAYER: d.OCI_LAYER}
+_DOCKER_TYPES = {oci: docker for docker, oci in _OCI_TYPES.items()}
 
 
 def method(packing: Packing) -> str:
@@ -54,6 +58,14 @@ def known(store: Store, layer: Layer, packing: Packing = USUAL) -> PackedLayer |
 def can_again(form: PackedLayer) -> bool:
     """Whether packing the layer once more gives these bytes."""
     return form.method in (method(USUAL), method(Packing(Compression.ZSTD)))
+
+
+def describe(form: PackedLayer, *, docker: bool = False) -> Descriptor:
+    """What points at a packed layer, with OCI's media types, or docker's where it has one of its own."""
+    media_type = _OCI_TYPES.get(form.media_type, form.media_type)
+    if docker:
+        media_type = _DOCKER_TYPES.get(media_type, media_type)
+    return d.Descriptor(media_type, form.digest, form.size)
 
 
 @contextmanager

@@ -35,15 +35,12 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.images import Image
     from builder.store.snapshots import Layer, LayerID
+    from builder.transfer.registry.push_index import Document
     from builder.transfer.registry.repository import Repository, Upload
     from builder.transfer.registry.session import Registries
 
-Document = tuple[bytes, str]
-"""A manifest or index, and its media type."""
 JOBS = 5
 """Layers at a time, docker's default."""
-_OCI_TYPES = {d.DOCKER_LAYER_GZIP: d.OCI_LAYER_GZIP, d.DOCKER_LAYER: d.OCI_LAYER}
-_DOCKER_TYPES = {oci: docker for docker, oci in _OCI_TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +233,7 @@ class LayerPush:
             self._send(layer, form, path, begun)
 
     def _descriptor(self, form: PackedLayer) -> Descriptor:
-        media_type = _OCI_TYPES.get(form.media_type, form.media_type)
-        if self._packing.docker:
-            media_type = _DOCKER_TYPES.get(media_type, media_type)
-        return d.Descriptor(media_type, form.digest, form.size)
+        return packing.describe(form, docker=self._packing.docker)
 
     def _seen(self, form: PackedLayer) -> None:
         self._store.packed.add_origin(form.digest, self._target.endpoint.name)
@@ -323,10 +317,6 @@ class _Push(LayerPush):
                 continue
             return True
         return False
-
-
-def _descriptor(form: PackedLayer) -> Descriptor:
-    return d.Descriptor(_OCI_TYPES.get(form.media_type, form.media_type), form.digest, form.size)
 
 
 def _short(layer: Layer) -> str:
