@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from builder.cli.flags import UsageError, Values
 from builder.engine.options import outputs as notation
 from builder.engine.options.outputs import STORE, Output, OutputType
+from builder.engine.options.units import BOOLEANS
 from runtime.values import replace
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def provenance_document(cli: Cli, built: Built) -> dict[str, object]:
     """The provenance's part of --metadata-file, of several platforms one for each: without its big fields unless the
     environment asks for all of it."""
     mode = cli.env.get("BUILDX_METADATA_PROVENANCE", "") or "min"
-    if not built.predicates or mode in ("disabled", "0", "f", "F", "false", "False", "FALSE"):
+    if not built.predicates or mode == "disabled" or BOOLEANS.get(mode) is False:
         return {}
     from builder.insight import provenance
 
@@ -97,7 +98,7 @@ def provenance_document(cli: Cli, built: Built) -> dict[str, object]:
 
 def warnings_document(cli: Cli, warnings: Sequence[BuildWarning]) -> dict[str, object]:
     """The warnings' part of --metadata-file, empty unless the environment asks for it."""
-    if cli.env.get("BUILDX_METADATA_WARNINGS", "") not in ("1", "t", "T", "true", "True", "TRUE"):
+    if not BOOLEANS.get(cli.env.get("BUILDX_METADATA_WARNINGS", "")):
         return {}
     return {"buildx.build.warnings": [_warning(one) for one in warnings]}
 

@@ -253,9 +253,7 @@ def request_for(
     if wish.outputs:
         from builder.engine.options.outputs import check_indexed
 
-        asked = wish.attestations
-        attested = asked is not None and (asked.sbom is not None or asked.provenance is not None)
-        check_indexed(wish.outputs, indexed=request.indexed, attested=attested)
+        check_indexed(wish.outputs, indexed=request.indexed, attested=bool(wish.attestations))
     return request
 
 

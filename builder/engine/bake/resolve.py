@@ -20,6 +20,7 @@ from builder.engine.bake.target import (
     normal,
     read_entry,
 )
+from builder.engine.options.units import BOOLEANS
 from builder.errors import BakeError
 from parser.errors import did_you_mean
 from runtime.values import dataclass, replace
@@ -258,11 +259,9 @@ def _apply(target: Target, override: _Override) -> Target:
 
 
 def _flag(name: str, text: str) -> bool:
-    if text in ("1", "t", "T", "TRUE", "true", "True"):
-        return True
-    if text in ("0", "f", "F", "FALSE", "false", "False"):
-        return False
-    raise BakeError(f"invalid value {text} for boolean key {name}")
+    if text not in BOOLEANS:
+        raise BakeError(f"invalid value {text} for boolean key {name}")
+    return BOOLEANS[text]
 
 
 def _exported(target: Target, name: str, *, wanted: bool) -> tuple[Entry, ...]:

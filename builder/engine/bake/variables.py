@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from builder.engine.bake import types
 from builder.engine.bake import values as v
 from builder.engine.bake.functions import STANDARD
+from builder.engine.options.units import BOOLEANS
 
 
 def typed(kind: types.Type, given: str | None, document: str | None) -> v.Value:
@@ -26,8 +27,8 @@ def typed(kind: types.Type, given: str | None, document: str | None) -> v.Value:
 def like(value: v.Value, given: str) -> v.Value:
     """*given* as the type of the default *value*."""
     if isinstance(value, bool):
-        if given in ("1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"):
-            return given[0] in "1tT"
+        if given in BOOLEANS:
+            return BOOLEANS[given]
         raise v.Unfit(f'"{given}" is not a bool')
     if isinstance(value, int | float):
         return v.number(given)

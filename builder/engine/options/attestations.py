@@ -6,10 +6,9 @@ import csv
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+from builder.engine.options.units import BOOLEANS
 from builder.errors import InvalidInput
 from runtime.values import dataclass
-
-_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 
 
 class Kind(StrEnum):
@@ -51,14 +50,11 @@ class AttestationWish:
         return self.sbom is not None or self.provenance is not None
 
 
-NONE = AttestationWish()
-
-
 def canonical(kind: Kind, text: str) -> str:
     """--sbom=TEXT or --provenance=TEXT as an --attest."""
-    if text in _TRUE:
-        return f"type={kind}"
-    return f"type={kind},disabled=true" if text in _FALSE else f"type={kind},{text}"
+    if text not in BOOLEANS:
+        return f"type={kind},{text}"
+    return f"type={kind}" if BOOLEANS[text] else f"type={kind},disabled=true"
 
 
 def parse(texts: Sequence[str]) -> AttestationWish:
@@ -139,6 +135,6 @@ def _check(kind: Kind, values: Mapping[str, str], known: Sequence[str]) -> None:
 
 
 def _boolean(text: str, what: str) -> bool:
-    if text not in (*_TRUE, *_FALSE):
+    if text not in BOOLEANS:
         raise InvalidInput(f'invalid {what}: "{text}"', hint="write true or false")
-    return text in _TRUE
+    return BOOLEANS[text]

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
+from builder.engine.options.units import BOOLEANS
 from builder.errors import InvalidInput
 from builder.oci import platforms
 from builder.transfer.compression import LEVELS, Compression, Packing
@@ -120,8 +121,6 @@ _IMAGES = frozenset(
     }
 )
 _FILES = frozenset({"platform-split", "attestation-prefix", "mode"})
-_BOOLEANS = {"1": True, "t": True, "T": True, "true": True, "TRUE": True, "True": True}
-_BOOLEANS |= {"0": False, "f": False, "F": False, "false": False, "FALSE": False, "False": False}
 _ANNOTATION = re.compile(r"annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.(\S+)")
 _FLAG_ANNOTATION = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?")
 
@@ -317,9 +316,9 @@ def _boolean(values: Mapping[str, str], key: str) -> bool | None:
         return None
     if text == "":
         return True
-    if text not in _BOOLEANS:
+    if text not in BOOLEANS:
         raise InvalidInput(f"non-bool value specified for {key}: {text}")
-    return _BOOLEANS[text]
+    return BOOLEANS[text]
 
 
 def _number(values: Mapping[str, str], key: str, low: int, high: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Sizes, durations, cpus, times: the numbers of docker's flags."""
+"""Sizes, durations, cpus, times, yes and no: the words of docker's flags."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import re
 from datetime import UTC, datetime
 
 from builder.errors import InvalidInput
+
+BOOLEANS = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+"""What Go's strconv.ParseBool takes."""
 
 _SIZE = re.compile(r"\s*(-?\d+(?:\.\d+)?) ?([kmgtpKMGTP])?(?:[iI]?[bB])?\s*", re.ASCII)
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
