@@ -68,8 +68,7 @@ def show(known: Unchanged, stream: IO[str]) -> None:
     for number, name in known.steps:
         lines.cached(number, name)
     last = max((number for number, _ in known.steps), default=0)
-    what = "exporting manifest list" if known.index else "writing image"
-    lines.exported(last + 1, f"{what} {known.image}", known.tags)
+    lines.exported(last + 1, known.image, known.tags, index=known.index)
     stream.flush()
 
 

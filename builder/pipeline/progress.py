@@ -118,11 +118,6 @@ class BuildDone:
     stored: bool = True
     index: bool = False
 
-    @property
-    def exported(self) -> str:
-        """What is in the store now, as a line of progress."""
-        return f"{'exporting manifest list' if self.index else 'writing image'} {self.image_id}"
-
 
 Event = (
     BuildStarted

@@ -13,6 +13,7 @@ from threading import Event as Flag
 from threading import Lock, Thread
 from typing import IO
 
+from builder.cli.progress.numbered import exporting
 from builder.cli.progress.output import Lines, without_controls
 from builder.cli.units import size
 from builder.pipeline import progress as p
@@ -108,7 +109,7 @@ class LiveView:
                     return
                 number = max(self._steps, default=0) + 1
                 self._end(number, "exporting to image", event.time, "done")
-                self._end(number + 1, f"=> {event.exported}", event.time, "done")
+                self._end(number + 1, f"=> {exporting(event.image_id, index=event.index)}", event.time, "done")
                 for at, tag in enumerate(event.tags, number + 2):
                     self._end(at, f"=> naming to {tag}", event.time, "done")
 

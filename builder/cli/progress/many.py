@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from builder.cli.progress.numbered import exporting
 from builder.pipeline import progress as p
 from runtime.values import replace
 
@@ -67,7 +68,7 @@ class Many:
             return
         number = self._number(target, 0, "exporting to image")
         name = self._names[number - 1]
-        lines = (event.exported, *(f"naming to {tag}" for tag in event.tags))
+        lines = (exporting(event.image_id, index=event.index), *(f"naming to {tag}" for tag in event.tags))
         self._emit(p.StepStarted(number, name, event.time))
         self._emit(p.StepOutput(number, 1, "".join(f"{line}\n" for line in lines).encode(), event.time))
         self._emit(p.StepDone(number, name, event.time))

@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     from typing import IO
 
 
+def exporting(image: str, *, index: bool) -> str:
+    """The line about what was made: an image, or the index of several."""
+    return f"{'exporting manifest list' if index else 'writing image'} {image}"
+
+
 class Numbered:
     """`#7 [2/5] RUN make`, `#7 0.142 text`, `#7 DONE 1.2s`, `#8 CACHED`."""
 
@@ -35,8 +40,8 @@ class Numbered:
         self.lines(number, name, "CACHED")
         self.over()
 
-    def exported(self, number: int, what: str, tags: Sequence[str]) -> None:
-        """What was made is in the store ("writing image sha256:…")."""
+    def exported(self, number: int, image: str, tags: Sequence[str], *, index: bool) -> None:
+        """The image, or the index of several, is in the store."""
         named = [f"naming to {tag} done" for tag in tags]
-        self.lines(number, "exporting to image", f"{what} done", *named, "DONE 0.0s")
+        self.lines(number, "exporting to image", f"{exporting(image, index=index)} done", *named, "DONE 0.0s")
         self.over()

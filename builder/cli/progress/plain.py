@@ -47,7 +47,7 @@ class PlainView:
                 )
             case p.BuildDone(stored=True):
                 number = max(self._names, default=0) + 1
-                self._numbered.exported(number, event.exported, event.tags)
+                self._numbered.exported(number, event.image_id, event.tags, index=event.index)
         self._stream.flush()
 
     def close(self) -> None:
