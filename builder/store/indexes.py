@@ -208,12 +208,7 @@ class Indexes:
 
     def named(self) -> Mapping[Digest, tuple[str, ...]]:
         """The indexes that have names, each with its names, sorted."""
-        found: dict[Digest, tuple[str, ...]] = {}
-        for target, name in self._database.rows(
-            "SELECT r.target, r.name FROM refs r JOIN indexes i ON i.digest = r.target ORDER BY r.name"
-        ):
-            found[target] = (*found.get(target, ()), name)
-        return found
+        return {target: tuple(names) for target, names in names_of_indexes(self._database).items()}
 
     def plain_manifest(self, image_id: Digest) -> Descriptor:
         """The manifest with plain layers of an image, kept as one of its own. Raises ImageNotFound, InvalidImage."""
@@ -307,6 +302,16 @@ class Indexes:
             return bytes(row[0])
         digest = member.descriptor.digest
         return self._content.read(digest) if self._content.use(digest) else None
+
+
+def names_of_indexes(database: Database) -> dict[Digest, list[str]]:
+    """The indexes that have names, each with its names, sorted."""
+    found: dict[Digest, list[str]] = {}
+    for target, name in database.rows(
+        "SELECT r.target, r.name FROM refs r JOIN indexes i ON i.digest = r.target ORDER BY r.name"
+    ):
+        found.setdefault(target, []).append(name)
+    return found
 
 
 def is_index(database: Database, target: str) -> bool:

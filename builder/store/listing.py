@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.oci.references import Reference
+from builder.store.indexes import names_of_indexes
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -72,11 +73,7 @@ def shown(
     Its size is that of all distinct layers; when it was created the image for this machine says.
     """
     known = {image.id: image for image in images}
-    named: dict[Digest, list[Reference]] = {}
-    for target, name in database.rows(
-        "SELECT r.target, r.name FROM refs r JOIN indexes i ON i.digest = r.target ORDER BY r.name"
-    ):
-        named.setdefault(target, []).append(Reference.parse(name))
+    named = {index: list(map(Reference.parse, names)) for index, names in names_of_indexes(database).items()}
     several = {index: here for index in named if len(here := images_of(index)) != 1}
     _join_pushed(named, several, known)
     rows = []
