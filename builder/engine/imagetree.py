@@ -101,11 +101,11 @@ class _Trees:
 
         raw = len(self._store.images.get(image).raw)
         document = None if member is None else self._store.indexes.kept(member)
-        known = [document for _, _, document in self._store.images.manifests(image)]
-        for each in known if document is None else [document]:
-            manifest = Manifest.from_json(each)
-            return len(each) + raw + sum(layer.size for layer in manifest.layers)
-        return raw + sum(layer.tar_size or 0 for layer in self._of(image))
+        if document is None:
+            document = next((each for _, _, each in self._store.images.manifests(image)), None)
+        if document is None:
+            return raw + sum(layer.tar_size or 0 for layer in self._of(image))
+        return len(document) + raw + sum(layer.size for layer in Manifest.from_json(document).layers)
 
     def _of(self, image: Digest) -> list[Layer]:
         return [self._layers[layer] for layer in self._store.images.layers(image) if layer in self._layers]

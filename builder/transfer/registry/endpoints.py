@@ -103,20 +103,18 @@ def _spoken(spoken: Spoken, registry: str, repository: str, name: str, settings:
     return Endpoint(host, repository, name, spoken.scheme, insecure, spoken.root, namespace, spoken.way)
 
 
-def _insecure(host: str, settings: Settings) -> bool:
+def _insecure(host: str, settings: Settings, place: Place | None = None) -> bool:
     # Who gave a host a certificate wants it checked.
-    certified = any(_authorities(path) for path in settings.certificate_directories(host))
-    return not certified and settings.is_insecure(host)
+    if any(_authorities(path) for path in settings.certificate_directories(host)):
+        return place is not None and place.scheme == "http" and place.insecure
+    return (place is not None and place.insecure) or settings.is_insecure(host)
 
 
 def _endpoint(place: Place, name: str, reference: Reference, settings: Settings) -> Endpoint:
     host, _, repository = name.partition("/")
     if host == DEFAULT_REGISTRY:
         host = HUB
-    insecure = place.insecure or _insecure(host, settings)
-    if place.scheme != "http" and any(_authorities(path) for path in settings.certificate_directories(host)):
-        insecure = False
-    return Endpoint(host, repository, reference.name, place.scheme, insecure)
+    return Endpoint(host, repository, reference.name, place.scheme, _insecure(host, settings, place))
 
 
 def of_host(host: str, settings: Settings) -> Endpoint:

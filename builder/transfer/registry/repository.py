@@ -159,7 +159,7 @@ class Repository:
         """All tags, in the registry's order. Raises RegistryErrors, InvalidDocument."""
         found: list[str] = []
         what = f"list of tags of {self.endpoint.name}"
-        url = f"{self._path}/tags/list{self._query or '?'}&n=1000".replace("?&", "?")
+        url = f"{self._path}/tags/list{self._query}{'&' if self._query else '?'}n=1000"
         for reply in self._pages(url, what):
             found += documents.load(reply.body, what, limit=_LIST_MAX).strings("tags") or ()
         return tuple(found)
