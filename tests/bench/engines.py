@@ -146,6 +146,11 @@ class Lamina(Engine):
             # The layers of a removed image stay while they are cached; a load that finds them would have no work.
             timed([*self.prefix(), "builder", "prune", "-af"], self.environment, self.log)
 
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        # It also takes the store's bridge and firewall rules off the host.
+        timed([*self.prefix(), "system", "prune", "-f"], self.environment, self.log)
+
 
 class Docker(Engine):
     """A Docker daemon of its own, with the classic builder or BuildKit."""
