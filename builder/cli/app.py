@@ -219,9 +219,11 @@ def reported() -> tuple[type[Exception], ...]:
 
 def message(error: BaseException) -> str:
     """An error as commands show it: docker puts "Error response from daemon: " before what the engine says."""
+    from builder.cli.harmless import harmless
+
     hint = getattr(error, "hint", None)
     text = getattr(error, "message", None) or str(error)
-    return f"Error: {text}" + (f"\nhint: {hint}" if hint else "")
+    return harmless(f"Error: {text}" + (f"\nhint: {hint}" if hint else ""))
 
 
 def _report(error: Exception, words: Sequence[str], *, debug: bool) -> int:
@@ -260,9 +262,11 @@ def _report(error: Exception, words: Sequence[str], *, debug: bool) -> int:
 
 
 def _say(text: str) -> None:
+    from builder.cli.harmless import harmless
+
     try:
         sys.stdout.flush()
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(harmless(text) + "\n")
         sys.stderr.flush()
     except OSError:
         pass  # nobody reads; the exit code says it

@@ -17,6 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder.cli.harmless import harmless
+
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
 
@@ -347,7 +349,7 @@ def to_json(value: object) -> str:
     if isinstance(value, Record):
         text = to_json({key: value[key] for key in sorted(value) if not callable(value[key])})
         return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=lambda _: None)
+    return harmless(json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=lambda _: None))
 
 
 def _true(value: object) -> bool:

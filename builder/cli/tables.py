@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from builder.cli.harmless import harmless
+
 Row = Mapping[str, "str | Callable[..., object]"]
 
 _PADDING = 3
@@ -26,7 +28,7 @@ class Table:
     def show(self, rows: Iterable[Row], out: Callable[[str], object], *, format: str = "") -> None:
         """Print `rows`: `format` is "" or "table" for the usual table, "json", a template, or "table TEMPLATE"."""
         if format in ("", "table"):
-            cells = [[str(row[field]) for field in self.usual] for row in rows]
+            cells = [[harmless(str(row[field])) for field in self.usual] for row in rows]
             for line in aligned([[self.headers[field] for field in self.usual], *cells]):
                 out(line)
             return

@@ -37,7 +37,8 @@ def pull(engine: Engine, environment: Environment, name: str, emit: Emit, *, pla
 def pull_all(
     engine: Engine, environment: Environment, name: str, emit: Emit, *, platform: str = ""
 ) -> tuple[Pulled, ...]:
-    """Pull all tags of a repository. Raises as `pull`."""
+    """Pull all tags of a repository, but for those of signatures and the like. Raises as `pull`, InvalidDocument."""
+    from builder.transfer.registry.referrers import is_about
     from builder.transfer.registry.session import Registries, first
 
     reference = Reference.parse(name)
@@ -45,8 +46,8 @@ def pull_all(
         raise InvalidInput("tag can't be used with --all-tags/-a")
     with Registries(environment) as registries:
         _, tags = first(registries.repositories(reference), lambda each: each.tags())
-    exact = bool(platform)
-    return tuple(_pull(engine, environment, replace(reference, tag=tag), emit, platform, exact=exact) for tag in tags)
+    exact, images = bool(platform), (replace(reference, tag=tag) for tag in tags if not is_about(tag))
+    return tuple(_pull(engine, environment, each, emit, platform, exact=exact) for each in images)
 
 
 def _pull(

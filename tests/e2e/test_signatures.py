@@ -64,6 +64,14 @@ def test_sign_and_verify(busybox: Lamina, image: str, tmp_path: Path) -> None:
     assert busybox("fsck", "--full").returncode == 0
 
 
+def test_all_tags_of_a_repository_are_its_images_without_their_signatures(
+    busybox: Lamina, image: str, tmp_path: Path
+) -> None:
+    busybox("sign", "--key", "cosign.key", image, cwd=tmp_path, environment=PASSWORD)
+    out = busybox("pull", "-a", image.removesuffix(":1")).stdout.decode()
+    assert "1: Pulling from" in out and ".sig" not in out
+
+
 def test_openssl_verifies_what_we_sign(busybox: Lamina, image: str, tmp_path: Path) -> None:
     openssl, skopeo, (host, _, rest) = need("openssl"), need("skopeo"), image.partition("/")
     digest = busybox.text("sign", "--key", "cosign.key", image, cwd=tmp_path, environment=PASSWORD)

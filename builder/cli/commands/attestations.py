@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.cli.flags import Command, Flag, UsageError, Values, switch
+from builder.cli.harmless import harmless
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli
@@ -66,7 +67,7 @@ def _write(cli: Cli, values: Values, document: str) -> None:
         with whole_file(cli.cwd / values.text("output")) as sink:
             sink(document.encode() + b"\n")
     else:
-        cli.out(document)
+        cli.out(harmless(document))
 
 
 COMMANDS = {

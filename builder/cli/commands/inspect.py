@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from builder.cli.flags import Command, Flag, Values, switch
+from builder.cli.harmless import harmless
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli
@@ -97,7 +98,7 @@ def show(cli: Cli, values: Values, names: list[str], kinds: list[Show]) -> int:
         for document in found:
             cli.out(gotemplate.to_json(document))
     else:
-        cli.out(json.dumps(found, indent=4, ensure_ascii=False) if found else "[]")
+        cli.out(harmless(json.dumps(found, indent=4, ensure_ascii=False)) if found else "[]")
     return code
 
 

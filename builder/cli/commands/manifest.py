@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from builder.cli.flags import CSV, Command, Flag, Values, switch
+from builder.cli.harmless import harmless
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli
@@ -46,7 +47,7 @@ def inspect(cli: Cli, values: Values, arguments: list[str]) -> int:
         indent: int | str = "\t" if verbose else 3
     else:
         document, indent = _verbose(found) if verbose else json.loads(found.document), "\t"
-    cli.out(json.dumps(document, indent=indent, ensure_ascii=False))
+    cli.out(harmless(json.dumps(document, indent=indent, ensure_ascii=False)))
     return 0
 
 

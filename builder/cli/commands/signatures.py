@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.cli.flags import Command, Flag, UsageError, Values, many, switch
+from builder.cli.harmless import harmless
 
 if TYPE_CHECKING:
     from builder.cli.context import Cli
@@ -45,7 +46,7 @@ def verify(cli: Cli, values: Values, arguments: list[str]) -> int:
         count = "a signature holds" if len(payloads) == 1 else f"{len(payloads)} signatures hold"
         cli.say(f"{name}: {count} for {digest}")
         found += [json.loads(payload) for payload in payloads]
-    cli.out(json.dumps(found, separators=(",", ":"), ensure_ascii=False))
+    cli.out(harmless(json.dumps(found, separators=(",", ":"), ensure_ascii=False)))
     return 0
 
 

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
-from builder.errors import DigestMismatch, InvalidDigest, RegistryFailed, RegistryNotFound
+from builder.errors import DigestMismatch, InvalidDigest, InvalidDocument, RegistryFailed, RegistryNotFound
 from builder.oci import digests, documents
 from builder.oci.descriptors import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from builder.oci.manifests import Index
+from builder.oci.references import valid_tag
 from builder.transfer.registry.client import Cut
 from runtime.values import dataclass
 
@@ -162,6 +163,9 @@ class Repository:
         url = f"{self._path}/tags/list{self._query}{'&' if self._query else '?'}n=1000"
         for reply in self._pages(url, what):
             found += documents.load(reply.body, what, limit=_LIST_MAX).strings("tags") or ()
+        bad = next((tag for tag in found if not valid_tag(tag)), None)
+        if bad is not None:
+            raise InvalidDocument(what, f"has {bad[:200]!r}, which is no tag")
         return tuple(found)
 
     def _pages(self, url: str, what: str) -> Iterator[Reply]:

@@ -1,5 +1,7 @@
 """Lists in docker's layouts."""
 
+import json
+
 import pytest
 
 from builder.cli.tables import Row, Table
@@ -34,3 +36,12 @@ def shown(format: str) -> list[str]:
 )
 def test_formats(format: str, lines: list[str]) -> None:
     assert shown(format) == lines
+
+
+def test_what_others_wrote_says_nothing_to_the_terminal() -> None:
+    lines: list[str] = []
+    row: Row = {"ID": "a\x1b[2J", "Names": "\x9b31m\x7fé", "Labels": ""}
+    TABLE.show([row], lines.append)
+    assert lines[1:] == ["a\\u001b[2J     \\u009b31m\\u007fé"]
+    TABLE.show([row], lines.append, format="json")
+    assert json.loads(lines[-1]) == row and lines[-1].replace("é", "").isascii() and lines[-1].isprintable()

@@ -1,11 +1,12 @@
 """The verbs of the protocol that pull and push do not use alone."""
 
+import json
 from typing import Any
 
 import pytest
 from registryserver import RegistryServer, Request
 
-from builder.errors import RegistryFailed, RegistryNotFound
+from builder.errors import InvalidDocument, RegistryFailed, RegistryNotFound
 from builder.oci.references import Reference
 
 
@@ -20,6 +21,17 @@ def test_tags_come_page_by_page(registry: RegistryServer, repository: Any, layer
         registry.put_image("app", name, [layer(a=name.encode())])
     assert list(repository.tags()) == names
     assert len(registry.seen("tags/list")) == 3
+
+
+@pytest.mark.parametrize("tag", ["../b", "", "a\x1b[2J"])
+def test_a_list_with_something_else_than_tags_is_refused(registry: RegistryServer, repository: Any, tag: str) -> None:
+    def lying(request: Request) -> bool:
+        request.reply(200, json.dumps({"tags": ["a", tag]}).encode())
+        return True
+
+    registry.intercept = lying
+    with pytest.raises(InvalidDocument, match="which is no tag"):
+        repository.tags()
 
 
 def test_a_list_of_tags_goes_on_at_the_same_registry_and_ends(
