@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple, TypeAlias
 
-from builder.errors import ContextError, from_os_error
+from builder.errors import ContextError
 from builder.pipeline.filecopy import Changed, Facts, Goal, StatKey, transfer
 from builder.pipeline.trees import open_directory
 from builder.store.beside import Beside, cores
+from builder.store.diskfaults import from_os_error
 
 MANY = 1500
 """Files from which on workers pay: each costs some 30 ms to start."""

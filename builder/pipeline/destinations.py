@@ -11,12 +11,13 @@ import os
 import stat
 from typing import NamedTuple
 
-from builder.errors import BuildError, ContextError, from_os_error
+from builder.errors import BuildError, ContextError
 from builder.pipeline import placing
 from builder.pipeline.filecopy import key_of, set_owner
 from builder.pipeline.manifest import stat_key
 from builder.pipeline.scanning import Part, Shape
 from builder.pipeline.trees import clean, open_directory, open_file, resolve
+from builder.store.diskfaults import from_os_error
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 

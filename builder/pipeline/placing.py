@@ -19,13 +19,14 @@ from collections.abc import Container, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from builder.errors import BuildError, from_os_error
+from builder.errors import BuildError
 from builder.pipeline import bulkcopy
 from builder.pipeline.filecopy import kept_xattrs, set_owner, set_xattrs
 from builder.pipeline.manifest import leaf_name
 from builder.pipeline.permissions import Chmod, Owner
 from builder.pipeline.scanning import Block, Entry, Part, Shape
 from builder.pipeline.trees import open_directory
+from builder.store.diskfaults import from_os_error
 from runtime.values import dataclass, field
 
 

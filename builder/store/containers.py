@@ -11,9 +11,10 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING
 
-from builder.errors import ContainerNotFound, DiskFull, InvalidName, NameInUse, disk_errors
+from builder.errors import ContainerNotFound, DiskFull, InvalidName, NameInUse
 from builder.store import names, trees
 from builder.store.crash import crashpoint
+from builder.store.diskfaults import disk_errors
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:

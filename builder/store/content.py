@@ -12,9 +12,10 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.errors import BlobNotFound, DigestMismatch, disk_errors
+from builder.errors import BlobNotFound, DigestMismatch
 from builder.oci import digests
 from builder.store.crash import crashpoint
+from builder.store.diskfaults import disk_errors
 from builder.store.leases import BLOB
 
 if TYPE_CHECKING:

@@ -108,7 +108,7 @@ def _derived(store: Store, key: str, make: Callable[[Path], object]) -> LayerID:
     known = _known(store, key)
     if known is not None:
         return known
-    from builder.errors import disk_errors
+    from builder.store.diskfaults import disk_errors
 
     active = store.snapshots.prepare(())
     try:

@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import DiskFull, disk_errors
+from builder.errors import DiskFull
 from builder.store.database import Database
+from builder.store.diskfaults import disk_errors
 from builder.store.layout import Layout
 from builder.store.leases import Lease, Leases
 from builder.store.locks import Locks

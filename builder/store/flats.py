@@ -13,10 +13,11 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from builder.errors import LayerNotFound, disk_errors
+from builder.errors import LayerNotFound
 from builder.oci import digests
 from builder.store import trees
 from builder.store.crash import crashpoint
+from builder.store.diskfaults import disk_errors
 from builder.store.leases import FLAT, boot_id
 from builder.store.locks import Locks
 

@@ -22,7 +22,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from builder.errors import StoreUnreadable, disk_errors
+from builder.errors import StoreUnreadable
+from builder.store.diskfaults import disk_errors
 from runtime.values import dataclass
 
 if TYPE_CHECKING:

@@ -160,7 +160,7 @@ def is_held(path: str) -> bool | None:
 
 def _locked_file(path: str) -> int:
     """A new file with a lock on it; where the file system has no locks, the file alone must do."""
-    from builder.errors import disk_errors
+    from builder.store.diskfaults import disk_errors
 
     with disk_errors("take a lease"):
         while True:

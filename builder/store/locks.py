@@ -12,8 +12,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.errors import disk_errors
 from builder.oci import digests
+from builder.store.diskfaults import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

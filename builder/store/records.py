@@ -12,8 +12,9 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildNotFound, DiskFull, LogNotFound, disk_errors
+from builder.errors import BuildNotFound, DiskFull, LogNotFound
 from builder.store import trees
+from builder.store.diskfaults import disk_errors
 from builder.store.outcomes import INSERT_BUILD, INSERT_STEP, new_build
 from runtime.values import dataclass, field
 

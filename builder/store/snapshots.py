@@ -19,9 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NewType
 
-from builder.errors import DiskFull, InvalidInput, LayerNotFound, disk_errors
+from builder.errors import DiskFull, InvalidInput, LayerNotFound
 from builder.store import trees
 from builder.store.crash import crashpoint
+from builder.store.diskfaults import disk_errors
 from builder.store.leases import LAYER, boot_id
 from runtime.values import dataclass
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import InvalidReference, disk_errors
+from builder.errors import InvalidReference
 from builder.oci.references import Reference
 from builder.store import trees
+from builder.store.diskfaults import disk_errors
 
 if TYPE_CHECKING:
     from builder.oci.digests import Digest
