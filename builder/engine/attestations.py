@@ -96,22 +96,26 @@ def _files(engine: Engine, image: Digest) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def provenance(engine: Engine, environment: Mapping[str, str], name: str) -> str:
+def provenance(engine: Engine, environment: Mapping[str, str], name: str, *, platform: str = "") -> str:
     """The provenance of an image, as JSON. Raises NotFound (none is attached), and as `attached`."""
-    found = attached(engine, environment, name, PROVENANCE_TYPES)
+    found = attached(engine, environment, name, PROVENANCE_TYPES, platform=platform)
     if found is None:
         raise NotFound(f'image "{name}" has no provenance', hint="build it with --provenance to have it attached")
     return found.data.decode()
 
 
-def attached(engine: Engine, environment: Mapping[str, str], name: str, types: Iterable[str]) -> Predicate | None:
+def attached(
+    engine: Engine, environment: Mapping[str, str], name: str, types: Iterable[str], *, platform: str = ""
+) -> Predicate | None:
     """The first of these predicate types that is attached to an image, by its build or in the index that it came in.
 
-    Raises ImageNotFound, AmbiguousId, RegistryErrors, InvalidDocument.
+    Raises as `images.find`, RegistryErrors, InvalidDocument.
     """
     from contextlib import ExitStack
 
-    image, types = engine.store.images.resolve(name), tuple(types)
+    from builder.engine.images import find
+
+    image, types = find(engine, name, platform).id, tuple(types)
     for each in types:
         found = engine.store.attestations.get(image, each)
         if found is not None:

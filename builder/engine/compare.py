@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 
 
-def compare_images(engine: Engine, before: str, after: str) -> compare.Comparison:
-    """What differs between two images. Raises ImageNotFound, AmbiguousId, InvalidReference, MountFailed."""
-    first, second = images.find(engine, before), images.find(engine, after)
+def compare_images(engine: Engine, before: str, after: str, *, platform: str = "") -> compare.Comparison:
+    """What differs between two images, both for `platform`. Raises as `images.find`, MountFailed."""
+    first, second = images.find(engine, before, platform), images.find(engine, after, platform)
     with rootfs.image_files(engine, first) as ours, rootfs.image_files(engine, second) as theirs:
         return compare.compare(
             _view(engine, before, first, ours),

@@ -14,23 +14,26 @@ if TYPE_CHECKING:
     from builder.engine.session import Engine
 
 
-def attached(engine: Engine, environment: Mapping[str, str], name: str, formats: Iterable[str]) -> str | None:
+def attached(
+    engine: Engine, environment: Mapping[str, str], name: str, formats: Iterable[str], *, platform: str = ""
+) -> str | None:
     """The bill of materials that is attached to an image, in the first of these formats that there is.
 
     Raises as `attestations.attached`.
     """
     from builder.engine import attestations
 
-    found = attestations.attached(engine, environment, name, (attestations.SBOM_TYPES[one] for one in formats))
+    types = (attestations.SBOM_TYPES[one] for one in formats)
+    found = attestations.attached(engine, environment, name, types, platform=platform)
     return None if found is None else found.data.decode()
 
 
-def subject(engine: Engine, name: str, *, called: str = "") -> sbom.Subject:
+def subject(engine: Engine, name: str, *, called: str = "", platform: str = "") -> sbom.Subject:
     """What an image contains; the document calls it *called* rather than *name* if that is given.
 
-    Raises ImageNotFound, AmbiguousId, InvalidReference, MountFailed.
+    Raises as `images.find`, MountFailed.
     """
-    image = images.find(engine, name)
+    image = images.find(engine, name, platform)
     with rootfs.image_files(engine, image) as files:
         found, distribution = packages.find(files), packages.distribution(files)
     created = parse(image.config.created or "") or 0

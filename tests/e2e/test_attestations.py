@@ -211,6 +211,10 @@ def test_each_platform_has_its_own(busybox: Lamina, tmp_path: Path) -> None:
         about = [member["annotations"]["vnd.docker.reference.digest"] for member in members[2:]]
         assert about == [member["digest"] for member in members[:2]]
         assert all(f"blobs/sha256/{member['digest'][7:]}" in files for member in members)
+    for each in ("linux/amd64", "linux/arm64"):
+        (image,) = json.loads(busybox.text("image", "inspect", "--platform", each, "multi"))
+        component = json.loads(busybox.text("sbom", "--platform", each, "multi"))["metadata"]["component"]
+        assert component["version"] == image["Id"]
     whole(busybox, "multi")
 
 

@@ -161,6 +161,9 @@ def test_flags_that_name_a_platform_choose_it(lamina: Lamina, built: str, tmp_pa
         ("rmi", "--platform", "linux/riscv64", built),
         ("create", "--pull", "never", "--platform", "linux/riscv64", built, "x"),
         ("push", "--platform", "linux/riscv64", built),
+        ("sbom", "--platform", "linux/riscv64", built),
+        ("provenance", "--platform", "linux/riscv64", built),
+        ("diff", "--platform", "linux/riscv64", built, built),
     ):
         refused = lamina(*command, code=None)
         assert refused.returncode == 1

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from builder.cli.context import Cli
 
 _OUTPUT = Flag("output", "Write to a file, instead of STDOUT", short="o", complete="file")
+_PLATFORM = Flag("platform", "Choose the image for this platform: os[/arch[/variant]]")
 
 
 def sbom(cli: Cli, values: Values, arguments: list[str]) -> int:
@@ -22,17 +23,18 @@ def sbom(cli: Cli, values: Values, arguments: list[str]) -> int:
     chosen = values.text("format")
     if values.given("format") and chosen not in FORMATS:
         raise UsageError(f'invalid argument "{chosen}" for "--format" flag: one of {", ".join(FORMATS)}')
+    platform = values.text("platform")
     wanted = (chosen,) if values.given("format") else tuple(FORMATS)
     document: str | None = None
     if not values.on("scan"):
         try:
-            document = verbs.attached(cli.engine, cli.env, arguments[0], wanted)
+            document = verbs.attached(cli.engine, cli.env, arguments[0], wanted, platform=platform)
         except (RegistryError, InvalidDocument) as err:
             cli.say(f"WARNING: what is attached to {arguments[0]} cannot be read, so its packages are: {err}")
     if document is not None:
         cli.say(f"the bill of materials that is attached to {arguments[0]}; --scan reads its packages again")
     else:
-        document = FORMATS[chosen](verbs.subject(cli.engine, arguments[0]))
+        document = FORMATS[chosen](verbs.subject(cli.engine, arguments[0], platform=platform))
     _write(cli, values, document)
     return 0
 
@@ -41,7 +43,7 @@ def provenance(cli: Cli, values: Values, arguments: list[str]) -> int:
     """The provenance that is attached to an image."""
     from builder.engine import attestations
 
-    _write(cli, values, attestations.provenance(cli.engine, cli.env, arguments[0]))
+    _write(cli, values, attestations.provenance(cli.engine, cli.env, arguments[0], platform=values.text("platform")))
     return 0
 
 
@@ -78,6 +80,7 @@ COMMANDS = {
         flags=(
             Flag("format", "Kind of document", default="cyclonedx", complete="cyclonedx spdx"),
             _OUTPUT,
+            _PLATFORM,
             switch("scan", "Read the packages even if a document is attached to the image"),
         ),
         arguments=(1, 1),
@@ -88,7 +91,7 @@ COMMANDS = {
         "[OPTIONS] IMAGE",
         "Show the provenance that is attached to an image",
         provenance,
-        flags=(_OUTPUT,),
+        flags=(_OUTPUT, _PLATFORM),
         arguments=(1, 1),
         complete="image",
         aliases="lamina image provenance, lamina provenance",

@@ -18,10 +18,10 @@ def diff(cli: Cli, values: Values, arguments: list[str]) -> int:
         from builder.cli import comparison
         from builder.engine.compare import compare_images
 
-        found = compare_images(cli.engine, *arguments)
+        found = compare_images(cli.engine, *arguments, platform=values.text("platform"))
         cli.out(comparison.RENDERERS[_chosen_format(values)](found))
         return 1 if values.on("exit-code") and not found.same else 0
-    for flag in ("format", "exit-code"):
+    for flag in ("format", "exit-code", "platform"):
         if values.given(flag):
             raise UsageError(f"--{flag} is for the comparison of two images: lamina diff IMAGE1 IMAGE2")
     from builder.engine import difference
@@ -145,6 +145,7 @@ COMMANDS = {
         flags=(
             Flag("format", "How to show the comparison of two images", complete="text json markdown"),
             switch("exit-code", "Exit with 1 when two images differ"),
+            Flag("platform", "Compare the images for this platform: os[/arch[/variant]]"),
         ),
         arguments=(1, 2),
         complete="container",
