@@ -429,7 +429,10 @@ class KeyUnusable(TransferError):
     """A file is not the key that it should be, or does not open; `name` is what the user calls it."""
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"key {name} cannot be used: {reason}")
+        super().__init__(
+            f"key {name} cannot be used: {reason}",
+            hint="keys are PEM files: the private one signs, the public one verifies; generate-key-pair makes both",
+        )
         self.name = name
         self.reason = reason
 
@@ -439,7 +442,7 @@ class SignatureMissing(TransferError):
 
     def __init__(self, image: str, reasons: tuple[str, ...]) -> None:
         why = "there is none" if not reasons else "; ".join(reasons)
-        super().__init__(f"no signature of {image} holds: {why}")
+        super().__init__(f"no signature of {image} holds: {why}", hint=None if reasons else "lamina sign makes one")
         self.image = image
         self.reasons = reasons
 

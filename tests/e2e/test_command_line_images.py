@@ -144,10 +144,10 @@ def address_of(interface: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "stdin", "text"),
     [
-        (["load"], b"no tar at all" * 100, ""),
+        (["load"], b"no tar at all" * 100, "standard input: not a tar archive\nhint: load takes"),
         (["load", "-i", "/no/such/file"], b"", "/no/such/file"),
-        (["load"], b"", ""),
-        (["import", "-", "x:1"], b"\x1f\x8b broken", ""),
+        (["load"], b"", "standard input: archive is empty"),
+        (["import", "-", "x:1"], b"\x1f\x8b broken", "hint: import takes"),
         (["import", "-", "UPPER"], b"", "UPPER"),
         (["import", "/no/such/file", "x:1"], b"", "/no/such/file"),
         (["save", "nothing-here"], b"", "nothing-here"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def load(cli: Cli, values: Values, arguments: list[str]) -> int:
     if not values.text("input") and cli.terminal_in():
         cli.say("Error: requested load from stdin, but stdin is empty")
         return 1
-    with ExitStack() as undo:
+    with ExitStack() as undo, _read(values.text("input"), _ARCHIVES):
         source = _source(cli, values.text("input"), undo)
         transfers.load(cli.engine, source, told, platforms=values.all("platform"))
     return 0
@@ -63,10 +64,11 @@ def import_(cli: Cli, values: Values, arguments: list[str]) -> int:
     if source.startswith(("http://", "https://")):
         cli.say("Error: importing from a URL is not supported; fetch it and pipe it in: curl … | lamina import - NAME")
         return 1
-    with ExitStack() as undo:
+    source_path = "" if source == "-" else source
+    with ExitStack() as undo, _read(source_path, _ROOT_FILE_SYSTEMS):
         image_id = transfers.import_image(
             cli.engine,
-            _source(cli, "" if source == "-" else source, undo),
+            _source(cli, source_path, undo),
             reference=reference,
             changes=values.all("change"),
             message=values.text("message") or f"Imported from {source}",
@@ -78,6 +80,22 @@ def import_(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 def _source(cli: Cli, path: str, undo: ExitStack) -> IO[bytes]:
     return undo.enter_context(open(path, "rb")) if path else cli.raw_in()
+
+
+_ARCHIVES = "load takes a whole archive as save writes it (docker's, podman's, buildah's and skopeo's too), also packed"
+_ROOT_FILE_SYSTEMS = "import takes the tar of a root file system, also packed"
+
+
+@contextmanager
+def _read(path: str, taken: str) -> Iterator[None]:
+    """Say of an archive that is no good which file it is, and what is `taken`."""
+    from builder.errors import ArchiveInvalid, DigestMismatch, InvalidDocument, LimitExceeded
+
+    try:
+        yield
+    except (ArchiveInvalid, DigestMismatch, InvalidDocument, LimitExceeded) as err:
+        err.message, err.hint = f"{path or 'standard input'}: {err.message}", err.hint or taken
+        raise
 
 
 COMMANDS = {

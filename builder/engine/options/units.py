@@ -92,7 +92,11 @@ def parse_moment(text: str, now: datetime) -> int:
         return int(Decimal(text) * 1_000_000_000)
     match = _RFC3339.fullmatch(text)
     if match is None:
-        return int(now.timestamp() * 1_000_000_000) - parse_duration(text)
+        try:
+            return int(now.timestamp() * 1_000_000_000) - parse_duration(text)
+        except InvalidInput as err:
+            err.hint = "write a duration (24h), seconds since 1970, or a time: 2026-11-24T10:00:00Z"
+            raise
     day, clock, fraction, zone = match.groups()
     full = (clock or "00") + ":00" * (2 - (clock or "00").count(":"))
     try:

@@ -73,6 +73,9 @@ def test_moments_are_times_or_durations_back() -> None:
     assert units.parse_moment("2026-01-01T00:00:00.5Z", now) == int(now.timestamp()) * 10**9 + 5 * 10**8
     assert units.parse_moment("10m", now) == int(now.timestamp() - 600) * 10**9
     assert units.parse_moment("1136073600.25", now) == 1136073600_250000000
+    with pytest.raises(InvalidInput) as raised:
+        units.parse_moment("soon", now)
+    assert "24h" in str(raised.value.hint)
 
 
 def test_volumes() -> None:
