@@ -10,11 +10,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.oci import documents
-from builder.oci.descriptors import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST, Descriptor, media_type_of
-from runtime.values import dataclass, field
+from builder.oci.descriptors import (
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    media_type_of,
+)
+from runtime.values import dataclass, field, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from builder.oci.documents import Json, Object
 
@@ -115,6 +124,22 @@ class Index:
         if self.annotations:
             document["annotations"] = dict(self.annotations)
         return documents.dump(document | dict(self.extra))
+
+    def relisted(self, new: Mapping[str, Descriptor], more: Sequence[Descriptor] = ()) -> Index:
+        """With other manifests instead of those with the digests in `new`, listed as these were, and with `more`.
+
+        It is docker's kind of index when all of them are docker's manifests.
+        """
+        manifests = []
+        for each in self.manifests:
+            other = new.get(each.digest, each)
+            if other.digest != each.digest:
+                given = other.media_type, other.digest, other.size
+                each = replace(each, media_type=given[0], digest=given[1], size=given[2], data=None)
+            manifests.append(each)
+        types = {each.media_type for each in (*new.values(), *more)}
+        media_type = DOCKER_INDEX if types == {DOCKER_MANIFEST} else OCI_INDEX
+        return replace(self, manifests=(*manifests, *more), media_type=media_type)
 
 
 def _check_head(source: Object, known: frozenset[str], announced: str | None, *, foreign: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from builder.oci.references import Reference, is_id
 from builder.store.crash import crashpoint
 from builder.store.indexes import images_here, is_index
 from builder.store.leases import IMAGE, LAYER
+from builder.store.outcomes import is_whole
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -98,9 +99,9 @@ class Images:
         data = config.to_json() if raw is None else raw
         image_id = digests.of(data)
         self._snapshots.use(layers)
-        if self._is_whole(image_id):
+        if is_whole(self._database, image_id, self._snapshots.path):
             self._lease().protect(IMAGE, [image_id])
-            if self._is_whole(image_id):
+            if is_whole(self._database, image_id, self._snapshots.path):
                 return image_id
         self._check(image_id, config, layers, foreign=raw is not None)
         self._snapshots.sync()
@@ -361,17 +362,6 @@ class Images:
 
         found = tuple(self._snapshots.get(layer_id).diff_id for layer_id in layers)
         validate.layers(image_id, config, found, foreign=foreign)
-
-    def _is_whole(self, image_id: Digest) -> bool:
-        """Whether the image is here with all its layers, on the disk and not only in the rows."""
-        if self._database.row("SELECT 1 FROM images WHERE id = ?", (image_id,)) is None:
-            return False
-        rows = self._database.rows(
-            "SELECT p.layer, l.id IS NOT NULL AND l.boot IS NULL FROM image_layers p"
-            " LEFT JOIN layers l ON l.id = p.layer WHERE p.image = ?",
-            (image_id,),
-        )
-        return all(synced and self._snapshots.path(layer).is_dir() for layer, synced in rows)
 
     def _exists(self, target: str) -> bool:
         sql = "SELECT 1 FROM images WHERE id = ?1 UNION ALL SELECT 1 FROM indexes WHERE digest = ?1"

@@ -190,10 +190,6 @@ class Indexes:
         """As `get`, None when there is none."""
         return self.get(digests.Digest(digest)) if is_index(self._database, digest) else None
 
-    def members(self, digest: Digest) -> tuple[Member, ...]:
-        """The manifests that an index lists, in its order. Raises ImageNotFound."""
-        return self.get(digest).members
-
     def use(self, digest: Digest) -> None:
         """Keep an index while this process lives. Raises ImageNotFound."""
         with self._database.write():
@@ -205,10 +201,6 @@ class Indexes:
         """The indexes that an image is in."""
         rows = self._database.rows("SELECT DISTINCT digest FROM index_images WHERE image = ? ORDER BY 1", (image_id,))
         return tuple(row[0] for row in rows)
-
-    def named(self) -> Mapping[Digest, tuple[str, ...]]:
-        """The indexes that have names, each with its names, sorted."""
-        return {target: tuple(names) for target, names in names_of_indexes(self._database).items()}
 
     def plain_manifest(self, image_id: Digest) -> Descriptor:
         """The manifest with plain layers of an image, kept as one of its own. Raises ImageNotFound, InvalidImage."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from builder.store.database import Database
+    from builder.store.snapshots import LayerID
 
 DONE = "done"
 INSERT_BUILD = (
@@ -123,17 +124,10 @@ class Outcomes:
         index = outcome.image not in outcome.images
         if index and row("SELECT 1 FROM indexes WHERE digest = ?", (outcome.image,)) is None:
             return False
-        return all(map(self._is_whole, outcome.images))
+        return all(is_whole(self._database, image, self._layer) for image in outcome.images)
 
-    def _is_whole(self, image: str) -> bool:
-        if self._database.row("SELECT 1 FROM images WHERE id = ?", (image,)) is None:
-            return False
-        layers = self._database.rows(
-            "SELECT p.layer, l.id IS NOT NULL AND l.boot IS NULL FROM image_layers p"
-            " LEFT JOIN layers l ON l.id = p.layer WHERE p.image = ?",
-            (image,),
-        )
-        return all(kept and os.path.isdir(f"{self._root}/layers/{layer}") for layer, kept in layers)
+    def _layer(self, layer: str) -> str:
+        return os.path.join(self._root, "layers", layer)
 
     def _chosen(self, target: str, image: str, platform: str) -> bool:
         """Whether `Images.choose` finds *image* in the index *target*; of a platform only the very variant."""
@@ -146,6 +140,18 @@ class Outcomes:
         from builder.store.indexes import images_here
 
         return next(iter(images_here(self._database, target)), ("",))[0] == image
+
+
+def is_whole(database: Database, image: str, place: Callable[[LayerID], str | os.PathLike[str]]) -> bool:
+    """Whether an image is here with all its layers, each in its *place* on the disk and not only in the rows."""
+    if database.row("SELECT 1 FROM images WHERE id = ?", (image,)) is None:
+        return False
+    layers = database.rows(
+        "SELECT p.layer, l.id IS NOT NULL AND l.boot IS NULL FROM image_layers p"
+        " LEFT JOIN layers l ON l.id = p.layer WHERE p.image = ?",
+        (image,),
+    )
+    return all(synced and os.path.isdir(place(layer)) for layer, synced in layers)
 
 
 def new_build(now: int) -> str:

@@ -181,20 +181,14 @@ def _attestation(store: Store, layout: Layout, member: Member) -> None:
 
 def _anew(index: ImageIndex, written: Mapping[Digest, Written]) -> tuple[Descriptor, bytes]:
     """The index with the manifests that its images have got; attestations are of those that it had, so they go."""
-    old = Index.from_json(index.raw, media_type=index.media_type)
-    manifests = []
-    for member in index.members:
-        given, mine = member.descriptor, None
-        if member.image is not None and member.image in written:
-            mine = written[member.image].descriptor
-        if mine is not None:
-            manifests.append(replace(given, media_type=mine.media_type, digest=mine.digest, size=mine.size, data=None))
-        elif member.is_image:
-            manifests.append(given)
-    types = {each.descriptor.media_type for each in written.values()}
-    media_type = d.DOCKER_INDEX if types == {d.DOCKER_MANIFEST} else d.OCI_INDEX
-    document = replace(old, manifests=tuple(manifests), media_type=media_type).to_json()
-    return d.Descriptor(media_type, digests.of(document), len(document)), document
+    here = {member.descriptor.digest: member.image for member in index.members if member.image in written}
+    new: dict[str, Descriptor] = {
+        digest: written[image].descriptor for digest, image in here.items() if image is not None
+    }
+    kept = tuple(each.descriptor for each in index.members if each.is_image or each.descriptor.digest in new)
+    listed = replace(Index.from_json(index.raw, media_type=index.media_type), manifests=kept).relisted(new)
+    document = listed.to_json()
+    return d.Descriptor(listed.media_type, digests.of(document), len(document)), document
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

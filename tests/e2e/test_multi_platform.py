@@ -61,7 +61,7 @@ def members(lamina: Lamina, name: str) -> dict[str, str]:
     with Store.open(lamina.root) as store:
         digest = store.images._target(str(Reference.parse(name).tagged()))
         assert digest is not None
-        found = {str(one.platform): str(one.image) for one in store.indexes.members(digest)}
+        found = {str(one.platform): str(one.image) for one in store.indexes.get(digest).members}
         for image in found.values():
             config = validate(store, image, full=True)  # type: ignore[arg-type]
             assert str(config.platform) in found

@@ -103,15 +103,8 @@ class IndexPush:
         """The index as it is to be put, with the manifests that images really have got, and `more` after them."""
         if not more and all(digest == found.digest for digest, found in described.items()):
             return self._index.raw, self._index.media_type
-        index = Index.from_json(self._index.raw, media_type=self._index.media_type)
-        manifests = []
-        for each in index.manifests:
-            new = described.get(each.digest, each)
-            manifests.append(replace(each, media_type=new.media_type, digest=new.digest, size=new.size, data=None))
-        manifests += more
-        types = {found.media_type for found in described.values()} if not more else set[str]()
-        media_type = d.DOCKER_INDEX if types == {d.DOCKER_MANIFEST} else d.OCI_INDEX
-        return replace(index, manifests=tuple(manifests), media_type=media_type).to_json(), media_type
+        listed = Index.from_json(self._index.raw, media_type=self._index.media_type).relisted(described, more)
+        return listed.to_json(), listed.media_type
 
     # --- what is not here ---
 

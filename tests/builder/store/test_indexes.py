@@ -63,12 +63,12 @@ def index(store: Store, make: Any) -> digests.Digest:
 
 
 def test_what_is_here_of_an_index(store: Store, index: digests.Digest) -> None:
-    members = store.indexes.members(index)
+    members = store.indexes.get(index).members
     assert [str(member.platform) for member in members] == [ELSEWHERE, HERE, THIRD, "None"]
     assert [member.image is not None for member in members] == [True, True, False, False]
     assert [member.is_image for member in members] == [True, True, True, False]
     assert store.indexes.find(members[0].descriptor.digest) is None
-    assert store.indexes.named() == {index: ("docker.io/library/multi:latest",)}
+    assert list(map(str, store.images.references(index))) == ["docker.io/library/multi:latest"]
     assert members[0].image is not None and store.indexes.of(members[0].image) == (index,)
     assert store.images.references(members[0].image) == (NAME,)
     with pytest.raises(ImageNotFound):
@@ -79,7 +79,7 @@ def test_what_is_here_of_an_index(store: Store, index: digests.Digest) -> None:
 def test_a_name_means_the_image_for_this_machine_unless_another_is_asked_for(
     store: Store, index: digests.Digest
 ) -> None:
-    members = store.indexes.members(index)
+    members = store.indexes.get(index).members
     assert store.images.resolve("multi") == store.images.resolve(index) == members[1].image
     assert store.images.resolve("multi", platform=platforms.parse(ELSEWHERE)) == members[0].image
     assert store.images.target("multi") == store.images.target(digests.short(index)) == index
@@ -110,7 +110,7 @@ def test_the_very_variant_comes_first(store: Store, make: Any, asked: str, got: 
 def test_an_image_that_comes_later_is_a_member_at_once(store: Store, make: Any, index: digests.Digest) -> None:
     image = make.image(files={"a": "third"}, platform=THIRD)
     store.images.put_manifest(image, THIRD.encode(), d.OCI_MANIFEST)
-    assert store.indexes.members(index)[2].image == image
+    assert store.indexes.get(index).members[2].image == image
     assert store.images.resolve("multi", platform=platforms.parse(THIRD)) == image
 
 
@@ -131,7 +131,7 @@ def test_an_index_made_of_the_same_images_is_the_same(store: Store, make: Any, r
         assert store.images.manifests(member.image) == (), "nobody outside has it"
         validate.image(store, member.image, full=True)
     entry = Entry(made.members[0].image, platform=Platform("linux", "arm", "v5"), annotations={"x": "y"})
-    again = store.indexes.members(store.indexes.make([entry]))[0]
+    again = store.indexes.get(store.indexes.make([entry])).members[0]
     assert str(again.platform) == "linux/arm/v5" and again.descriptor.annotations == {"x": "y"}
     assert again.image == made.members[0].image
 
@@ -219,7 +219,7 @@ class TestCollection:
         store.close()
         with Store.open(root) as after:
             assert [item.name for item in after.collect(cache_budget=0).items] == [loose]
-            assert after.indexes.kept(after.indexes.members(index)[1]) == said
+            assert after.indexes.kept(after.indexes.get(index).members[1]) == said
             after.images.remove("multi")
         with Store.open(root) as after:
             gone = after.collect(cache_budget=0)
@@ -231,7 +231,7 @@ class TestRemoval:
     """docker's rules for rmi, with several images below one name."""
 
     def test_with_its_last_name_all_its_images_go(self, store: Store, index: digests.Digest) -> None:
-        here = [member.image for member in store.indexes.members(index) if member.image]
+        here = [member.image for member in store.indexes.get(index).members if member.image]
         store.images.tag(Reference.parse("more"), index)
         assert store.images.remove("more") == (Untagged(Reference.parse("more:latest")),)
         gone = store.images.remove("multi")
@@ -248,7 +248,7 @@ class TestRemoval:
     def test_one_platform_goes_and_the_name_stays(self, store: Store, index: digests.Digest) -> None:
         image = store.images.resolve("multi", platform=platforms.parse(ELSEWHERE))
         assert store.images.remove("multi", platforms=[platforms.parse(ELSEWHERE)]) == (Deleted(image),)
-        assert store.indexes.members(index)[0].image is None
+        assert store.indexes.get(index).members[0].image is None
         assert store.images.target("multi") == index
         with pytest.raises(PlatformNotFound):
             store.images.remove("multi", platforms=[platforms.parse(ELSEWHERE)])
@@ -268,7 +268,7 @@ class TestRemoval:
         assert Deleted(image) in store.images.remove("multi", force=True)
 
     def test_by_id(self, store: Store, index: digests.Digest) -> None:
-        one, other = (member.image for member in store.indexes.members(index)[:2])
+        one, other = (member.image for member in store.indexes.get(index).members[:2])
         assert one is not None and other is not None
         assert store.images.remove(digests.short(one)) == (Deleted(one),), "the other is still what the name means"
         assert store.images.remove(digests.short(index)) == (Untagged(NAME), Deleted(other))

@@ -134,7 +134,7 @@ def _valid(store: Store) -> None:
 def test_what_was_loaded_is_saved_byte_for_byte(store: Store, multi: Made, tmp_path: Path) -> None:
     archive, digest = multi.archive()
     assert docker_archive.load(store, io.BytesIO(gzip.compress(archive))) == (Loaded(digest, "multi:1"),)
-    assert [member.image is not None for member in store.indexes.members(digest)] == [True] * 3 + [False] * 3
+    assert [member.image is not None for member in store.indexes.get(digest).members] == [True] * 3 + [False] * 3
     _valid(store)
     store.collect(cache_budget=0)
     saved = _files(_saved(store, "multi:1"))
@@ -216,7 +216,7 @@ def test_what_was_merged_gets_an_index_of_its_own(store: Store, multi: Made, tmp
 def test_a_lost_packed_blob_costs_the_digest_not_the_image(store: Store, multi: Made, tmp_path: Path) -> None:
     archive, digest = multi.archive()
     docker_archive.load(store, io.BytesIO(archive))
-    manifest = Manifest.from_json(store.indexes.kept(store.indexes.members(digest)[0]) or b"")
+    manifest = Manifest.from_json(store.indexes.kept(store.indexes.get(digest).members[0]) or b"")
     with store.database.write():
         store.database.run("DELETE FROM blobs WHERE digest = ?", (manifest.layers[0].digest,))
     saved = _saved(store, "multi:1")
@@ -232,7 +232,7 @@ class TestHostile:
     def refused(self, store: Store, archive: bytes, kind: type[EngineError], match: str) -> None:
         with pytest.raises(kind, match=match):
             docker_archive.load(store, io.BytesIO(archive))
-        assert not store.indexes.named() and not any(one.references for one in store.images.list())
+        assert not any(one.references for one in store.images.shown())
 
     def test_an_index_in_the_index(self, store: Store, multi: Made) -> None:
         below = json.dumps({"schemaVersion": 2, "mediaType": d.OCI_INDEX, "manifests": multi.entries}).encode()
@@ -302,7 +302,7 @@ def test_any_index_comes_out_as_it_went_in(
     archive, digest = made.archive()
     with Store.open(tmp_path_factory.mktemp("any")) as store:
         docker_archive.load(store, io.BytesIO(archive), platforms=[platforms.parse(each) for each in some])
-        assert {str(each.platform) for each in store.indexes.members(digest) if each.image} == some
+        assert {str(each.platform) for each in store.indexes.get(digest).members if each.image} == some
         saved = _files(_saved(store, "multi:1"))
         _valid(store)
     index = Index.from_json(saved["blobs/" + digest.replace(":", "/")])

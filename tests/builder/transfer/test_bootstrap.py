@@ -53,7 +53,7 @@ def test_a_busybox_for_several_platforms_is_an_index(tmp_path: Path) -> None:
     wanted = tuple(map(platforms.parse, ("linux/arm64", "linux/amd64", "linux/arm/v7")))
     with Store.open(tmp_path / "store") as store:
         made = bootstrap.bootstrap(store, Request("busybox", WHEN, platforms=wanted))
-        members = store.indexes.members(made.image_id)
+        members = store.indexes.get(made.image_id).members
         assert tuple(one.platform for one in members) == wanted and made.packages == 3
         links = []
         for one in members:

@@ -187,7 +187,7 @@ def test_an_index_that_lies_is_refused_and_names_nothing(
     registry.put_manifest("app", "1", index, INDEX)
     with pytest.raises(EngineError, match=told):
         bring("app:1")
-    assert store.images.list() == () and not store.indexes.named()
+    assert store.images.shown() == ()
 
 
 def test_a_single_manifest_for_another_platform_is_an_error_only_when_one_was_asked_for(
