@@ -26,25 +26,7 @@ def apply(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
     for text in changes:
         for instruction in parse(text, name="--change").instructions:
             _one(settings, onbuild, instruction)
-    return replace(
-        config,
-        author=settings.author,
-        config=replace(
-            config.config,
-            user=settings.user,
-            exposed_ports=tuple(settings.ports),
-            env=settings.environment(),
-            entrypoint=settings.entrypoint or None,
-            cmd=settings.cmd or None,
-            volumes=tuple(settings.volumes),
-            working_dir=settings.workdir,
-            labels=settings.labels,
-            stop_signal=settings.stop_signal,
-            healthcheck=settings.healthcheck,
-            on_build=tuple(onbuild),
-            shell=settings.shell or None,
-        ),
-    )
+    return replace(config, author=settings.author, config=settings.config(config.config, onbuild))
 
 
 def _one(settings: Settings, onbuild: list[str], line: Instruction) -> None:

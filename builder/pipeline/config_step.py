@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import InvalidInput
+from runtime.values import replace
 
 if TYPE_CHECKING:
-    from builder.oci.configs import Healthcheck
+    from builder.oci.configs import ContainerConfig, Healthcheck
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
@@ -70,6 +71,24 @@ class Settings:
     def environment(self) -> tuple[str, ...]:
         """The variables as "K=V"."""
         return tuple(f"{name}={value}" for name, value in self.env.items())
+
+    def config(self, before: ContainerConfig, on_build: Sequence[str]) -> ContainerConfig:
+        """*before* with all of this; what is no instruction (stop timeout, ArgsEscaped) stays as it is there."""
+        return replace(
+            before,
+            user=self.user,
+            exposed_ports=tuple(self.ports),
+            env=self.environment(),
+            entrypoint=self.entrypoint or None,
+            cmd=self.cmd or None,
+            volumes=tuple(self.volumes),
+            working_dir=self.workdir,
+            labels=self.labels,
+            stop_signal=self.stop_signal,
+            healthcheck=self.healthcheck,
+            on_build=tuple(on_build),
+            shell=self.shell or None,
+        )
 
     def in_shell(self, script: str) -> tuple[str, ...]:
         """The argv that runs *script* in the stage's SHELL."""

@@ -54,6 +54,7 @@ def template(walked: Walked) -> ImageConfig:
 
     settings = walked.settings
     inherited = walked.base.config.config if walked.base else ContainerConfig()
+    kept = ContainerConfig(stop_timeout=inherited.stop_timeout, args_escaped=settings.args_escaped)
     return ImageConfig(
         architecture=walked.platform.architecture,
         os=walked.platform.os,
@@ -61,22 +62,7 @@ def template(walked: Walked) -> ImageConfig:
         os_version=walked.platform.os_version,
         os_features=walked.platform.os_features,
         author=settings.author,
-        config=ContainerConfig(
-            user=settings.user,
-            exposed_ports=tuple(settings.ports),
-            env=settings.environment(),
-            entrypoint=settings.entrypoint or None,
-            cmd=settings.cmd or None,
-            volumes=tuple(settings.volumes),
-            working_dir=settings.workdir,
-            labels=settings.labels,
-            stop_signal=settings.stop_signal,
-            stop_timeout=inherited.stop_timeout,
-            healthcheck=settings.healthcheck,
-            on_build=tuple(settings.onbuild),
-            shell=settings.shell or None,
-            args_escaped=settings.args_escaped,
-        ),
+        config=settings.config(kept, settings.onbuild),
     )
 
 
