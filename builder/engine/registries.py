@@ -25,42 +25,58 @@ if TYPE_CHECKING:
     from builder.transfer.registry.pull import Pulled
     from builder.transfer.registry.push import Pushed
     from builder.transfer.registry.search import Hit
+    from builder.transfer.registry.session import Registries
 
 Environment = Mapping[str, str]
 
 
 def pull(engine: Engine, environment: Environment, name: str, emit: Emit, *, platform: str = "") -> Pulled:
     """Pull one image. Raises InvalidReference, InvalidPlatform and what `registry.pull` raises."""
-    return _pull(engine, environment, Reference.parse(name), emit, platform, exact=bool(platform))
+    from builder.transfer.registry.session import Registries
+
+    with Registries(environment) as registries:
+        return _pull(engine, registries, Reference.parse(name), emit, platform, exact=bool(platform))
 
 
 def pull_all(
-    engine: Engine, environment: Environment, name: str, emit: Emit, *, platform: str = ""
+    engine: Engine,
+    environment: Environment,
+    name: str,
+    emit: Emit,
+    *,
+    platform: str = "",
+    passed: Callable[[str], object] = str,
 ) -> tuple[Pulled, ...]:
-    """Pull all tags of a repository, but for those of signatures and the like. Raises as `pull`, InvalidDocument."""
-    from builder.transfer.registry.referrers import is_about
+    """Pull all tags of a repository. Those of build caches, signatures and the like, whatever they are called, are
+    passed over, and `passed` is told which and why. Raises as `pull`, InvalidDocument.
+    """
+    from builder.transfer.registry.repository import NotAnImage
     from builder.transfer.registry.session import Registries, first
 
     reference = Reference.parse(name)
     if reference.tag or reference.digest:
         raise InvalidInput("tag can't be used with --all-tags/-a")
+    found = []
     with Registries(environment) as registries:
         _, tags = first(registries.repositories(reference), lambda each: each.tags())
-    exact, images = bool(platform), (replace(reference, tag=tag) for tag in tags if not is_about(tag))
-    return tuple(_pull(engine, environment, each, emit, platform, exact=exact) for each in images)
+        for tag in tags:
+            try:
+                each = replace(reference, tag=tag)
+                found.append(_pull(engine, registries, each, emit, platform, exact=bool(platform)))
+            except NotAnImage as err:
+                passed(f"tag {tag} is passed over: {err.message}")
+    return tuple(found)
 
 
 def _pull(
-    engine: Engine, environment: Environment, reference: Reference, emit: Emit, platform: str, *, exact: bool
+    engine: Engine, registries: Registries, reference: Reference, emit: Emit, platform: str, *, exact: bool
 ) -> Pulled:
     from builder.oci import platforms
     from builder.transfer.registry.pull import pull as bring
-    from builder.transfer.registry.session import Registries
 
     here = platforms.host(os.uname().machine)
     wanted = platforms.parse(platform, default=here) if platform else here
-    with Registries(environment) as registries:
-        return bring(engine.store, registries, reference, platform=wanted, exact=exact, emit=emit)
+    return bring(engine.store, registries, reference, platform=wanted, exact=exact, emit=emit)
 
 
 def push(
@@ -182,11 +198,15 @@ def puller(engine: Engine, environment: Environment, emit: Emit) -> Callable[[st
     known: dict[tuple[str, str], Digest] = {}
 
     def bring(name: str, platform: Platform | None) -> Digest:
+        from builder.transfer.registry.session import Registries
+
         if not is_pullable(name):
             raise ImageNotFound(name)
         key = name, str(platform or "")
         if key not in known:
-            known[key] = _pull(engine, environment, Reference.parse(name), emit, key[1], exact=False).image_id
+            with Registries(environment) as registries:
+                pulled = _pull(engine, registries, Reference.parse(name), emit, key[1], exact=False)
+            known[key] = pulled.image_id
         return known[key]
 
     return bring

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registryserver import RegistryServer, Request
+from registryserver import INDEX, RegistryServer, Request
 
 Lamina = Any  # the fixture's type lives in conftest, which tests do not import
 
@@ -141,6 +141,35 @@ def test_a_pull_that_cannot_be_says_so_with_1(lamina: Lamina, registry: Registry
         done = lamina(*words, code=1)
         assert text in done.stderr.decode(), words
     assert lamina.text("images", "-q") == ""
+
+
+def test_all_tags_are_those_of_images(lamina: Lamina, registry: RegistryServer) -> None:
+    """What a tag means counts, not what it is called."""
+    app = [layer(a=b"a")]
+    for tag in ("1", f"sha256-{64 * '0'}", f"sha256-{64 * '0'}.sig"):
+        registry.put_image("app", tag, app)
+    index = registry.put_index("app", "all", {"linux/amd64": app, "linux/s390x": app}, attested=True)
+    kind = "application/vnd.test.thing.v1+json"
+    cache = registry.put_image("app", "none", app)
+    cache["config"]["mediaType"] = kind
+    registry.put_manifest("app", "cache", cache)
+    signature = registry.put_image("app", "none", app)
+    signature["layers"][0]["mediaType"] = kind
+    registry.put_manifest("app", "signature", signature)
+    for tag, entries in (("buildkit", signature["layers"]), ("referrers", json.loads(index)["manifests"][2:])):
+        document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+        registry.put_manifest("app", tag, document, INDEX)
+    registry.put_manifest("app", "other", {"schemaVersion": 2, "mediaType": kind}, kind)
+    registry.manifests.pop(("app", "none"))
+    done = lamina("pull", "-a", "-q", f"{registry.host}/app")
+    told = done.stderr.decode().splitlines()
+    passed = ["buildkit", "cache", "other", "referrers", "signature"]
+    assert [line.partition(" is passed over: ")[0] for line in told] == [f"tag {tag}" for tag in passed]
+    assert all(f"{registry.host}/app is no container image: " in line for line in told)
+    tags = set(lamina.text("images", "--format", "{{.Tag}}").split())
+    assert sorted(tags) == ["1", "all", f"sha256-{64 * '0'}", f"sha256-{64 * '0'}.sig"]
+    for tag in tags:
+        lamina("image", "inspect", f"{registry.host}/app:{tag}")
 
 
 def test_a_terminal_shows_bars(lamina: Lamina, registry: RegistryServer) -> None:

@@ -27,7 +27,7 @@ def pull(cli: Cli, values: Values, arguments: list[str]) -> int:
     if not every and not reference.tag and not reference.digest and not values.on("quiet"):
         cli.out(_TAG_HINT)
     if every:
-        registries.pull_all(cli.engine, cli.env, name, view, platform=platform)
+        registries.pull_all(cli.engine, cli.env, name, view, platform=platform, passed=cli.say)
         cli.out(reference.name)
     else:
         cli.out(str(registries.pull(cli.engine, cli.env, name, view, platform=platform).reference))

@@ -29,6 +29,7 @@ from builder.store.packed import PackedLayer
 from builder.transfer import layers, workers
 from builder.transfer.registry.download import fetch
 from builder.transfer.registry.progress import Emit, Teller, silent
+from builder.transfer.registry.repository import NotAnImage
 from builder.transfer.registry.session import described, first
 from runtime.values import dataclass, replace
 
@@ -49,6 +50,8 @@ _CONFIG_MAX = 8 << 20
 _PACKED = frozenset({d.OCI_LAYER_GZIP, d.OCI_LAYER_ZSTD, d.DOCKER_LAYER_GZIP})
 _PLAIN = frozenset({d.OCI_LAYER, d.DOCKER_LAYER})
 _FOREIGN = ("foreign", "nondistributable")
+_IMAGES = ("image.layer.", "image.rootfs.")
+"""What is in the media types of all layers of images, also of such as are not read here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +149,7 @@ def _bring(
     with _about("manifest", places[0]):
         manifest = Manifest.from_json(fetched.data, media_type=fetched.descriptor.media_type)
     if manifest.config.media_type not in d.CONFIG_TYPES:
-        raise Unsupported(
-            f"{places[0].endpoint.name} is no container image: its config has media type "
-            f"{manifest.config.media_type[:100]!r}",
-            hint="it is an artifact of another kind, which only the tool that made it can use",
-        )
+        raise NotAnImage(places[0].endpoint.name, f"its config has media type {manifest.config.media_type[:100]!r}")
     check_layers(manifest, places[0])
     raw = first(places, lambda each: each.blob(manifest.config, _CONFIG_MAX))[1]
     with _about("image", places[0]):
@@ -174,7 +173,7 @@ def _bring(
 def choose(index: Fetched, platform: Platform, place: Repository) -> Descriptor:
     """The manifest for `platform`: the one with the very variant if there is one, else the first that runs there.
 
-    Raises ImageNotFound, InvalidDocument.
+    Raises RegistryNotFound, InvalidDocument, NotAnImage (it says of nothing for which platform it is).
     """
     from builder.oci.platforms import normal
 
@@ -186,6 +185,8 @@ def choose(index: Fetched, platform: Platform, place: Repository) -> Descriptor:
         found = normal(each.platform.os, each.platform.architecture, each.platform.variant)
         if platform.matches(found):
             fitting.append((found.variant != platform.variant, each))
+    if not any(each.platform and each.platform.os != "unknown" for each in entries):
+        raise NotAnImage(place.endpoint.name, "it is an index without images")
     if not fitting:
         names = sorted({str(each.platform) for each in entries if each.platform and each.platform.os != "unknown"})
         raise RegistryNotFound(
@@ -205,6 +206,10 @@ def check_layers(manifest: Manifest, place: Repository) -> None:
                 f"layer {digests.short(layer.digest)} of {place.endpoint.name} is foreign: it lies outside of the "
                 "registry, at addresses that the image names",
                 hint="such layers are not fetched; push the image again with all its layers",
+            )
+        if not any(word in layer.media_type for word in _IMAGES):
+            raise NotAnImage(
+                place.endpoint.name, f"it has a layer of unsupported media type {layer.media_type[:100]!r}"
             )
         if layer.media_type not in _PACKED and layer.media_type not in _PLAIN:
             raise Unsupported(

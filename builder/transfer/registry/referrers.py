@@ -6,7 +6,6 @@ as an index under a tag made of the subject's digest, which every client reads a
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from builder.errors import RegistryNotFound
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from builder.oci.references import Reference
     from builder.store import Store
     from builder.transfer.registry.repository import Repository
-
-_ABOUT = re.compile(r"sha256-[0-9a-f]{64}(\.(sig|att|sbom))?")
 
 
 def accompanied(
@@ -89,11 +86,6 @@ def tag_of(subject: Digest) -> str:
     """The tag of the list of a manifest's referrers, where the registry keeps none."""
     algorithm, _, value = subject.partition(":")
     return f"{algorithm[:32]}-{value[:64]}"
-
-
-def is_about(tag: str) -> bool:
-    """Whether a tag is that of a list of referrers, or of what cosign says of a manifest (.sig, .att, .sbom)."""
-    return _ABOUT.fullmatch(tag) is not None
 
 
 def _tagged(place: Repository, subject: Digest) -> Index:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
-from builder.errors import DigestMismatch, InvalidDigest, InvalidDocument, RegistryFailed, RegistryNotFound
+from builder.errors import DigestMismatch, InvalidDigest, InvalidDocument, RegistryFailed, RegistryNotFound, Unsupported
 from builder.oci import digests, documents
 from builder.oci.descriptors import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from builder.oci.manifests import Index
@@ -28,6 +28,16 @@ if TYPE_CHECKING:
 _ACCEPT = ", ".join([*sorted(MANIFEST_TYPES), *sorted(INDEX_TYPES)])
 _LIST_MAX = 64 << 20
 _OLD = "application/vnd.docker.distribution.manifest.v1"
+
+
+class NotAnImage(Unsupported):
+    """What a name means is whole, but another thing than a container image: a build cache, a signature, a chart."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            f"{name} is no container image: {why}",
+            hint="it is an artifact of another kind, which only the tool that made it can use",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,7 @@ class Repository:
     def manifest(self, reference: str, expected: Descriptor | None = None) -> Fetched:
         """The manifest or index `reference` (tag or digest); `expected` is what named it.
 
-        Raises RegistryErrors, LimitExceeded, DigestMismatch, InvalidDocument comes when it is parsed.
+        Raises RegistryErrors, LimitExceeded, DigestMismatch, NotAnImage; InvalidDocument comes when it is parsed.
         """
         what = self._manifest(reference)
         reply = self.host.call(
@@ -112,6 +122,8 @@ class Repository:
         if media_type.startswith(_OLD):
             raise self.failed(f"{what} has the form of 2015 (schema 1), which is not supported", "push it again")
         if media_type not in MANIFEST_TYPES and media_type not in INDEX_TYPES:
+            if media_type.startswith("application/vnd."):
+                raise NotAnImage(self.endpoint.name, f"its manifest has media type {media_type[:100]!r}")
             raise self.failed(f"{what} has unsupported media type {media_type[:100]!r}", "it is no container image")
         return Fetched(Descriptor(media_type, digest, len(reply.body)), reply.body)
 

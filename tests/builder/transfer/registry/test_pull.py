@@ -32,6 +32,7 @@ from builder.store.apply import Limits
 from builder.store.validate import image as validate
 from builder.transfer.registry.progress import Message
 from builder.transfer.registry.pull import Pulled, pull
+from builder.transfer.registry.repository import NotAnImage
 
 AMD64 = platforms.parse("linux/amd64")
 
@@ -238,12 +239,13 @@ def big(key: str, value: object) -> Callable[[dict[str, Any]], object]:
             Unsupported,
             "is foreign",
         ),
-        (big("mediaType", "text/html"), Unsupported, "unsupported media type 'text/html'"),
+        (big("mediaType", "text/html"), NotAnImage, "unsupported media type 'text/html'"),
         (
             lambda m: m["config"].update(mediaType="application/vnd.test.chart.v1+json"),
-            Unsupported,
+            NotAnImage,
             "no container",
         ),
+        (big("mediaType", "application/vnd.oci.image.layer.v2.tar"), Unsupported, "layer .* unsupported media"),
         (lambda m: m["config"].update(size=3), RegistryFailed, "its descriptor says 3"),
         (lambda m: m["layers"].pop(), InvalidImage, "1 diff_ids for 0 layers"),
         (lambda m: m.update(manifests=[]), InvalidDocument, "ambiguous"),
