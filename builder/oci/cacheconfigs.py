@@ -29,7 +29,7 @@ class CacheEntry:
     """One step that somebody ran. `key`, `step` and `content_key` as in a cache record ("": not known).
 
     `layer` is what it gave, `below` the topmost layer that it stood on (None: nothing), `sources` the topmost layers of
-    the stages that it took files from.
+    the stages that it took files from, `created` when the layer was made (ns since the epoch, 0: not known).
     """
 
     key: str
@@ -39,6 +39,7 @@ class CacheEntry:
     below: DiffID | None = None
     sources: tuple[DiffID | None, ...] = ()
     duration_us: int = 0
+    created: int = 0
 
     def to_json(self) -> dict[str, Json]:
         """As a JSON object."""
@@ -50,6 +51,7 @@ class CacheEntry:
             "below": self.below,
             "sources": [each or "" for each in self.sources],
             "durationUs": self.duration_us,
+            "createdNs": self.created,
         }
 
     @staticmethod
@@ -63,6 +65,7 @@ class CacheEntry:
             below=_optional(source, "below", source.string("below") or ""),
             sources=tuple(_optional(source, "sources", each) for each in source.strings("sources") or ()),
             duration_us=source.integer("durationUs", default=0, low=0),
+            created=source.integer("createdNs", default=0, low=0),
         )
 
 

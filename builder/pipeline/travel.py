@@ -65,6 +65,7 @@ def entries(plan: Plan, states: Sequence[StepState], store: Store) -> tuple[Cach
                 step=record.step,
                 content_key=record.content_key or "",
                 layer=_diff_id(store, record.layer),
+                created=store.snapshots.get(record.layer).created,
                 below=None if step.parent is None else _footing(store, states[step.parent - 1]),
                 sources=tuple(_footing(store, states[number - 1]) for number in step.inputs),
                 duration_us=record.duration_us,
@@ -190,8 +191,15 @@ class Offers:
         def bring(hit: _Hit) -> LayerID | EngineError | None:
             if hit.source.name in self._gone:
                 return None
+            known = self._store.snapshots.find(hit.entry.layer)
+            if known is not None:
+                return known.id
             try:
-                return hit.source.fetch(hit.entry.layer)
+                layer = hit.source.fetch(hit.entry.layer)
+                if hit.entry.created:
+                    # So that what is made of it is the very image that the other machine made.
+                    self._store.snapshots.set_created(layer, hit.entry.created)
+                return layer
             except EngineError as err:
                 if isinstance(err, _AWAY):
                     self._gone.add(hit.source.name)  # to wait for it again and again would cost more than the steps

@@ -252,6 +252,11 @@ class Snapshots:
             )
         crashpoint("digests-row")
 
+    def set_created(self, layer_id: LayerID, created: int) -> None:
+        """Say when a layer was made that came from elsewhere, in ns since the epoch."""
+        with self._database.write():
+            self._database.run("UPDATE layers SET created = ? WHERE id = ?", (created, layer_id))
+
     def sync(self) -> None:
         """Bring all layers of this boot to the disk with one syncfs; putting an image does it."""
         rows = self._database.rows("SELECT id FROM layers WHERE boot = ?", (self._boot,))

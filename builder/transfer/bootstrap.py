@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import DownloadFailed, Unsupported
-from builder.oci import mutate, platforms
+from builder.oci import mutate, platforms, times
 from builder.oci.configs import ContainerConfig, History
 from builder.oci.references import Reference
 from builder.store import apply, changesets
@@ -47,6 +47,7 @@ class Request:
     name: str
     """"busybox", "debian" or "debian:SUITE"."""
     created: datetime
+    """Of a Debian; a busybox has the time of its program."""
     mirror: str | None = None
     """Base address of a Debian mirror; None: the host's apt configuration says which."""
     tag: str | None = None
@@ -173,7 +174,8 @@ def _debian(
         store.snapshots.discard(active)
         raise
     config = ContainerConfig(env=(PATH,), cmd=("bash",))
-    return _Made(_kept(store, request, platform, active, config), mirror.verified, len(packages))
+    created = request.created.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return _Made(_kept(store, request, platform, active, config, created), mirror.verified, len(packages))
 
 
 def _busybox(
@@ -189,22 +191,24 @@ def _busybox(
                 binary, verified = _fetched(store, request, platform, scratch, emit, etc_apt)
             emit(Progress("making the root file system"))
             busybox.lay_out(active.upper, binary, busybox.listed(binary) if own else busybox.applets(binary))
+            created = times.text(binary.stat().st_mtime_ns)
     except BaseException:
         store.snapshots.discard(active)
         raise
     config = ContainerConfig(env=(PATH,), cmd=("sh",))
-    return _Made(_kept(store, request, platform, active, config), verified, 1)
+    return _Made(_kept(store, request, platform, active, config, created), verified, 1)
 
 
-def _kept(store: Store, request: Request, platform: Platform, active: Active, container: ContainerConfig) -> Digest:
-    """The image of the one layer *active*."""
+def _kept(
+    store: Store, request: Request, platform: Platform, active: Active, container: ContainerConfig, created: str
+) -> Digest:
+    """The image of the one layer *active*; *created* as RFC 3339."""
     try:
         change = changesets.write(active.upper)
         layer = store.snapshots.commit(active, change)
     except BaseException:
         store.snapshots.discard(active)
         raise
-    created = request.created.astimezone(UTC).isoformat().replace("+00:00", "Z")
     history = History(created=created, created_by=f"lamina bootstrap {request.name}")
     config = mutate.append(mutate.empty(platform), change.diff_id, history)
     return store.images.put(mutate.with_config(config, container), [layer.id], origin="bootstrap")

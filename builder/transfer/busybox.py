@@ -36,7 +36,9 @@ _GROUP = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nusers:x:100:\nnogroup:x:65534:\n"
 
 
 def lay_out(root: Path, binary: Path, names: Iterable[str]) -> None:
-    """Make the files of an image of the program *binary*, with links that are called *names*."""
+    """Make the files of an image of the program *binary*, with links that are called *names*: all of the program's
+    time, so that two machines with the same program have the same image.
+    """
     import shutil
 
     for name in _DIRECTORIES:
@@ -55,6 +57,9 @@ def lay_out(root: Path, binary: Path, names: Iterable[str]) -> None:
     (root / "etc/group").write_text(_GROUP)
     (root / "etc/shadow").write_text("root:*:::::::\n")
     (root / "etc/shadow").chmod(0o600)
+    when = binary.stat().st_mtime_ns
+    for path in (*root.rglob("*"), root):
+        os.utime(path, ns=(when, when), follow_symlinks=False)
 
 
 def listed(binary: Path) -> list[str]:

@@ -153,9 +153,11 @@ def test_mode_min_has_the_steps_of_the_image_alone_and_a_directory_collects_itse
 def test_a_registry_takes_a_cache_to_another_machine(
     machines: Callable[[], Lamina], context: Path, registry: RegistryServer
 ) -> None:
-    name = f"{registry.host}/app:cache"
-    first, _, _ = build(machines(), context, f"--cache-to=type=registry,ref={name},mode=max")
-    assert build(machines(), context, f"--cache-from={name}")[:2] == (first, [])
+    name, one, other = f"{registry.host}/app:cache", machines(), machines()
+    first, _, _ = build(one, context, f"--cache-to=type=registry,ref={name},mode=max")
+    assert build(other, context, f"--cache-from={name}")[:2] == (first, [])
+    # With the times at which the first machine made them: it is the very same image.
+    assert other.text("inspect", "-f", "{{.Id}}", "app") == one.text("inspect", "-f", "{{.Id}}", "app")
 
 
 @pytest.mark.parametrize("flag", ["--pull=false", "--build-arg=SOURCE_DATE_EPOCH=1000000000"])

@@ -38,7 +38,7 @@ class Place(Protocol):
         """A small blob. Raises LimitExceeded, DigestMismatch."""
 
     def fetch(self, blob: Descriptor, layer: DiffID, /) -> LayerID:
-        """Bring one layer into the store, checked."""
+        """Bring one layer that is not in the store into it, checked."""
 
     def send_layers(self, layers: Sequence[LayerID], /) -> tuple[Descriptor, ...]:
         """Let the place have all of these; what they are there, in the same order."""
@@ -60,7 +60,7 @@ class TravellingCache:
         self._blobs = blobs
 
     def fetch(self, layer: DiffID) -> LayerID:
-        """Bring one of its layers into the store. Raises EngineErrors."""
+        """Bring one of its layers, which is not in the store, into it. Raises EngineErrors."""
         return self._place.fetch(self._blobs[layer], layer)
 
 

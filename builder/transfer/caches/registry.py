@@ -72,9 +72,6 @@ class Registry:
 
     def fetch(self, blob: Descriptor, layer: DiffID) -> LayerID:
         """Bring one layer into the store."""
-        known = self._store.snapshots.find(layer)
-        if known is not None:
-            return known.id
         return bring_layer(self._store, WantedLayer(blob, layer, self._places), Teller(silent))
 
     def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:

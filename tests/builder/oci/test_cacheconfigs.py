@@ -18,6 +18,7 @@ ENTRIES = st.builds(
     below=st.none() | DIFF_IDS,
     sources=st.lists(st.none() | DIFF_IDS, max_size=3).map(tuple),
     duration_us=st.integers(0, 10**9),
+    created=st.integers(0, 2**63 - 1),
 )
 
 

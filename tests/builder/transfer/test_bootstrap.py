@@ -41,9 +41,7 @@ def test_busybox_is_an_image_and_is_made_the_same_again(tmp_path: Path) -> None:
         assert config.config.cmd == ("sh",)
         assert heard[-1].text == "making the root file system"
         again = bootstrap.bootstrap(store, Request("busybox", WHEN, tag="other:1"))
-        # The same files; only their times are of another minute.
-        first, second = (store.images.get(one.image_id).layers[0] for one in (made, again))
-        assert store.snapshots.get(first).content_digest == store.snapshots.get(second).content_digest
+        assert again.image_id == made.image_id
         assert store.fsck(full=True) == ()
 
 
