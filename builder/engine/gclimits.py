@@ -1,7 +1,8 @@
 """How much the build cache may take, and who says so.
 
-A number that was given goes before the variable LAMINA_GC_MAX_USED, that before `builder.gc` of the daemon.json that
-counts (`hostfiles`), and that before a tenth of the disk. In the file are docker's words, old and new:
+A number that was given goes before the variable LAMINA_GC_MAX_USED, that before the daemon.json that counts
+(`hostfiles`), and that before a tenth of the disk. In the file is one number, `gc.max-used` (which dockerd does not
+take: for lamina's own daemon.json), or under `builder.gc` docker's words, old and new:
 
     enabled                                  false: nothing is collected after builds
     defaultMaxUsedSpace                      the most that may be used
@@ -70,21 +71,24 @@ class Limits:
 
 def limits(root: Path, environment: Mapping[str, str], given: str = "", *, etc: Path = Path("/etc")) -> Limits:
     """What holds for the store at `root`. Raises InvalidInput, InvalidDocument (naming the place in a file)."""
-    from builder.engine.options.units import parse_bytes
     from builder.transfer import hostfiles
 
+    disk = shutil.disk_usage(root).total
     for text, source in ((given, "--max-used"), (environment.get(VARIABLE, ""), f"${VARIABLE}")):
         if text:
             try:
-                return Limits((Limit(parse_bytes(text), source),))
+                return Limits((Limit(_bytes(text, disk), source),))
             except InvalidInput as err:
                 err.message = f"{source}: {err.message}"
                 raise
-    disk = shutil.disk_usage(root).total
     path = hostfiles.daemon_json(environment, etc)
     found = None
     if path is not None:
         with hostfiles.document(path) as document:
+            own = document.object("gc")
+            most = None if own is None else _size(own, "max-used", disk)
+            if most is not None:
+                return Limits((Limit(most, f"gc.max-used of {path}"),))
             builder = document.object("builder")
             gc = builder.object("gc") if builder is not None else None
             found = None if gc is None else _read(gc, str(path), disk)
@@ -128,20 +132,25 @@ def _limit(source: Object, names: tuple[str, str, str, str], path: str, disk: in
 
 
 def _size(source: Object, key: str, disk: int) -> int | None:
-    from builder.engine.options.units import parse_bytes
-
     text = source.string(key)
     if text is None:
         return None
-    number, percent, rest = text.strip().partition("%")
     try:
-        if percent and not rest and number.isascii() and number.isdigit() and int(number) <= 100:
-            return disk * int(number) // 100
-        size = parse_bytes(text)
+        return _bytes(text, disk)
     except InvalidInput as err:
         source.fail(key, err.message)
+
+
+def _bytes(text: str, disk: int) -> int:
+    """A size, or a percentage of `disk`, in bytes. Raises InvalidInput."""
+    from builder.engine.options.units import parse_bytes
+
+    number, percent, rest = text.strip().partition("%")
+    if percent and not rest and number.isascii() and number.isdigit() and int(number) <= 100:
+        return disk * int(number) // 100
+    size = -1 if percent else parse_bytes(text)
     if size < 0:
-        source.fail(key, f"invalid size: '{text}'")
+        raise InvalidInput(f"invalid size: '{text}'", hint="write it as 20GB, 500m, bytes, or 10% of the disk")
     return size
 
 

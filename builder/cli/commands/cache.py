@@ -260,7 +260,8 @@ COMMANDS = {
             switch("explain", "Name what keeps every layer that stays"),
             Flag(
                 "max-used",
-                "Most bytes of build cache (or $LAMINA_GC_MAX_USED, builder.gc in daemon.json, a tenth of the disk)",
+                "Most that build cache may take: 20GB, 10% (or $LAMINA_GC_MAX_USED, gc.max-used or builder.gc in"
+                " daemon.json, a tenth of the disk)",
                 word="bytes",
             ),
             Flag("format", "Format the output: json", complete="json"),

@@ -16,10 +16,11 @@ Load = Callable[..., Limits]
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    def made(gc: Any = None, given: str = "", **environment: str) -> Limits:
-        if gc is not None:
+    def made(gc: Any = None, given: str = "", own: Any = None, **environment: str) -> Limits:
+        if gc is not None or own is not None:
             (tmp_path / "docker").mkdir()
-            (tmp_path / "docker/daemon.json").write_text(json.dumps({"builder": {"gc": gc}}, indent=1))
+            document = {"builder": {"gc": gc or {}}} | ({"gc": own} if own is not None else {})
+            (tmp_path / "docker/daemon.json").write_text(json.dumps(document, indent=1))
         return limits(tmp_path, {"HOME": str(tmp_path / "home"), **environment}, given, etc=tmp_path)
 
     return made
@@ -51,7 +52,14 @@ def test_dockers_words_old_and_new(load: Load, gc: Any, expected: tuple[int | No
 
 def test_a_percentage_is_of_the_disk(load: Load, tmp_path: Path) -> None:
     (rule,) = load({"defaultMaxUsedSpace": "50%"}).rules
-    assert rule.most == shutil.disk_usage(tmp_path).total * 50 // 100
+    disk = shutil.disk_usage(tmp_path).total
+    assert rule.most == disk * 50 // 100
+    assert load(given="20%").rules == (Limit(disk * 20 // 100, "--max-used"),)
+
+
+def test_one_number_in_the_file_goes_before_dockers_words(load: Load, tmp_path: Path) -> None:
+    found = load({"defaultKeepStorage": "20GB"}, own={"max-used": "3g"})
+    assert found.rules == (Limit(3 << 30, f"gc.max-used of {tmp_path}/docker/daemon.json"),)
 
 
 def test_nothing_goes_by_itself_where_it_is_turned_off(load: Load) -> None:
@@ -104,7 +112,8 @@ def test_what_is_wrong_in_the_file_has_a_place(load: Load, tmp_path: Path, gc: A
     assert caught.value.message.startswith(f"{tmp_path}/docker/daemon.json:{message}")
 
 
-def test_what_is_wrong_elsewhere_says_where(load: Load) -> None:
+@pytest.mark.parametrize("text", ["much", "-5", "101%", "5%%"])
+def test_what_is_wrong_elsewhere_says_where(load: Load, text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        load(LAMINA_GC_MAX_USED="much")
-    assert caught.value.message == "$LAMINA_GC_MAX_USED: invalid size: 'much'"
+        load(LAMINA_GC_MAX_USED=text)
+    assert caught.value.message == f"$LAMINA_GC_MAX_USED: invalid size: '{text}'"
