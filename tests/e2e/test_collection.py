@@ -50,6 +50,18 @@ def test_a_build_keeps_the_cache_below_the_limit_by_itself(busybox: Lamina, tmp_
     busybox("fsck")
 
 
+@pytest.mark.parametrize("removal", [("rmi", "app"), ("image", "prune", "-af")])
+def test_what_only_an_image_kept_counts_when_that_goes(
+    busybox: Lamina, tmp_path: Path, removal: tuple[str, ...]
+) -> None:
+    limit = {"LAMINA_GC_MAX_USED": "100kB"}
+    build(busybox, tmp_path, "first", environment=limit)
+    assert b"used longest ago removed" in busybox(*removal, environment=limit).stderr
+    items = [json.loads(line) for line in busybox.text("builder", "du", "--format", "json").splitlines()]
+    assert sum(int(each["Size"]) for each in items) <= 100 * 1024
+    busybox("fsck")
+
+
 def test_the_limit_may_be_in_a_daemon_json(busybox: Lamina, tmp_path: Path) -> None:
     settings = busybox.root / "no-config/lamina/daemon.json"
     settings.parent.mkdir(parents=True)
@@ -98,6 +110,7 @@ def test_the_build_cache_is_shown_as_buildx_shows_it(busybox: Lamina, tmp_path: 
 def test_prune_by_filter(busybox: Lamina, tmp_path: Path) -> None:
     build(busybox, tmp_path, "first")
     assert busybox.text("builder", "prune", "-f", "--filter", "until=24h") == "Total:\t0B"
+    assert busybox.text("system", "prune", "-f", "--filter", "until=24h") == "Total reclaimed space: 0B"
     assert "3kB" in busybox.text("builder", "prune", "-f", "--filter", "type=exec.cachemount")
     assert busybox.text("cache-mount", "ls", "-q") == ""
     assert busybox.text("builder", "prune", "-f", "--filter", "unused-for=24h") == "Total:\t0B"

@@ -135,7 +135,11 @@ def rmi(cli: Cli, values: Values, arguments: list[str]) -> int:
         for each in removed:
             cli.out(f"Untagged: {each.reference.familiar()}" if isinstance(each, Untagged) else f"Deleted: {each.id}")
 
-    return cli.each(arguments, one, echo=False)
+    code = cli.each(arguments, one, echo=False)
+    from builder.cli.commands.cache import keep_to_limit
+
+    keep_to_limit(cli)  # what the images had as well is now build cache's alone
+    return code
 
 
 def history(cli: Cli, values: Values, arguments: list[str]) -> int:

@@ -11,6 +11,7 @@ from builder.cli.flags import Command, Flag, Values, many, switch
 if TYPE_CHECKING:
     from builder.cli.context import Cli
     from builder.engine.prune import Pruned
+    from builder.store.cacheitems import Select
 
 _KEYS = ("until", "label", "label!")
 
@@ -34,6 +35,15 @@ def _passes(cli: Cli, values: Values) -> Callable[[int, dict[str, str]], bool]:
         return not any(filters.labelled(labels, [text]) for text in wanted.get("label!", ()))
 
     return passes
+
+
+def _unused_since(cli: Cli, values: Values) -> Select | None:
+    """The filters as far as they say anything of build cache, which has no labels."""
+    from builder.cli import filters
+    from builder.engine.options.units import parse_moment
+
+    times = [parse_moment(text, cli.now()) for text in filters.parse(values.all("filter"), _KEYS).get("until", ())]
+    return (lambda item: item.last_used <= min(times)) if times else None
 
 
 def _told(cli: Cli, title: str, pruned: Pruned) -> int:
@@ -86,7 +96,11 @@ def image(cli: Cli, values: Values, arguments: list[str]) -> int:
     what = "all images without at least one container associated to them" if values.on("all") else "all dangling images"
     if not _asked(cli, values, f"This will remove {what}."):
         return 0
-    return _total(cli, _images(cli, values))
+    code = _total(cli, _images(cli, values))
+    from builder.cli.commands.cache import keep_to_limit
+
+    keep_to_limit(cli)  # what the images had as well is now build cache's alone
+    return code
 
 
 def volume(cli: Cli, values: Values, arguments: list[str]) -> int:
@@ -134,7 +148,8 @@ def system(cli: Cli, values: Values, arguments: list[str]) -> int:
     prune.release_host(cli.engine)
     if values.on("volumes"):
         freed += _told(cli, "Volumes", prune.prune_volumes(cli.engine, everything=False))
-    freed += _images(cli, values) + prune.prune_cache(cli.engine, everything=values.on("all")).freed
+    freed += _images(cli, values)
+    freed += prune.prune_cache(cli.engine, everything=values.on("all"), select=_unused_since(cli, values)).freed
     return _total(cli, freed)
 
 
