@@ -70,7 +70,7 @@ def _source(
         tag, digest = spec.options.get("tag", directory.TAG), spec.options.get("digest", "")
         yield directory.Directory(engine.store, cwd / spec.options["src"], tag=tag, digest=digest)
         return
-    with _elsewhere(engine, spec, environment, platforms) as place:
+    with _elsewhere(engine, spec, environment, platforms, brief=True) as place:
         yield place
 
 
@@ -89,7 +89,12 @@ def _target(engine: Engine, spec: CacheSpec, environment: Mapping[str, str], cwd
 
 @contextmanager
 def _elsewhere(
-    engine: Engine, spec: CacheSpec, environment: Mapping[str, str], platforms: Sequence[Platform] = ()
+    engine: Engine,
+    spec: CacheSpec,
+    environment: Mapping[str, str],
+    platforms: Sequence[Platform] = (),
+    *,
+    brief: bool = False,
 ) -> Iterator[Place]:
     if spec.kind == "s3":
         yield _bucket(engine, spec, environment)
@@ -98,7 +103,7 @@ def _elsewhere(
     from builder.transfer.caches.registry import Registry
     from builder.transfer.registry.session import Registries
 
-    with Registries(environment) as registries:
+    with Registries(environment, brief=brief) as registries:
         reference = Reference.parse(spec.options["ref"])
         yield Registry(engine.store, registries, reference, platforms, how=spec.packing)
 

@@ -115,7 +115,7 @@ class Executor:
         if self.request.travel is not None:
             from builder.pipeline.travel import Offers
 
-            self._offers = Offers(self.request.travel.sources, self.store, self.emit)
+            self._offers = Offers(self.request.travel.sources, self.store, self.emit, self.clock)
             self._offers.adopt(self.plan, self._states)
         lookup.find(self.plan, self._states, self.store, change=True)
         wanted = lookup.needed(self.plan, lookup.found(self._states))
@@ -207,7 +207,7 @@ class Executor:
         same = cache.lookup_content(content_key)
         if same is not None and same.layer is not None:
             layer, duration = same.layer, same.duration_us
-        elif offers is not None and (brought := offers.bring(content_key)) is not None:
+        elif offers is not None and (brought := offers.bring(step, content_key)) is not None:
             layer, duration = brought
         else:
             return False

@@ -60,7 +60,7 @@ class StepProgress:
 @dataclass(frozen=True, slots=True)
 class StepCached:
     """A step was found in the cache; no StepStarted comes before it unless it waited for its parent's content (early
-    cut-off) or for another process that ran the same step."""
+    cut-off) or for another process that ran the same step, or its layer was fetched from a cache elsewhere."""
 
     number: int
     name: str

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from builder.pipeline.remote import Fetched
     from builder.pipeline.trees import Tree
     from builder.store.snapshots import LayerID
+    from builder.transfer.registry.progress import Teller
     from runtime.spec import Resources
 
 
@@ -62,8 +63,8 @@ class CacheSource(Protocol):
     def entries(self) -> tuple[CacheEntry, ...]:
         """What it has."""
 
-    def fetch(self, layer: DiffID) -> LayerID:
-        """Bring one of its layers into the store, checked. Raises EngineErrors."""
+    def fetch(self, layer: DiffID, teller: Teller) -> LayerID:
+        """Bring one of its layers into the store, checked; `teller` hears of it. Raises EngineErrors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ fails is a warning, and its steps are misses.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import (
@@ -23,10 +23,11 @@ from builder.errors import (
 from builder.oci.cacheconfigs import INLINE_KEY, CacheEntry
 from builder.oci.digests import DiffID, Digest
 from builder.pipeline import cachekeys, lookup
-from builder.pipeline.progress import BuildWarning
+from builder.pipeline.progress import BuildWarning, StepProgress, StepStarted
 from builder.pipeline.steps import BaseStep, StepSpec
 from builder.pipeline.written import cache_record
 from builder.transfer import workers
+from builder.transfer.registry.progress import Message, Teller
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -104,9 +105,10 @@ def _diff_id(store: Store, layer: LayerID) -> DiffID:
 class Offers:
     """What the sources of one build have."""
 
-    def __init__(self, sources: Sequence[CacheSource], store: Store, emit: Emit) -> None:
+    def __init__(self, sources: Sequence[CacheSource], store: Store, emit: Emit, clock: Callable[[], float]) -> None:
         self._store = store
         self._emit = emit
+        self._clock = clock
         self._by_key: dict[str, list[_Hit]] = {}
         self._by_content: dict[str, _Hit] = {}
         self._steps: set[str] = set()
@@ -123,12 +125,12 @@ class Offers:
         """Whether somebody has run this instruction, on whatever content."""
         return step in self._steps
 
-    def bring(self, content_key: str) -> tuple[LayerID, int] | None:
-        """The layer of what somebody ran on this content, fetched, and how many µs that took."""
+    def bring(self, step: StepSpec, content_key: str) -> tuple[LayerID, int] | None:
+        """The layer of what somebody ran on this content, fetched, and how many µs the step took."""
         hit = self._by_content.get(content_key)
         if hit is None:
             return None
-        layer = self._fetch([hit]).get(hit.entry.layer)
+        layer = self._fetch([(step, hit)]).get(hit.entry.layer)
         return None if layer is None else (layer, hit.entry.duration_us)
 
     def adopt(self, plan: Plan, states: Sequence[StepState]) -> None:
@@ -139,7 +141,8 @@ class Offers:
         there = [each is not None or state.layers is not None for each, state in zip(found, states, strict=True)]
         needed = {step.number for step in lookup.needed(plan, there)}
         wanted = {number: hit for number, hit in enumerate(found, 1) if isinstance(hit, _Hit) and number in needed}
-        self._put(plan, states, wanted, self._fetch(wanted.values()))
+        fetched = self._fetch([(plan.steps[number - 1], hit) for number, hit in wanted.items()])
+        self._put(plan, states, wanted, fetched)
 
     def _hits(self, plan: Plan, states: Sequence[StepState]) -> list[_Hit | LayerID | None]:
         """For each step: our own layer, somebody's entry, or None; each stands on what the steps below have."""
@@ -184,9 +187,10 @@ class Offers:
                 return hit
         return None
 
-    def _fetch(self, hits: Iterable[_Hit]) -> dict[DiffID, LayerID]:
+    def _fetch(self, hits: Sequence[tuple[StepSpec, _Hit]]) -> dict[DiffID, LayerID]:
         """The layers of `hits`, several at a time; those that cannot be had are left out and told."""
-        distinct = {hit.entry.layer: hit for hit in hits}
+        steps = {hit.entry.layer: step for step, hit in hits}
+        distinct = {hit.entry.layer: hit for _, hit in hits}
 
         def bring(hit: _Hit) -> LayerID | EngineError | None:
             if hit.source.name in self._gone:
@@ -195,7 +199,7 @@ class Offers:
             if known is not None:
                 return known.id
             try:
-                layer = hit.source.fetch(hit.entry.layer)
+                layer = hit.source.fetch(hit.entry.layer, self._teller(steps[hit.entry.layer]))
                 if hit.entry.created:
                     # So that what is made of it is the very image that the other machine made.
                     self._store.snapshots.set_created(layer, hit.entry.created)
@@ -217,6 +221,22 @@ class Offers:
         here = {diff_id: each for diff_id, each in results.items() if isinstance(each, str)}
         self._store.snapshots.use(list(here.values()))
         return here
+
+    def _teller(self, step: StepSpec) -> Teller:
+        """Tells how the layer of a step comes, as a part of that step; it begins with the first byte."""
+        begun = False
+
+        def tell(message: Message) -> None:
+            nonlocal begun
+            if not message.total:
+                return
+            if not begun:
+                begun = True
+                self._emit(StepStarted(step.number, step.name, self._clock()))
+            what = f"{message.status.lower()} {message.id}"
+            self._emit(StepProgress(step.number, what, message.current, message.total, "B", self._clock()))
+
+        return Teller(tell)
 
     def _put(
         self,

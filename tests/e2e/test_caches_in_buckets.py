@@ -88,6 +88,7 @@ def test_a_bucket_takes_a_cache_to_another_machine_that_runs_no_step(
     second = machines()
     got, told = build(second, context, f"--cache-from={bucket.flags},prefix=ours/,name=b")
     assert (got, "WARN" in told, told.count("CACHED")) == (first, False, 3)
+    assert told.count(" downloading ") == told.count(" extracting ") == 3
     # The stage that only gave a file was not needed: its layer was not fetched.
     assert len(second.text("builder", "du", "--format", "json").splitlines()) == 3
     # What came from there is known to be there.

@@ -2,12 +2,13 @@
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from registryserver import RegistryServer
+from registryserver import RegistryServer, Request
 
 pytestmark = pytest.mark.root
 
@@ -158,6 +159,33 @@ def test_a_registry_takes_a_cache_to_another_machine(
     assert build(other, context, f"--cache-from={name}")[:2] == (first, [])
     # With the times at which the first machine made them: it is the very same image.
     assert other.text("inspect", "-f", "{{.Id}}", "app") == one.text("inspect", "-f", "{{.Id}}", "app")
+
+
+def test_what_comes_from_a_cache_is_seen_to_come(
+    machines: Callable[[], Lamina], context: Path, registry: RegistryServer, tmp_path: Path
+) -> None:
+    name, flags = f"{registry.host}/app:cache", f"--cache-to=type=local,dest={tmp_path / 'cache'},mode=max"
+    machines()("build", "-q", f"--cache-to=type=registry,ref={name},mode=max", flags, context)
+    for source, words in (
+        (name, ("downloading", "extracting")),
+        (f"type=local,src={tmp_path / 'cache'}", ("extracting",)),
+    ):
+        told = machines()("build", "--progress=plain", f"--cache-from={source}", context).stderr.decode()
+        for word in words:
+            assert len(re.findall(rf"^#\d+ {word} [0-9a-f]{{12}} .*B done$", told, re.M)) == STEPS - 1, told
+
+
+def test_a_registry_that_does_not_answer_is_asked_once_for_a_cache(
+    machines: Callable[[], Lamina], context: Path, registry: RegistryServer
+) -> None:
+    def leave(request: Request) -> bool:
+        request.cut()
+        return True
+
+    registry.intercept = leave
+    _, ran, told = build(machines(), context, f"--cache-from={registry.host}/app:cache")
+    assert len(ran) == STEPS and f"cannot reach registry {registry.host}" in told
+    assert len(registry.requests) == 1
 
 
 @pytest.mark.parametrize("flag", ["--pull=false", "--build-arg=SOURCE_DATE_EPOCH=1000000000"])

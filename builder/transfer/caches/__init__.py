@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from builder.oci.descriptors import Descriptor
     from builder.oci.digests import DiffID, Digest
     from builder.store.snapshots import LayerID
+    from builder.transfer.registry.progress import Teller
 
 
 class Place(Protocol):
@@ -37,7 +38,7 @@ class Place(Protocol):
     def document(self, blob: Descriptor, limit: int, /) -> bytes:
         """A small blob. Raises LimitExceeded, DigestMismatch."""
 
-    def fetch(self, blob: Descriptor, layer: DiffID, /) -> LayerID:
+    def fetch(self, blob: Descriptor, layer: DiffID, teller: Teller, /) -> LayerID:
         """Bring one layer that is not in the store into it, checked."""
 
     def send_layers(self, layers: Sequence[LayerID], /) -> tuple[Descriptor, ...]:
@@ -59,9 +60,9 @@ class TravellingCache:
         self._place = place
         self._blobs = blobs
 
-    def fetch(self, layer: DiffID) -> LayerID:
+    def fetch(self, layer: DiffID, teller: Teller) -> LayerID:
         """Bring one of its layers, which is not in the store, into it. Raises EngineErrors."""
-        return self._place.fetch(self._blobs[layer], layer)
+        return self._place.fetch(self._blobs[layer], layer, teller)
 
 
 def export(place: Place, entries: tuple[CacheEntry, ...], layers: Sequence[LayerID]) -> None:

@@ -11,7 +11,7 @@ what has come is not fetched again. Keys of the account are in no message.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from builder.store.packed import PackedLayer
 from builder.transfer import layers, workers
 from builder.transfer.caches import packed
 from builder.transfer.outer import checked
+from builder.transfer.registry.progress import Watched
 from parser.redact import hidden
 from runtime.values import dataclass, field
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.partial import PartialBlob
     from builder.store.snapshots import LayerID
+    from builder.transfer.registry.progress import Teller
 
 _SECRET = 4
 """Less is no key, and may be part of any word."""
@@ -103,22 +105,23 @@ class Bucket:
             raise LimitExceeded(f"{path} is larger than {limit} bytes")
         return data
 
-    def fetch(self, blob: Descriptor, layer: DiffID) -> LayerID:
+    def fetch(self, blob: Descriptor, layer: DiffID, teller: Teller) -> LayerID:
         """Bring one layer into the store."""
-        content = self._store.content
+        content, short = self._store.content, digests.short(blob.digest)
         if not content.use(blob.digest):
             with content.partial(blob.digest) as partial:
                 # Another process may have brought it while we waited for it.
                 if not content.use(blob.digest):
-                    self._fill(partial, blob)
+                    self._fill(partial, blob, teller.bar("Downloading", short, blob.size, partial.size))
         with ExitStack() as undo:
+            watch = teller.bar("Extracting", short, blob.size)
             found = layers.read_in(
-                self._store, lambda: undo.enter_context(content.open(blob.digest)), expected=layer
+                self._store, lambda: Watched(undo.enter_context(content.open(blob.digest)), watch), expected=layer
             ).id
         packed.note(self._store, blob, layer)
         return found
 
-    def _fill(self, partial: PartialBlob, blob: Descriptor) -> None:
+    def _fill(self, partial: PartialBlob, blob: Descriptor, watch: Callable[[int], object]) -> None:
         if partial.size > blob.size:
             partial.restart()
         path = self._blob(blob.digest)
@@ -129,6 +132,7 @@ class Bucket:
             if len(data) != end - partial.size:
                 raise BucketFailed(f"{path} has not the {blob.size} bytes that it should have")
             partial.write(data)
+            watch(len(data))
         partial.commit()
 
     def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:

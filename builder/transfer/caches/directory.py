@@ -32,6 +32,7 @@ from builder.transfer.caches import packed
 from builder.transfer.layout import REF_NAME, DirectoryOut
 from builder.transfer.outer import blob_name
 from builder.transfer.registry.packing import USUAL
+from builder.transfer.registry.progress import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from builder.store.packed import PackedLayer
     from builder.store.snapshots import LayerID
     from builder.transfer.compression import Packing
+    from builder.transfer.registry.progress import Teller
 
 TAG = "latest"
 JOBS = 2
@@ -123,11 +125,12 @@ class Directory:
         with layout_in.opened(self._path) as layout:
             return layout.blob(blob, limit)
 
-    def fetch(self, blob: Descriptor, layer: DiffID) -> LayerID:
+    def fetch(self, blob: Descriptor, layer: DiffID, teller: Teller) -> LayerID:
         """Bring one layer into the store. A blob that turns out to be damaged goes: the next export makes it again."""
         try:
             with layout_in.opened(self._path) as layout:
-                return layers.read_in(self._store, lambda: layout.open_blob(blob), expected=layer).id
+                watch = teller.bar("Extracting", digests.short(blob.digest), blob.size)
+                return layers.read_in(self._store, lambda: Watched(layout.open_blob(blob), watch), expected=layer).id
         except (ArchiveInvalid, DigestMismatch, LimitExceeded):
             self._drop_damaged(blob)
             raise

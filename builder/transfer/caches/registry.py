@@ -70,9 +70,9 @@ class Registry:
         """A small blob."""
         return first(self._places, lambda each: each.blob(blob, limit))[1]
 
-    def fetch(self, blob: Descriptor, layer: DiffID) -> LayerID:
+    def fetch(self, blob: Descriptor, layer: DiffID, teller: Teller) -> LayerID:
         """Bring one layer into the store."""
-        return bring_layer(self._store, WantedLayer(blob, layer, self._places), Teller(silent))
+        return bring_layer(self._store, WantedLayer(blob, layer, self._places), teller)
 
     def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:
         """Push layers; the repository may have them, or another one of its registry."""

@@ -38,25 +38,45 @@ from builder.errors import LimitExceeded
 from builder.transfer.registry import endpoints
 from builder.transfer.registry.hostsfile import USUAL, Way
 from builder.transfer.workers import Stopped
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.transfer.registry.credentials import Keyring
     from builder.transfer.registry.settings import Settings
 
 _BASE_WAIT = 0.2
-_CONNECT, _READ = 15.0, 60.0
 _CHUNK = 1 << 18
 
 Body = Callable[[], "bytes | Iterable[bytes]"]
 """Gives a request's body, anew for each attempt."""
 
 
-class Cut(Exception):
-    """A connection ended or stalled in the middle: worth another try. `text` says how, for a person."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often something is tried, and how many seconds a connection and each piece of an answer may take."""
 
-    def __init__(self, text: str) -> None:
+    attempts: int = 5
+    connect: float = 15.0
+    read: float = 60.0
+
+    def is_over(self, attempt: int, err: Cut) -> bool:
+        """Whether attempt number `attempt`, which ended so, was the last. Who does not answer is seldom asked again."""
+        return attempt >= (min(self.attempts, 2) if err.late else self.attempts)
+
+
+PATIENT = Patience()
+BRIEF = Patience(1, 5.0, 15.0)
+"""With what can be done without: a cache, or a mirror that has another place behind it."""
+
+
+class Cut(Exception):
+    """A connection ended or stalled in the middle: worth another try. `text` says how, for a person; `late`: nothing
+    came in time."""
+
+    def __init__(self, text: str, *, late: bool = False) -> None:
         super().__init__(text)
         self.text = text
+        self.late = late
 
 
 class Answer:
@@ -108,6 +128,8 @@ class Client:
         self.settings = settings
         self.keyring = keyring
         self.clock = clock
+        self.told: Callable[[str], object] = str
+        """Hears why there is a pause, or another place is asked."""
         self._sleep = sleep
         self._jitter = jitter
         self._guard = threading.Lock()
@@ -133,10 +155,12 @@ class Client:
             except (OSError, ValueError, RuntimeError):
                 pass  # it ended in the meantime
 
-    def pause(self, attempt: int, wait: float | None = None) -> None:
+    def pause(self, attempt: int, why: str, wait: float | None = None) -> None:
         """Wait before attempt number `attempt` (1 is the second); `wait` seconds if somebody asked for that."""
         self.check()
-        self._sleep(wait if wait is not None else _BASE_WAIT * 2 ** min(attempt, 7) * (0.5 + self._jitter() / 2))
+        seconds = wait if wait is not None else _BASE_WAIT * 2 ** min(attempt, 7) * (0.5 + self._jitter() / 2)
+        self.told(f"{why}; trying again in {max(seconds, 1):.0f} s")
+        self._sleep(seconds)
         self.check()
 
     def check(self) -> None:
@@ -154,6 +178,7 @@ class Client:
         *,
         insecure: bool,
         way: Way = USUAL,
+        patience: Patience = PATIENT,
     ) -> Iterator[Answer]:
         """One request, no more; the answer is closed with the block. Raises Cut, NotConnected, Stopped."""
         self.check()
@@ -168,6 +193,7 @@ class Client:
                 headers=sent,
                 redirect=False,
                 retries=False,
+                timeout=urllib3.Timeout(connect=way.connect or patience.connect, read=patience.read),
                 preload_content=False,
                 decode_content=False,
             )
@@ -186,11 +212,7 @@ class Client:
         key = (f"{scheme}://{host}", insecure, proxy, way)
         with self._guard:
             if key not in self._pools:
-                options: dict[str, object] = {
-                    "maxsize": 16,
-                    "timeout": urllib3.Timeout(connect=way.connect or _CONNECT, read=_READ),
-                    "blocksize": 1 << 18,
-                }
+                options: dict[str, object] = {"maxsize": 16, "blocksize": 1 << 18}
                 if scheme == "https":
                     options["ssl_context"] = endpoints.tls(host, self.settings, insecure=insecure, way=way)
                     if insecure:
@@ -283,7 +305,7 @@ def _connection(err: BaseException) -> Cut | NotConnected:
         text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(err)
         return NotConnected(text.lower(), plain=True)
     if isinstance(err, ReadTimeoutError | TimeoutError) or isinstance(cause, TimeoutError):
-        return Cut("no answer in time")
+        return Cut("no answer in time", late=True)
     if isinstance(err, IncompleteRead | ProtocolError) or isinstance(cause, OSError):
         return Cut("the connection was cut off")
     return Cut(str(err)[:200])

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 """Attempts that may follow one another without PROGRESS bytes of gain."""
+_LATE = 2
+"""Those when nothing came in time."""
 PROGRESS = 1 << 14
 
 Watch = Callable[[int], object]
@@ -75,7 +77,7 @@ def _fill(partial: PartialBlob, repository: Repository, descriptor: Descriptor, 
                 raise Cut("it ended too early")
         except Cut as err:
             failures = failures + 1 if partial.size - before < PROGRESS else 1
-            if failures >= ATTEMPTS:
+            if failures >= ATTEMPTS or (err.late and failures >= _LATE):
                 endpoint = repository.endpoint
                 raise RegistryUnreachable(
                     endpoint.host,
@@ -84,7 +86,7 @@ def _fill(partial: PartialBlob, repository: Repository, descriptor: Descriptor, 
                     f"{err.text} after {partial.size} of {size} bytes",
                     hint="try again: what has come is kept",
                 ) from err
-            repository.client.pause(failures)
+            repository.client.pause(failures, f"{repository.named(descriptor.digest)}: {err.text}")
 
 
 def _read(partial: PartialBlob, repository: Repository, descriptor: Descriptor, watch: Watch) -> None:

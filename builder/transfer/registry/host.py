@@ -17,21 +17,22 @@ from urllib.parse import urljoin, urlsplit
 
 from builder.errors import RegistryFailed, RegistryUnreachable
 from builder.transfer.registry.auth import Authorizer
-from builder.transfer.registry.client import Cut, NotConnected
+from builder.transfer.registry.client import PATIENT, Cut, NotConnected
 from builder.transfer.registry.hostsfile import USUAL
 from builder.transfer.registry.replies import failure, retry_after
-from runtime.values import dataclass
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from builder.transfer.registry.client import Answer, Body, Client
+    from builder.transfer.registry.client import Answer, Body, Client, Patience
     from builder.transfer.registry.credentials import Credentials
     from builder.transfer.registry.endpoints import Endpoint
 
-ATTEMPTS = 5
 LONGEST_WAIT = 60.0
 """Seconds that we wait because a registry asks us to; beyond that the user decides."""
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that are worth another try."""
+_PING = 15.0
+"""Seconds in which a registry says that it is one."""
 _REDIRECTS = 10
 _ERROR_MAX = 1 << 20
 
@@ -58,14 +59,16 @@ class _Asked:
     fine: Sequence[int]
     retry: bool
     what: str
+    read: float
 
 
 class Host:
     """One registry: knows its scheme and who we are there."""
 
-    def __init__(self, client: Client, endpoint: Endpoint) -> None:
+    def __init__(self, client: Client, endpoint: Endpoint, patience: Patience = PATIENT) -> None:
         self.client = client
         self.endpoint = endpoint
+        self.patience = patience
         self._guard = threading.Lock()
         self._origin = ""
         self.authorizer = Authorizer(endpoint.host, self._credentials, self._fetch, client.clock)
@@ -89,10 +92,13 @@ class Host:
 
     def _ping(self) -> str:
         endpoint = self.endpoint
+        patience = replace(self.patience, read=min(self.patience.read, _PING))
         schemes = (endpoint.scheme,) if endpoint.scheme else ("https", "http") if endpoint.insecure else ("https",)
+        attempt = 0
         for scheme in schemes:
             origin = f"{scheme}://{endpoint.host}"
-            for attempt in range(1, ATTEMPTS + 1):
+            while True:
+                attempt += 1
                 try:
                     with self.client.send(
                         "GET",
@@ -101,9 +107,10 @@ class Host:
                         None,
                         insecure=endpoint.insecure,
                         way=endpoint.way,
+                        patience=patience,
                     ) as answer:
                         if answer.status in AGAIN:
-                            if attempt < ATTEMPTS and self._wait(answer, attempt):
+                            if attempt < patience.attempts and self._wait(answer, attempt):
                                 continue
                             raise failure(answer, endpoint, answer.read(_ERROR_MAX, "error"), f"GET {endpoint.root}/")
                         if answer.status == 401:
@@ -116,10 +123,14 @@ class Host:
                 except Cut as err:
                     if scheme != schemes[-1]:
                         break
-                    if attempt == ATTEMPTS:
-                        raise self._unreachable(err.text) from err
-                    self.client.pause(attempt)
+                    self._again(attempt, err)
         raise AssertionError("one scheme is the last")
+
+    def _again(self, attempt: int, err: Cut) -> None:
+        """Wait for the next attempt. Raises RegistryUnreachable when there is none."""
+        if self.patience.is_over(attempt, err):
+            raise self._unreachable(err.text) from err
+        self.client.pause(attempt, f"registry {self.endpoint.host}: {err.text}")
 
     def _unreachable(self, text: str, *, secure: bool = False) -> RegistryUnreachable:
         endpoint = self.endpoint
@@ -144,15 +155,17 @@ class Host:
         fine: Sequence[int] = (200,),
         retry: bool = True,
         what: str = "",
+        read: float = 0,
     ) -> Iterator[Answer]:
         """A request with all that this module promises; `url` may be a path. The answer's status is one of `fine`.
 
-        `what` is what was asked for, for messages. Raises RegistryErrors, LimitExceeded, Stopped; Cut when the
-        connection broke and `retry` is off, or while the body is read.
+        `what` is what was asked for, for messages; `read` seconds are waited for the answer (0: as usual). Raises
+        RegistryErrors, LimitExceeded, Stopped; Cut when the connection broke and `retry` is off, or while the body is
+        read.
         """
         with ExitStack() as undo:
             # Opened apart from its use: what the caller's block raises must not be taken for a failed attempt.
-            yield self._opened(_Asked(method, url, scopes, headers or {}, body, fine, retry, what), undo)
+            yield self._opened(_Asked(method, url, scopes, headers or {}, body, fine, retry, what, read), undo)
 
     def call(
         self,
@@ -183,9 +196,7 @@ class Host:
                         raise Cut(f"the answer had no {needs}")
                     return Reply(answer.status, answer.headers, data, answer.url)
             except Cut as err:
-                if attempt == ATTEMPTS:
-                    raise self._unreachable(err.text) from err
-                self.client.pause(attempt)
+                self._again(attempt, err)
 
     def _opened(self, asked: _Asked, undo: ExitStack) -> Answer:
         url = urljoin(self.origin() + "/", asked.url)
@@ -207,15 +218,13 @@ class Host:
                         self.authorizer.challenged(answer.headers.get("WWW-Authenticate", ""), self._origin)
                         continue
                     again = answer.status in AGAIN and (asked.retry or answer.status == 429)
-                    if again and attempt < ATTEMPTS and self._wait(answer, attempt):
+                    if again and attempt < self.patience.attempts and self._wait(answer, attempt):
                         continue
                     raise failure(answer, self.endpoint, answer.read(_ERROR_MAX, "error"), asked.what or url)
             except Cut as err:
                 if not asked.retry:
                     raise
-                if attempt == ATTEMPTS:
-                    raise self._unreachable(err.text) from err
-                self.client.pause(attempt)
+                self._again(attempt, err)
             except NotConnected as err:
                 raise self._unreachable(err.text, secure=True) from err
 
@@ -224,7 +233,8 @@ class Host:
         wait = retry_after(answer.headers.get("Retry-After", ""))
         if wait is not None and wait > LONGEST_WAIT:
             return False
-        self.client.pause(attempt, wait)
+        why = "asks us to wait" if wait else f"status {answer.status}"
+        self.client.pause(attempt, f"{urlsplit(answer.url).netloc}: {why}", wait)
         return True
 
     @contextmanager
@@ -240,7 +250,10 @@ class Host:
                     sent["Authorization"] = authorization
             insecure = self.endpoint.insecure if mine else client.settings.is_insecure(urlsplit(url).netloc)
             way = self.endpoint.way if mine else USUAL
-            with client.send(method, url, sent, asked.body, insecure=insecure, way=way) as answer:
+            patience = self.patience
+            if asked.read:
+                patience = replace(patience, read=asked.read)
+            with client.send(method, url, sent, asked.body, insecure=insecure, way=way, patience=patience) as answer:
                 if answer.status not in (301, 302, 303, 307, 308) or method not in ("GET", "HEAD"):
                     yield answer
                     return
@@ -284,15 +297,23 @@ class Host:
         mine = self._is_ours(url)
         insecure = self.client.settings.is_insecure(urlsplit(url).netloc) or (self.endpoint.insecure and mine)
         way = self.endpoint.way if mine else USUAL
-        for attempt in range(1, ATTEMPTS + 1):
+        patience = self.patience
+        for attempt in range(1, patience.attempts + 1):
             try:
                 with self.client.send(
-                    method, url, headers, None if body is None else lambda: body, insecure=insecure, way=way
+                    method,
+                    url,
+                    headers,
+                    None if body is None else lambda: body,
+                    insecure=insecure,
+                    way=way,
+                    patience=patience,
                 ) as answer:
-                    if answer.status not in AGAIN or attempt == ATTEMPTS or not self._wait(answer, attempt):
+                    last = attempt == patience.attempts
+                    if answer.status not in AGAIN or last or not self._wait(answer, attempt):
                         return answer.status, answer.read(_ERROR_MAX, "token")
             except (Cut, NotConnected) as err:
-                if isinstance(err, NotConnected) or attempt == ATTEMPTS:
+                if isinstance(err, NotConnected) or patience.is_over(attempt, err):
                     raise RegistryUnreachable(
                         self.endpoint.host,
                         self.endpoint.repository,
@@ -300,5 +321,5 @@ class Host:
                         f"{err.text}",
                         hint="check the name and the network",
                     ) from err
-                self.client.pause(attempt)
+                self.client.pause(attempt, f"{urlsplit(url).netloc}: {err.text}")
         raise AssertionError("the last attempt returns or raises")

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from runtime.values import dataclass
+
+if TYPE_CHECKING:
+    from builder.store.tarstream import Readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,23 @@ class Teller:
         def add(count: int) -> None:
             nonlocal current, shown
             current += count
-            if current - shown >= self._step or current >= total:
+            if current - shown >= self._step or shown < total <= current:
                 shown = current
                 with self._guard:
                     self._emit(Message(status, id, min(current, total), max(total, 1)))
 
         return add
+
+
+class Watched:
+    """Something packed on its way to be unpacked; `watch` is called with the number of bytes that were read."""
+
+    def __init__(self, file: Readable, watch: Callable[[int], object]) -> None:
+        self._file = file
+        self._watch = watch
+
+    def read(self, size: int, /) -> bytes:
+        """As a file."""
+        data = self._file.read(size)
+        self._watch(len(data))
+        return data

@@ -7,9 +7,9 @@ and its names appear at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from builder.errors import (
     ArchiveInvalid,
@@ -28,7 +28,7 @@ from builder.oci.manifests import Index, Manifest
 from builder.store.packed import PackedLayer
 from builder.transfer import layers, workers
 from builder.transfer.registry.download import fetch
-from builder.transfer.registry.progress import Emit, Teller, silent
+from builder.transfer.registry.progress import Emit, Teller, Watched, silent
 from builder.transfer.registry.repository import NotAnImage
 from builder.transfer.registry.session import described, first
 from runtime.values import dataclass, replace
@@ -97,6 +97,7 @@ def pull(
     """
     reference = reference.tagged()
     teller = Teller(emit)
+    registries.client.told = teller.line
     places = registries.repositories(reference)
     place, descriptor = first(places, lambda each: described(each, reference))
     teller.line(f"Pulling from {reference.repository}", str(reference.tag or reference.digest))
@@ -266,8 +267,8 @@ def bring_layer(store: Store, layer: WantedLayer, teller: Teller, limits: Limits
     with ExitStack() as undo, _about(f"layer {layer.short}", layer.places[0]):
         watch = teller.bar("Extracting", layer.short, descriptor.size)
 
-        def opened() -> _Watched:
-            return _Watched(undo.enter_context(store.content.open(descriptor.digest)), watch)
+        def opened() -> Watched:
+            return Watched(undo.enter_context(store.content.open(descriptor.digest)), watch)
 
         committed = layers.read_in(store, opened, expected=layer.diff_id, limits=limits)
     _note(store, layer)
@@ -282,19 +283,6 @@ def _note(store: Store, layer: WantedLayer) -> None:
     origin = layer.places[-1].endpoint.name
     form = PackedLayer(layer.descriptor.digest, layer.diff_id, layer.descriptor.size, layer.descriptor.media_type)
     store.packed.put(form, origin=origin)
-
-
-class _Watched:
-    """A blob on its way to be unpacked."""
-
-    def __init__(self, file: BinaryIO, watch: Callable[[int], object]) -> None:
-        self._file = file
-        self._watch = watch
-
-    def read(self, size: int, /) -> bytes:
-        data = self._file.read(size)
-        self._watch(len(data))
-        return data
 
 
 def _name(store: Store, reference: Reference, digest: Digest, image_id: Digest) -> bool:

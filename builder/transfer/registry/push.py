@@ -81,6 +81,7 @@ def push(
             hint=f"lamina images {name} lists what is here; lamina tag IMAGE {reference.familiar()} gives a name",
         )
     target, teller = registries.target(reference), Teller(emit)
+    registries.client.told = teller.line
     own = packing != USUAL or annotations is not None
 
     def send(image_id: Digest, manifest: Document | None = None) -> Document:

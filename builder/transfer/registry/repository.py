@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _ACCEPT = ", ".join([*sorted(MANIFEST_TYPES), *sorted(INDEX_TYPES)])
 _LIST_MAX = 64 << 20
+_FINISH = 300.0
+"""Seconds that a registry may need to check a large blob before it says that it has it."""
 _OLD = "application/vnd.docker.distribution.manifest.v1"
 
 
@@ -311,6 +313,7 @@ class Repository:
             fine=(201, 204),
             retry=False,
             what=self.named(digest),
+            read=_FINISH,
         ) as answer:
             answer.read(1 << 20, "answer")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from builder.errors import DigestMismatch, RegistryBusy, RegistryError, RegistryNotFound
 from builder.transfer.registry import settings as configuration
-from builder.transfer.registry.client import Client
+from builder.transfer.registry.client import BRIEF, PATIENT, Client
 from builder.transfer.registry.credentials import Keyring
 from builder.transfer.registry.endpoints import Endpoint, endpoints, of_host
 from builder.transfer.registry.host import Host
@@ -24,6 +24,7 @@ from runtime.values import replace
 if TYPE_CHECKING:
     from builder.oci.descriptors import Descriptor
     from builder.oci.references import Reference
+    from builder.transfer.registry.client import Patience
 
 Found = TypeVar("Found")
 
@@ -32,11 +33,16 @@ class Registries:
     """A context manager; closing it closes the connections. `environment` is the user's (see `settings`).
 
     `client` stands in for the one that is made otherwise (its pauses and its clock). Hosts in `insecure` are taken for
-    such as the settings name there.
+    such as the settings name there. `brief`: what does not answer at once can be done without.
     """
 
     def __init__(
-        self, environment: Mapping[str, str], *, client: Client | None = None, insecure: Sequence[str] = ()
+        self,
+        environment: Mapping[str, str],
+        *,
+        client: Client | None = None,
+        insecure: Sequence[str] = (),
+        brief: bool = False,
     ) -> None:
         if client is None:
             found = configuration.load(environment)
@@ -44,7 +50,8 @@ class Registries:
         self.client = client
         self.settings = client.settings
         self.keyring = client.keyring
-        self._hosts: dict[Endpoint, Host] = {}
+        self._hosts: dict[tuple[Endpoint, Patience], Host] = {}
+        self._patience = BRIEF if brief else PATIENT
         self._guard = threading.Lock()
         self._undo = ExitStack()
         self._undo.enter_context(self.client)
@@ -61,7 +68,10 @@ class Registries:
 
     def repositories(self, reference: Reference) -> tuple[Repository, ...]:
         """Where `reference` may be pulled from, the first place first. Raises RegistryBlocked."""
-        return tuple(Repository(self._host(each), each) for each in endpoints(reference, self.settings))
+        *mirrors, last = endpoints(reference, self.settings)
+        # To ask the next one is better than to ask again.
+        hosts = (*(self._host(each, BRIEF) for each in mirrors), self._host(last))
+        return tuple(Repository(host, each) for host, each in zip(hosts, (*mirrors, last), strict=True))
 
     def target(self, reference: Reference) -> Repository:
         """Where `reference` is pushed to. Raises RegistryBlocked."""
@@ -75,12 +85,12 @@ class Registries:
         """
         return first(self.repositories(reference.tagged()), lambda each: described(each, reference.tagged()))[1]
 
-    def _host(self, endpoint: Endpoint) -> Host:
+    def _host(self, endpoint: Endpoint, patience: Patience | None = None) -> Host:
         # Tokens and the way to connect belong to the host, but an auth.json may be finer than that.
-        key = replace(endpoint, name="")
+        key = replace(endpoint, name=""), patience or self._patience
         with self._guard:
             if key not in self._hosts:
-                self._hosts[key] = Host(self.client, endpoint)
+                self._hosts[key] = Host(self.client, endpoint, key[1])
             return self._hosts[key]
 
 
@@ -102,6 +112,8 @@ def first(repositories: Sequence[Repository], act: Callable[[Repository], Found]
         try:
             return each, act(each)
         except (RegistryError, DigestMismatch) as err:
+            if each is not repositories[-1] and not isinstance(err, RegistryNotFound):
+                each.client.told(f"{err.message}; asking the next place")
             errors.append(err)
     failed = errors[-1]
     if len(errors) > 1 and not isinstance(failed, RegistryNotFound | RegistryBusy):

@@ -23,6 +23,8 @@ CHUNK = 32 << 20
 """Bytes of one request; what is lost at most when a connection is cut."""
 ATTEMPTS = 5
 """Attempts that may follow one another without PROGRESS bytes of gain."""
+_LATE = 2
+"""Those when nothing came in time."""
 PROGRESS = 1 << 14
 _PIECE = 1 << 18
 
@@ -79,7 +81,7 @@ def send(store: Store, target: Repository, digest: Digest, path: Path, begun: Up
             upload = _continued(target, upload, size)
             gained = (upload.offset if upload is not None else 0) - told
             failures = failures + 1 if gained < PROGRESS else 1
-            if failures >= ATTEMPTS:
+            if failures >= ATTEMPTS or (err.late and failures >= _LATE):
                 endpoint = target.endpoint
                 raise RegistryUnreachable(
                     endpoint.host,
@@ -87,7 +89,7 @@ def send(store: Store, target: Repository, digest: Digest, path: Path, begun: Up
                     f"blob {digests.short(digest)} cannot be pushed to {name}: {err.text} again and again",
                     hint="try again: what the registry has is not sent twice",
                 ) from err
-            target.client.pause(failures)
+            target.client.pause(failures, f"{target.named(digest)}: {err.text}")
         except (RegistryFailed, RegistryNotFound):
             # 416 and the like: the registry lost count, or takes no chunks. Once more, in one piece.
             if upload is not None:

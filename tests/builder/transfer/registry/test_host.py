@@ -1,6 +1,7 @@
 """Retries, redirects, refusals, and that an Authorization header stays where it belongs."""
 
 import json
+import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from builder.errors import (
     RegistryUnreachable,
 )
 from builder.oci.references import Reference
+from builder.transfer.registry.client import BRIEF, PATIENT, Cut
 from builder.transfer.registry.session import Registries, first
 
 
@@ -308,6 +310,30 @@ def test_the_first_place_that_works_is_taken(
     assert [each.endpoint.host for each in repositories] == ["127.0.0.1:1", second.host, registry.host]
     place, _ = first(repositories, lambda each: each.head("1"))
     assert place.endpoint.host == registry.host and second.seen("HEAD /v2/app/manifests/1")
+
+
+def test_a_mirror_that_fails_is_not_asked_again(
+    registry: RegistryServer, second: RegistryServer, image: str, connect: Any, tmp_path: Path
+) -> None:
+    conf = tmp_path / "registries.conf"
+    conf.write_text(f'[[registry]]\nlocation = "{registry.host}"\n[[registry.mirror]]\nlocation = "{second.host}"\n')
+    pauses: list[float] = []
+    told: list[str] = []
+    registries = connect({"CONTAINERS_REGISTRIES_CONF": str(conf)}, pauses)
+    registries.client.told = told.append
+    second.intercept = failing(99, 503)
+    registry.intercept = failing(1, 503)
+    assert head(registries, image).size
+    assert len(second.seen("/manifests/")) == 1 and len(pauses) == 1
+    assert told[0].startswith(f"registry {second.host} failed at manifest for {image}: status 503")
+    assert told[0].endswith("; asking the next place")
+    assert re.fullmatch(rf"{registry.host}: status 503; trying again in 1 s", told[1])
+
+
+def test_who_does_not_answer_in_time_is_asked_twice() -> None:
+    assert [PATIENT.is_over(at, Cut("cut off")) for at in range(1, 6)] == [False, False, False, False, True]
+    assert [PATIENT.is_over(at, Cut("late", late=True)) for at in (1, 2)] == [False, True]
+    assert BRIEF.is_over(1, Cut("cut off")) and BRIEF.is_over(1, Cut("late", late=True))
 
 
 def test_headers_for_registries_are_sent(registry: RegistryServer, image: str, connect: Any, tmp_path: Path) -> None:
