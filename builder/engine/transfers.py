@@ -44,15 +44,19 @@ def save(
 
 
 def load(
-    engine: Engine, stream: Readable, emit: Callable[[Loaded], object], *, platforms: Sequence[str] = ()
+    engine: Engine, source: Readable | Path, emit: Callable[[Loaded], object], *, platforms: Sequence[str] = ()
 ) -> tuple[Loaded, ...]:
-    """Read an archive of images, with `platforms` only those for these; `emit` is told of each as it comes in.
+    """Read the images of an archive, or of a directory that is an OCI layout, with `platforms` only those for these;
+    `emit` is told of each as it comes in.
 
-    Raises ArchiveInvalid, PlatformNotFound, InvalidPlatform.
+    Raises ArchiveInvalid, ContextError, PlatformNotFound, InvalidPlatform.
     """
-    from builder.transfer import docker_archive
+    from builder.transfer import docker_archive, layout_in
 
-    return docker_archive.load(engine.store, stream, platforms=images.platforms(platforms), emit=emit)
+    chosen = images.platforms(platforms)
+    if isinstance(source, Path):
+        return layout_in.load(engine.store, source, platforms=chosen, emit=emit)
+    return docker_archive.load(engine.store, source, platforms=chosen, emit=emit)
 
 
 def import_image(

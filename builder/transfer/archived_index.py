@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from builder.store.tarstream import Readable
     from builder.transfer.compression import Packing
     from builder.transfer.layout import Layout, Written
-    from builder.transfer.outer import Archive, Blobs
+    from builder.transfer.outer import Blobs, LayoutFiles
 
 DOCUMENT_MAX = 8 << 20
 _READ = 1 << 20
@@ -196,7 +196,7 @@ def _anew(index: ImageIndex, written: Mapping[Digest, Written]) -> tuple[Descrip
 
 def read_index(
     store: Store,
-    archive: Archive,
+    archive: LayoutFiles,
     described: Descriptor,
     *,
     platforms: Sequence[Platform] = (),
@@ -287,7 +287,7 @@ def _keep(store: Store, blobs: Blobs, described: Descriptor) -> None:
             writer.write(data)
 
 
-def _read_attestation(store: Store, archive: Archive, described: Descriptor) -> None:
+def _read_attestation(store: Store, archive: LayoutFiles, described: Descriptor) -> None:
     document = archive.blob(described, DOCUMENT_MAX)
     manifest = Manifest.from_json(document, media_type=described.media_type)
     for blob in (manifest.config, *manifest.layers):

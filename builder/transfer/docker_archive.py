@@ -20,7 +20,7 @@ from builder.store.derived import DOCKER_MAX_LAYERS
 from builder.transfer import layers
 from builder.transfer.compression import PLAIN
 from builder.transfer.layout import IMAGE_NAME, NO_ANNOTATIONS, REF_NAME, Layout, TarOut
-from builder.transfer.outer import Archive, Blobs, blob_name, open_archive
+from builder.transfer.outer import Archive, Blobs, LayoutFiles, blob_name, open_archive
 from builder.transfer.outfile import whole_file
 from runtime.values import dataclass, replace
 
@@ -258,9 +258,8 @@ def load(
     with open_archive(stream, store, limits) as archive:
         listed = _layout_of(archive)
         if listed is not None:
-            for described in listed:
-                _load_described(store, archive, described, (platforms, limits), done)
-        elif "manifest.json" in archive:
+            return load_listed(store, archive, listed, platforms=platforms, limits=limits, emit=emit)
+        if "manifest.json" in archive:
             from builder.oci import documents
 
             for entry in documents.load_list(archive.read("manifest.json", _DOCUMENT_MAX), "manifest.json"):
@@ -270,6 +269,28 @@ def load(
                 "archive holds no image: neither manifest.json nor index.json is in it",
                 hint="a root file system becomes an image with import",
             )
+    return tuple(loaded)
+
+
+def load_listed(
+    store: Store,
+    layout: LayoutFiles,
+    listed: Sequence[Descriptor],
+    *,
+    platforms: Sequence[Platform] = (),
+    limits: Limits | None = None,
+    emit: Callable[[Loaded], object] | None = None,
+) -> tuple[Loaded, ...]:
+    """Store and tag what an OCI layout lists. As `load`."""
+    loaded: list[Loaded] = []
+
+    def done(one: Loaded) -> None:
+        loaded.append(one)
+        if emit:
+            emit(one)
+
+    for described in listed:
+        _load_described(store, layout, described, (platforms, limits), done)
     return tuple(loaded)
 
 
@@ -313,7 +334,7 @@ def _load_entry(
 
 
 def _load_described(
-    store: Store, archive: Archive, described: Descriptor, wanted: Wanted, done: Callable[[Loaded], object]
+    store: Store, archive: LayoutFiles, described: Descriptor, wanted: Wanted, done: Callable[[Loaded], object]
 ) -> None:
     """One manifest of an OCI layout, or an index in it."""
     from builder.oci.descriptors import INDEX_TYPES

@@ -74,13 +74,11 @@ class Out(Protocol):
 
 
 class TarOut:
-    """The files as members of a tar. `size` counts its bytes."""
+    """The files as members of a tar. `size` counts its bytes: 0 until there is something to write."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self.size = 0
-        for name in (b"blobs/", b"blobs/sha256/"):
-            self._out(tarheaders.header(name, tarheaders.DIRECTORY, 0o755, (0, 0), 0, 0))
 
     def put(self, name: str, data: bytes) -> None:
         """A small file."""
@@ -100,6 +98,10 @@ class TarOut:
         self._out(tarheaders.END)
 
     def _out(self, data: bytes) -> None:
+        if not self.size:
+            names = (b"blobs/", b"blobs/sha256/")
+            heads = [tarheaders.header(name, tarheaders.DIRECTORY, 0o755, (0, 0), 0, 0) for name in names]
+            data = b"".join((*heads, data))
         self.size += len(data)
         self._sink(data)
 

@@ -1,4 +1,5 @@
-"""One image out of an OCI layout that is a directory: what ``--build-context name=oci-layout://…`` names.
+"""OCI layouts that are directories: all images of one (``load``), or the one that ``--build-context
+name=oci-layout://…`` names.
 
 Nothing in the directory is believed: files are opened inside of it only, sizes and digests are checked. Archives are
 read by ``docker_archive``.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.apply import Limits
     from builder.store.tarstream import Readable
+    from builder.transfer.docker_archive import Loaded
 
 _DOCUMENT_MAX = 8 << 20
 _DEEPEST = 4
@@ -61,6 +63,20 @@ def read_image(
                 raise ContextError(f"{path} has no image for {platform}", hint="choose another with --platform")
             found = fitting[0]
     raise ArchiveInvalid(f"{path} has indexes in indexes, more than {_DEEPEST} deep")
+
+
+def load(
+    store: Store,
+    path: Path,
+    *,
+    platforms: Sequence[Platform] = (),
+    limits: Limits | None = None,
+    emit: Callable[[Loaded], object],
+) -> tuple[Loaded, ...]:
+    """Store and tag all images of the layout *path*. Raises ContextError, and as `docker_archive.load`."""
+    with opened(path) as layout:
+        listed = layout.index().manifests
+        return docker_archive.load_listed(store, layout, listed, platforms=platforms, limits=limits, emit=emit)
 
 
 def _chosen(index: Index, path: Path, tag: str, digest: str | None) -> Descriptor:
@@ -99,6 +115,14 @@ class LayoutDirectory:
         if not isinstance(version, dict) or version.get("imageLayoutVersion") != "1.0.0":
             raise InvalidDocument("oci-layout", "imageLayoutVersion must be 1.0.0")
         return Index.from_json(self._read("index.json", _DOCUMENT_MAX))
+
+    def __contains__(self, name: str) -> bool:
+        """Whether it has a file of that name."""
+        try:
+            os.close(self._open(name))
+        except ArchiveInvalid:
+            return False
+        return True
 
     def blob(self, described: Descriptor, limit: int) -> bytes:
         """A blob, checked. Raises ArchiveInvalid, LimitExceeded, DigestMismatch."""

@@ -113,6 +113,13 @@ class Blobs(Protocol):
         """A blob, to be checked by its reader; its size is checked."""
 
 
+class LayoutFiles(Blobs, Protocol):
+    """An OCI layout that need not have all the blobs that it names."""
+
+    def __contains__(self, name: str, /) -> bool:
+        """Whether it has a file of that name."""
+
+
 def checked(data: bytes, descriptor: Descriptor) -> bytes:
     """*data*, which is what *descriptor* says. Raises DigestMismatch."""
     if digests.of(data) != descriptor.digest:

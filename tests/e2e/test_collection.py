@@ -205,6 +205,7 @@ def test_what_is_no_cache_mount_is_refused(busybox: Lamina, tmp_path: Path) -> N
         (tmp_path / "image.tar", b"no cache mounts here"),
         (tmp_path / "caches", b"rror"),
         (tmp_path / "nothing.tar", b"No such file"),
+        ("/etc/passwd", b"/etc/passwd: not a tar archive\nhint: cache-mount import takes"),
         (tmp_path, b"not an OCI layout"),
     ):
         assert text in busybox("cache-mount", "import", source, code=1).stderr

@@ -270,6 +270,11 @@ def test_a_layout_without_its_leading_names_loads_as_well(lamina: Lamina, tmp_pa
     packed = subprocess.run(["tar", "-cz", "-C", tmp_path / "layout", "."], capture_output=True, check=True).stdout
     assert lamina.text("load", stdin=packed) == f"Loaded image: {NAME}"
     assert layers_of(lamina) == DIFF_IDS
+    # And as the directory that it is.
+    lamina("rmi", NAME)
+    assert lamina.text("load", "-i", tmp_path / "layout") == f"Loaded image: {NAME}"
+    assert layers_of(lamina) == DIFF_IDS
+    assert b"not an OCI layout" in lamina("load", "-i", tmp_path, code=1).stderr
 
 
 def test_docker_reads_what_we_save_and_we_read_what_it_saves(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from builder.cli import units
@@ -106,6 +107,7 @@ def export(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 def import_(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Cache mounts from a tar, a directory, or a registry; those that are here already are replaced."""
+    from builder.cli.commands.transfer import about_archive
     from builder.engine import cachemounts
 
     reference = values.text("pull")
@@ -113,17 +115,19 @@ def import_(cli: Cli, values: Values, arguments: list[str]) -> int:
         raise UsageError("a file, a directory, or --pull says where from")
     if reference:
         names = cachemounts.pull(cli.engine, reference, cli.env)
-    elif arguments[0] == "-":
-        names = cachemounts.read_archive(cli.engine, cli.raw_in())
     elif (cli.cwd / arguments[0]).is_dir():
         names = cachemounts.read_directory(cli.engine, cli.cwd / arguments[0])
     else:
-        with open(cli.cwd / arguments[0], "rb") as file:
+        path = arguments[0] if arguments[0] != "-" else ""
+        with about_archive(path, _TAKEN), ExitStack() as undo:
+            file = undo.enter_context(open(cli.cwd / path, "rb")) if path else cli.raw_in()
             names = cachemounts.read_archive(cli.engine, file)
     for name in names:
         cli.out(name)
     return 0
 
+
+_TAKEN = "cache-mount import takes what cache-mount export writes, also packed"
 
 COMMANDS = {
     "ls": Command(

@@ -38,7 +38,7 @@ def save(cli: Cli, values: Values, arguments: list[str]) -> int:
 
 
 def load(cli: Cli, values: Values, arguments: list[str]) -> int:
-    """Read images from a file or from stdin."""
+    """Read images from a file, from a directory that is an OCI layout, or from stdin."""
     from builder.engine import transfers
     from builder.transfer.docker_archive import Loaded
 
@@ -50,8 +50,9 @@ def load(cli: Cli, values: Values, arguments: list[str]) -> int:
     if not values.text("input") and cli.terminal_in():
         cli.say("Error: requested load from stdin, but stdin is empty")
         return 1
-    with ExitStack() as undo, _read(values.text("input"), _ARCHIVES):
-        source = _source(cli, values.text("input"), undo)
+    with ExitStack() as undo, about_archive(values.text("input"), _ARCHIVES):
+        path = cli.cwd / values.text("input")
+        source = path if values.text("input") and path.is_dir() else _source(cli, values.text("input"), undo)
         transfers.load(cli.engine, source, told, platforms=values.all("platform"))
     return 0
 
@@ -65,7 +66,7 @@ def import_(cli: Cli, values: Values, arguments: list[str]) -> int:
         cli.say("Error: importing from a URL is not supported; fetch it and pipe it in: curl … | lamina import - NAME")
         return 1
     source_path = "" if source == "-" else source
-    with ExitStack() as undo, _read(source_path, _ROOT_FILE_SYSTEMS):
+    with ExitStack() as undo, about_archive(source_path, _ROOT_FILE_SYSTEMS):
         image_id = transfers.import_image(
             cli.engine,
             _source(cli, source_path, undo),
@@ -87,7 +88,7 @@ _ROOT_FILE_SYSTEMS = "import takes the tar of a root file system, also packed"
 
 
 @contextmanager
-def _read(path: str, taken: str) -> Iterator[None]:
+def about_archive(path: str, taken: str) -> Iterator[None]:
     """Say of an archive that is no good which file it is, and what is `taken`."""
     from builder.errors import ArchiveInvalid, DigestMismatch, InvalidDocument, LimitExceeded
 
@@ -118,10 +119,15 @@ COMMANDS = {
     ),
     "load": Command(
         "[OPTIONS]",
-        "Load an image from a tar archive or STDIN",
+        "Load an image from a tar archive, an OCI layout directory or STDIN",
         load,
         flags=(
-            Flag("input", "Read from tar archive file, instead of STDIN", short="i", complete="file"),
+            Flag(
+                "input",
+                "Read from a tar archive file or an OCI layout directory, not STDIN",
+                short="i",
+                complete="file",
+            ),
             Flag("platform", "Load only the given platform(s): os[/arch[/variant]], separated by commas", kind=CSV),
             switch("quiet", "Suppress the load output", short="q"),
         ),
