@@ -167,7 +167,7 @@ def test_flags_that_name_a_platform_choose_it(lamina: Lamina, built: str, tmp_pa
         ("diff", "--platform", "linux/riscv64", built, built),
     ):
         refused = lamina(*command, code=None)
-        assert refused.returncode == 1 and refused.stdout in (b"", b"[]\n")
+        assert refused.returncode == 1 and (command[0] != "save" or refused.stdout == b"")
         told = "was found but does not provide the specified platform (linux/riscv64)"
         assert told in refused.stderr.decode()
     container = lamina.text("create", "--platform", "linux/s390x", built, "x").strip()
