@@ -5,6 +5,7 @@ The two edges of the program are here: `run` is the one place that catches every
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -254,6 +255,8 @@ def _report(error: Exception, words: Sequence[str], *, debug: bool) -> int:
     elif isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         _say(f"Error: {where}{error.strerror or error}")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _say("hint: free some space where it was to be written, then try again")
     else:
         _say(f"lamina: internal error: {type(error).__name__}: {error}")
         if not debug:

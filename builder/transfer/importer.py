@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from builder.store import changesets
+from builder.store.diskfaults import disk_errors
 from builder.transfer import layers
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ def import_image(
     with store.scratch() as directory, open(directory / "import.tar", "w+b") as spool:
         # Spooled only to be read a second time, should its directory not give it back.
         while data := stream.read(1 << 20):
-            spool.write(data)
-        spool.flush()
+            with disk_errors("spool the archive"):
+                spool.write(data)
+        with disk_errors("spool the archive"):
+            spool.flush()
 
         def opened() -> Readable:
             spool.seek(0)

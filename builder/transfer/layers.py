@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import ArchiveInvalid, StoreCorrupt
 from builder.store import apply, changesets, recipes
+from builder.store.diskfaults import disk_errors
 from builder.store.hashing import Sha256
 from builder.store.unpack import unpack
 
@@ -37,7 +38,11 @@ def read_in(
     """
     if expected is not None and (known := store.snapshots.find(expected)) is not None:
         return known
-    bounds = limits or apply.DEFAULT_LIMITS
+    with disk_errors("store a layer"):
+        return _read_in(store, open_stream, expected, limits or apply.DEFAULT_LIMITS)
+
+
+def _read_in(store: Store, open_stream: Callable[[], Readable], expected: DiffID | None, bounds: Limits) -> Layer:
     active = store.snapshots.prepare(())
     try:
         recipe: Digest | None = None

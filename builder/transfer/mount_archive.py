@@ -22,6 +22,7 @@ from builder.oci import digests
 from builder.oci.manifests import Index, Manifest
 from builder.store import apply, changesets, trees
 from builder.store.cachemounts import NAME
+from builder.store.diskfaults import disk_errors
 from builder.store.leases import CACHE
 from builder.transfer.compression import Compression, Packer, Packing
 from builder.transfer.layout import REF_NAME
@@ -136,7 +137,8 @@ def read(store: Store, document: bytes, blobs: Blobs) -> tuple[str, ...]:
     parsed = Manifest.from_json(document, media_type=d.OCI_MANIFEST)
     if parsed.artifact_type != ARTIFACT_TYPE:
         raise NotFound("no cache mounts here, but something else", hint="lamina load and lamina pull take images")
-    return tuple(_take(store, each, blobs) for each in parsed.layers)
+    with disk_errors("store a cache mount"):
+        return tuple(_take(store, each, blobs) for each in parsed.layers)
 
 
 def _take(store: Store, layer: Descriptor, blobs: Blobs) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from builder.errors import ArchiveInvalid, DigestMismatch, LimitExceeded
 from builder.oci import digests
 from builder.store import apply
+from builder.store.diskfaults import disk_errors
 from builder.store.tarstream import Readable, TarReader
 from builder.store.unpack import HEAD, Peekable, compression, unpack
 
@@ -184,7 +185,9 @@ def _seekable(stream: Readable, store: Store, bounds: Limits, undo: ExitStack) -
         total += len(data)
         if total > bounds.bytes:
             raise LimitExceeded(f"archive is larger than {bounds.bytes} bytes")
-        spool.write(data)
-    spool.flush()
+        with disk_errors("unpack the archive"):
+            spool.write(data)
+    with disk_errors("unpack the archive"):
+        spool.flush()
     spool.seek(0)
     return spool
