@@ -108,10 +108,12 @@ def find(words: Sequence[str]) -> tuple[list[str], Entry | Group, list[str]]:
     if group is not None:
         if not rest or rest[0].startswith("-"):
             return [first], group, rest
+        if rest[0] in group.below:
+            return find(rest)
         name = group.aliases.get(rest[0], rest[0])
         if name in group.entries:
             return [first, name], group.entries[name], rest[1:]
-        raise _unknown([first], rest[0], list(group.entries))
+        raise _unknown([first], rest[0], [*group.entries, *group.below])
     if first in COMMANDS:
         return [first], COMMANDS[first], rest
     known = [name for name, entry in COMMANDS.items() if not entry.hidden] + list(GROUPS)

@@ -64,11 +64,11 @@ class Template:
     def __init__(self, text: str) -> None:
         self._nodes = _nest(list(_pieces(text)))
 
-    def render(self, data: object) -> str:
-        """The text for `data`.  Raises TemplateError."""
+    def render(self, data: object, **functions: Callable[..., object]) -> str:
+        """The text for `data`; `functions` stand for those of their names.  Raises TemplateError."""
         out: list[str] = []
         try:
-            _Evaluation(data, out).walk(self._nodes, data)
+            _Evaluation(data, out, {**FUNCTIONS, **functions}).walk(self._nodes, data)
         except (_Leave, _Again):
             raise TemplateError("{{break}} or {{continue}} outside {{range}}") from None
         return "".join(out)
@@ -157,9 +157,10 @@ def _nest(pieces: Sequence[_Node]) -> list[_Node]:
 class _Evaluation:
     """One rendering: the variables in scope and the output so far."""
 
-    def __init__(self, data: object, out: list[str]) -> None:
+    def __init__(self, data: object, out: list[str], functions: Mapping[str, Callable[..., object]]) -> None:
         self._variables: list[tuple[str, object]] = [("$", data)]
         self._out = out
+        self._functions = functions
 
     def walk(self, nodes: Sequence[_Node], dot: object) -> None:
         """Render `nodes` with `dot` as the dot; what they declare ends with them."""
@@ -244,7 +245,7 @@ class _Evaluation:
             name = str(first.children[0])
             if name in ("and", "or") and not last:
                 return self._short_circuit(name, rest, dot)
-            function = FUNCTIONS.get(name)
+            function = self._functions.get(name)
             if function is None:
                 raise TemplateError(f'function "{name}" not defined')
             return _call(name, function, [*(self._operand(each, dot) for each in rest), *last])

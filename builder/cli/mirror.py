@@ -106,25 +106,29 @@ class Group(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         """The names, without aliases."""
-        return sorted(self._table.entries)
+        return sorted((*self._table.entries, *self._table.below))
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """By name or alias; imports the command's module."""
+        if name in self._table.below:
+            return Group(name, GROUPS[name], self._load, self._words)
         entry = self._table.entries.get(self._table.aliases.get(name, name))
         return Leaf(name, self._load(entry), self._words) if entry is not None else None
 
     def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
         """The commands, without loading them."""
-        return _offer(
-            context, self, incomplete, [(name, self._table.entries[name].short) for name in self.list_commands(context)]
-        )
+        return _offer(context, self, incomplete, self._shown(context))
 
     def format_help(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Docker's page of a management command."""
         _usage(formatter, f"{context.command_path} COMMAND", self.help)
-        names = self.list_commands(context)
-        _section(formatter, "Commands", [(name, self._table.entries[name].short) for name in names])
+        _section(formatter, "Commands", self._shown(context))
         _paragraph(formatter, f"Run '{context.command_path} COMMAND --help' for more information on a command.")
+
+    def _shown(self, context: click.Context) -> list[tuple[str, str]]:
+        table = self._table
+        names = self.list_commands(context)
+        return [(name, (GROUPS[name] if name in table.below else table.entries[name]).short) for name in names]
 
 
 class Leaf(click.Command):

@@ -25,12 +25,21 @@ class Entry:
 class Group:
     """Commands below a word (`image`, `container`, …)."""
 
-    __slots__ = ("aliases", "entries", "short")
+    __slots__ = ("aliases", "below", "entries", "short")
 
-    def __init__(self, short: str, entries: Mapping[str, Entry], aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        short: str,
+        entries: Mapping[str, Entry],
+        aliases: Mapping[str, str] | None = None,
+        *,
+        below: tuple[str, ...] = (),
+    ) -> None:
+        """`below` are groups that may also be named after this one's word."""
         self.short = short
         self.entries = entries
         self.aliases = aliases or {}
+        self.below = below
 
 
 def _entries(module: str, table: str, *, rename: Mapping[str, str] | None = None) -> dict[str, Entry]:
@@ -189,6 +198,7 @@ GROUPS: dict[str, Group] = {
             "du": Entry("cache", "du", "Show the size of the build cache"),
         },
         {"b": "build", "f": "bake"},
+        below=("imagetools",),
     ),
     "cache-mount": Group(
         "Manage the directories of RUN --mount=type=cache",
@@ -239,6 +249,16 @@ GROUPS: dict[str, Group] = {
             "prune": Entry("prune", "image", "Remove unused images"),
         },
         {"list": "ls", "remove": "rm"},
+    ),
+    "imagetools": Group(
+        "Work on images in registries",
+        _entries(
+            "imagetools",
+            """
+            create   Create a new image based on source images
+            inspect  Show details of an image in the registry
+            """,
+        ),
     ),
     "manifest": Group(
         "Manage image manifests and manifest lists",

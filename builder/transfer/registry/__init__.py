@@ -13,6 +13,7 @@ Read in this order:
     progress      what is told
     download      one blob in, continued where it broke; pull   an image in
     packing       layers ↔ compressed blobs; upload   one blob out; push   an image out; push_index   several
+    copying       from one repository to another
     referrers     what is attested of an image goes along; carried   and is read
     signatures    of images, with keys; login, search
 

@@ -55,7 +55,7 @@ def carried(
     one = found[name]
     if not store.content.use(one.layer.digest):
         store.content.put(first(_places(registries(), one.origins), lambda each: each.blob(one.layer, LIMIT))[1])
-    return _predicate(store.content.read(one.layer.digest), name, one.subject)
+    return predicate(store.content.read(one.layer.digest), name, one.subject)
 
 
 def _statements(store: Store, registries: Callable[[], Registries], image: Digest) -> Iterator[_Found]:
@@ -85,7 +85,7 @@ def _places(registries: Registries, origins: Sequence[str]) -> tuple[Repository,
     return tuple(place for name in origins for place in registries.repositories(Reference.parse(name)))
 
 
-def _predicate(data: bytes, name: str, subject: Digest) -> Predicate:
+def predicate(data: bytes, name: str, subject: Digest) -> Predicate:
     """What a statement says of the manifest *subject*. Raises InvalidDocument (it is about something else)."""
     source = documents.load(data, "attestation", limit=LIMIT)
     if source.string("predicateType") != name:
@@ -94,7 +94,7 @@ def _predicate(data: bytes, name: str, subject: Digest) -> Predicate:
     algorithm, _, value = subject.partition(":")
     if not any(one is not None and one.string(algorithm) == value for one in about):
         source.fail("subject", f"is not {subject}, beside which it was found")
-    predicate = source.rest().get("predicate")
-    if not isinstance(predicate, dict):
+    found = source.rest().get("predicate")
+    if not isinstance(found, dict):
         raise InvalidDocument("attestation", "is missing", where="predicate")
-    return Predicate(name, json.dumps(predicate, separators=(",", ":"), ensure_ascii=False).encode())
+    return Predicate(name, json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode())

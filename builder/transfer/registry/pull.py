@@ -199,10 +199,15 @@ def choose(index: Fetched, platform: Platform, place: Repository) -> Descriptor:
     return min(fitting, key=lambda pair: pair[0])[1]
 
 
+def is_foreign(layer: Descriptor) -> bool:
+    """Whether a layer is said to lie elsewhere than in registries."""
+    return any(word in layer.media_type for word in _FOREIGN)
+
+
 def check_layers(manifest: Manifest, place: Repository) -> None:
     """Refuse layers that cannot be what they should, before anything is fetched."""
     for layer in manifest.layers:
-        if any(word in layer.media_type for word in _FOREIGN):
+        if is_foreign(layer):
             raise Unsupported(
                 f"layer {digests.short(layer.digest)} of {place.endpoint.name} is foreign: it lies outside of the "
                 "registry, at addresses that the image names",

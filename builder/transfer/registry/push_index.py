@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from builder.errors import DigestMismatch, EngineError, NotFound, RegistryError, RegistryNotFound, Unsupported
+from builder.errors import DigestMismatch, NotFound, RegistryError, Unsupported
 from builder.oci import descriptors as d
 from builder.oci import digests
 from builder.oci.manifests import Index, Manifest
 from builder.oci.references import Reference
 from builder.transfer import workers
 from builder.transfer.attested import Form
-from builder.transfer.registry import upload
-from builder.transfer.registry.download import fetch
+from builder.transfer.registry import copying
 from builder.transfer.registry.referrers import attest
 from runtime.values import dataclass, replace
 
@@ -92,7 +91,7 @@ class IndexPush:
         blobs = {blob.digest: (blob, each) for each in foreign for blob in _blobs(each)}
 
         def bring(pair: tuple[Descriptor, _Foreign]) -> None:
-            self._bring(pair[0], pair[1].places)
+            copying.blob(self._store, self._target, pair[0], pair[1].places, self._teller)
 
         workers.each(blobs.values(), bring, threads=self._jobs, abort=self._registries.client.abort)
         for each in foreign:
@@ -118,7 +117,7 @@ class IndexPush:
                     f"{member.descriptor.media_type[:100]!r}",
                     hint="an index in an index cannot be pushed; push what it lists by its own name",
                 )
-            if self._there(member.descriptor):
+            if copying.has_manifest(self._target, member.descriptor):
                 continue
             places = self._origins(member)
             document = self._store.indexes.kept(member) or self._fetched(member.descriptor, places)
@@ -129,12 +128,6 @@ class IndexPush:
         if missing:
             raise self._missing(missing)
         return found
-
-    def _there(self, described: Descriptor) -> bool:
-        try:
-            return self._target.head(described.digest) is not None
-        except RegistryNotFound:
-            return False
 
     def _origins(self, member: Member) -> tuple[Repository, ...]:
         """Where a member was seen, or the index that lists it."""
@@ -167,31 +160,6 @@ class IndexPush:
     def _put(self, document: bytes, media_type: str) -> None:
         digest = self._target.put_manifest(digests.of(document), document, media_type)
         self._store.indexes.add_origin(digest, self._target.endpoint.name)
-
-    def _bring(self, blob: Descriptor, places: tuple[Repository, ...]) -> None:
-        """One blob that no layer here is: look, mount, or fetch and send."""
-        short = digests.short(blob.digest)
-        if self._target.has_blob(blob.digest):
-            self._teller.line("Layer already exists", short)
-            return
-        host = self._target.endpoint.name.partition("/")[0]
-        for place in places:
-            registry, _, repository = place.endpoint.name.partition("/")
-            if registry == host and place.endpoint.name != self._target.endpoint.name:
-                begun = self._target.mount(blob.digest, repository)
-                if begun is None:
-                    self._teller.line(f"Mounted from {repository}", short)
-                    return
-                self._target.cancel(begun)
-        if not self._store.content.use(blob.digest):
-            if not places:
-                raise EngineError(
-                    f"blob {blob.digest} of {self._reference.familiar()} is neither here nor known to be elsewhere"
-                )
-            fetch(self._store, places, blob, self._teller.bar("Downloading", short, blob.size))
-        watch = self._teller.bar("Pushing", short, blob.size)
-        upload.send(self._store, self._target, blob.digest, self._store.content.path(blob.digest), None, watch)
-        self._teller.line("Pushed", short)
 
 
 def _blobs(each: _Foreign) -> tuple[Descriptor, ...]:

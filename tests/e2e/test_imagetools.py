@@ -1,0 +1,149 @@
+"""imagetools create and inspect: from registry to registry, nothing becomes an image here."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from registryserver import INDEX, RegistryServer, digest
+
+Lamina = Any  # the fixture's type lives in conftest, which tests do not import
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def registry() -> Iterator[RegistryServer]:
+    with RegistryServer() as server:
+        yield server
+
+
+@pytest.fixture
+def other() -> Iterator[RegistryServer]:
+    with RegistryServer() as server:
+        yield server
+
+
+@pytest.fixture
+def images(registry: RegistryServer) -> str:
+    for architecture in ("amd64", "arm64", "s390x"):
+        registry.put_image("app", architecture, [b"common", architecture.encode()], architecture=architecture)
+    return f"{registry.host}/app"
+
+
+def nothing_kept(lamina: Lamina) -> None:
+    lamina("fsck")
+    assert lamina.text("images", "-aq") == ""
+
+
+def test_an_index_of_images_with_all_that_they_need(
+    lamina: Lamina, registry: RegistryServer, other: RegistryServer, images: str
+) -> None:
+    sources = (f"{images}:amd64", f"{images}:arm64")
+    shown = lamina.text("imagetools", "create", "--dry-run", *sources)
+    listed = json.loads(shown)["manifests"]
+    assert [each["platform"]["architecture"] for each in listed] == ["amd64", "arm64"] and not other.manifests
+    tags = ("-t", f"{images}:all", "-t", f"{registry.host}/near:all", "-t", f"{other.host}/far:all")
+    told = lamina("buildx", "imagetools", "create", *tags, *sources).stderr.decode()
+    assert f"copying {listed[0]['digest']} from {images}:amd64 to {other.host}/far:all" in told
+    for server, name in ((registry, "app"), (registry, "near"), (other, "far")):
+        assert server.manifests[name, "all"] == (INDEX, shown.encode())
+        for each in listed:
+            manifest = json.loads(server.manifests[name, each["digest"]][1])
+            blobs = {one["digest"] for one in (manifest["config"], *manifest["layers"])}
+            assert blobs <= server.repositories[name]
+    assert len(registry.seen("^POST /v2/near/blobs/uploads/.mount=")) == 5 == len(other.seen("^PUT /v2/far/blobs/"))
+    assert "Mounted from app" in told and not registry.seen("^PUT /v2/near/blobs/")
+    nothing_kept(lamina)
+
+
+def test_more_can_be_added_and_noted(lamina: Lamina, registry: RegistryServer, images: str) -> None:
+    create = ("imagetools", "create", "-t", f"{images}:all")
+    lamina(*create, f"{images}:amd64")
+    arm64 = digest(registry.manifests["app", "arm64"][1])
+    notes = ("--annotation", "index:a=b", "--annotation", "manifest-descriptor[linux/arm64]:c=d")
+    lamina(*create, "--append", *notes, arm64)
+    index = json.loads(registry.manifests["app", "all"][1])
+    assert index["annotations"] == {"a": "b"}
+    assert [each.get("annotations") for each in index["manifests"]] == [None, {"c": "d"}]
+    assert lamina.text("imagetools", "inspect", f"{images}:all").splitlines() == [
+        f"Name:      {images}:all",
+        f"MediaType: {INDEX}",
+        f"Digest:    {digest(registry.manifests['app', 'all'][1])}",
+        "",
+        "Manifests:",
+        f"  Name:      {images}:all@{index['manifests'][0]['digest']}",
+        f"  MediaType: {index['manifests'][0]['mediaType']}",
+        "  Platform:  linux/amd64",
+        "",
+        f"  Name:      {images}:all@{arm64}",
+        f"  MediaType: {index['manifests'][1]['mediaType']}",
+        "  Platform:  linux/arm64",
+        "  Annotations:",
+        "    c: d",
+    ]
+    format = '{{.Manifest.Annotations.a}} {{(index .Image "linux/arm64").Architecture}} {{json .Provenance}}'
+    assert lamina.text("imagetools", "inspect", "--format", format, f"{images}:all") == "b arm64 {}"
+
+
+def test_a_single_source_is_copied(
+    lamina: Lamina, registry: RegistryServer, other: RegistryServer, images: str
+) -> None:
+    platforms = {"linux/amd64": [b"one"], "linux/s390x": [b"two"]}
+    data = registry.put_index("app", "index", platforms, attested=True)
+    target = f"{other.host}/copy"
+    lamina("imagetools", "create", "-t", f"{target}:index", f"{images}:index")
+    assert other.manifests["copy", "index"] == (INDEX, data)
+    assert {each["digest"] for each in json.loads(data)["manifests"]} <= {name for _, name in other.manifests}
+    assert other.blobs.keys() <= registry.blobs.keys() and len(other.blobs) == 8
+    lamina("imagetools", "create", "--prefer-index=false", "-t", f"{target}:one", f"{images}:amd64")
+    assert other.manifests["copy", "one"] == registry.manifests["app", "amd64"]
+    raw = lamina("imagetools", "inspect", "--raw", f"{target}:one").stdout
+    assert raw == registry.manifests["app", "amd64"][1]
+    nothing_kept(lamina)
+
+
+def test_what_is_attested_can_be_shown(lamina: Lamina, registry: RegistryServer, images: str) -> None:
+    image = registry.manifests["app", "amd64"][1]
+    kind, name = "https://slsa.dev/provenance/v1", digest(image)
+    statement = {"predicateType": kind, "subject": [{"digest": {"sha256": name[7:]}}], "predicate": {"who": "me"}}
+    document = registry.put_image("app", "attestation", [])
+    document["layers"] = [
+        {
+            "mediaType": "application/vnd.in-toto+json",
+            **registry.put_blob("app", json.dumps(statement).encode()),
+            "annotations": {"in-toto.io/predicate-type": kind},
+        }
+    ]
+    data = json.dumps(document).encode()
+    registry.put_manifest("app", "attestation", data)
+    notes = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": name}
+    unknown = {"os": "unknown", "architecture": "unknown"}
+    entries = [
+        {"digest": name, "size": len(image), "platform": {"os": "linux", "architecture": "amd64"}},
+        {"digest": digest(data), "size": len(data), "platform": unknown, "annotations": notes},
+    ]
+    manifests = [{"mediaType": document["mediaType"], **each} for each in entries]
+    registry.put_manifest("app", "all", {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}, INDEX)
+    shown = lamina.text("imagetools", "inspect", "--format", "{{json .Provenance}}", f"{images}:all")
+    assert shown == '{\n  "SLSA": {\n    "who": "me"\n  }\n}'
+    assert lamina.text("imagetools", "inspect", "--format", "{{.Image.OS}} {{json .SBOM}}", f"{images}:all") == (
+        "linux null"
+    )
+
+
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        ("-t {0}:x", "no sources specified"),
+        ("{0}:amd64", "can't push with no tags specified, please set --tag or --dry-run"),
+        ("-t {0}:x sha256:0", 'failed to parse source "sha256:0"'),
+        ("-t {0}:x {0}2:1 sha256:" + 64 * "0", "multiple repositories specified, cannot infer repository for"),
+        ("-t {0}:x --annotation a=b {0}:amd64", '"manifest" annotations are not supported yet'),
+        ("-t {0}:x {0}:none", "manifest unknown"),
+        ("-t {0}:x --append {0}:amd64", "manifest unknown"),
+    ],
+)
+def test_what_cannot_be_made(lamina: Lamina, registry: RegistryServer, images: str, words: str, text: str) -> None:
+    done = lamina("imagetools", "create", *words.format(images).split(), code=1)
+    assert text in done.stderr.decode() and ("app", "x") not in registry.manifests
