@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from registryserver import RegistryServer
 
 pytestmark = pytest.mark.root
 
@@ -221,6 +223,39 @@ def test_what_a_build_writes_belongs_to_the_user(busybox: Plain) -> None:
     assert (busybox.home / "one.tar").stat().st_uid == busybox.uid
     assert b"reproducible: both" in busybox("verify", "--network", "none", "-q", context).stdout
     busybox("fsck")
+
+
+def test_images_and_caches_come_and_go(busybox: Plain) -> None:
+    """Each command that writes or reads files and registries, from outside of the user's namespace."""
+    context = busybox.context(
+        "FROM busybox\nRUN --mount=type=cache,id=mine,target=/c echo kept > /c/f; date > /made\nCOPY f /\n", f="here"
+    )
+    with RegistryServer() as registry:
+        name, cache = f"{registry.host}/app:1", f"{registry.host}/app:cache"
+        busybox("build", "-q", "-t", name, "--sbom=true", "--push", f"--cache-to=type=registry,ref={cache}", context)
+        image = busybox.text("inspect", "-f", "{{.Id}}", name)
+        busybox("save", "-o", "app.tar", name)
+        busybox("cache-mount", "export", "-o", "mine.tar", "mine")
+        busybox("cache-mount", "export", "--push", f"{registry.host}/mounts:1", "mine")
+        busybox("export", "-o", "root.tar", busybox.text("create", name))
+        busybox("sbom", "-o", "sbom.json", name)
+        busybox("rm", *busybox.text("ps", "-aq").split())
+        busybox("rmi", "-f", name)
+        busybox("builder", "prune", "-af")
+        for come in (("pull", "-q", name), ("load", "-q", "-i", "app.tar")):
+            busybox(*come)
+            assert busybox.text("inspect", "-f", "{{.Id}}", name) == image
+            busybox("rmi", "-f", name)
+        for come in ("--pull", f"{registry.host}/mounts:1"), ("mine.tar",):
+            busybox("cache-mount", "import", *come)
+            assert "mine" in busybox.text("cache-mount", "ls")
+            busybox("cache-mount", "rm", "mine")
+        busybox("build", "-q", "-t", "again", f"--cache-from={cache}", context)
+        assert busybox.text("inspect", "-f", "{{.Id}}", "again") == image
+        busybox("image", "rm", "again")
+    with tarfile.open(busybox.home / "root.tar") as members:
+        assert "made" in members.getnames()
+    assert busybox("fsck", "--full").returncode == 0
 
 
 def test_nothing_belongs_to_anybody_else(busybox: Plain) -> None:

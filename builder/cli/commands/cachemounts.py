@@ -82,24 +82,25 @@ def export(cli: Cli, values: Values, arguments: list[str]) -> int:
     output, reference = values.text("output"), values.text("push")
     if bool(output) == bool(reference):
         raise UsageError("one of --output and --push says where to")
+    engine = cli.engine  # before a file is opened: a plain user's has mounts of its own
     if reference:
-        names = cachemounts.push(cli.engine, arguments, reference, cli.env)
+        names = cachemounts.push(engine, arguments, reference, cli.env)
     elif output == "-":
         if cli.terminal_out():
             raise UsageError("cowardly refusing to save to a terminal; use -o or redirect")
         from builder.transfer.layout import TarOut
 
-        names = cachemounts.export(cli.engine, arguments, TarOut(cli.raw_out().write))
+        names = cachemounts.export(engine, arguments, TarOut(cli.raw_out().write))
     elif output.endswith(".tar"):
         from builder.transfer.layout import TarOut
         from builder.transfer.outfile import whole_file
 
         with whole_file(cli.cwd / output) as sink:
-            names = cachemounts.export(cli.engine, arguments, TarOut(sink))
+            names = cachemounts.export(engine, arguments, TarOut(sink))
     else:
         from builder.transfer.layout import DirectoryOut
 
-        names = cachemounts.export(cli.engine, arguments, DirectoryOut(cli.cwd / output))
+        names = cachemounts.export(engine, arguments, DirectoryOut(cli.cwd / output))
     for name in names:
         cli.say(name)
     return 0

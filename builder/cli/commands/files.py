@@ -44,17 +44,18 @@ def export(cli: Cli, values: Values, arguments: list[str]) -> int:
     """A container's file system as a tar, never to a terminal."""
     from builder.engine import copying
 
+    engine = cli.engine  # before the file is opened: a plain user's has mounts of its own
     if values.text("output"):
         from builder.transfer.outfile import whole_file
 
         with whole_file(Path(values.text("output"))) as write:
-            copying.export(cli.engine, arguments[0], write)
+            copying.export(engine, arguments[0], write)
         return 0
     if cli.terminal_out():
         cli.say("Error: cowardly refusing to save to a terminal. Use the -o flag or redirect")
         return 1
     stream = cli.raw_out()
-    copying.export(cli.engine, arguments[0], stream.write)
+    copying.export(engine, arguments[0], stream.write)
     stream.flush()
     return 0
 
