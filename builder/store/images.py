@@ -174,10 +174,12 @@ class Images:
     def put_manifest(self, image_id: Digest, document: bytes, media_type: str, *, made: bool = False) -> Digest:
         """Keep the manifest that an image came with, byte for byte; returns its digest.
 
-        `made`: it was made for an index of this store, and nobody outside has it.
+        `made`: it was made for an index of this store, and nobody outside has it. Raises ImageNotFound.
         """
         digest = digests.of(document)
         with self._database.write(durable=True):
+            if self._database.row("SELECT 1 FROM images WHERE id = ?", (image_id,)) is None:
+                raise ImageNotFound(image_id)
             self._database.run(
                 "INSERT INTO manifests (digest, image, media_type, document, made) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (digest) DO UPDATE SET image = excluded.image, made = min(made, excluded.made)",

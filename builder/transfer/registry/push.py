@@ -7,7 +7,7 @@ that has them, or packed and sent. A manifest is only pushed when the registry h
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from builder.errors import EngineError, ImageNotFound, RegistryError
@@ -106,7 +106,8 @@ def push(
     else:
         kept = store.images.resolve(str(reference), platform=platform)
         document, media_type = send(kept, None if own else _listed(store, named, kept))
-        store.images.put_manifest(kept, document, media_type)
+        with suppress(ImageNotFound):  # removed meanwhile: what was asked for goes out all the same
+            store.images.put_manifest(kept, document, media_type)
         if platform is None and store.attestations.of(kept):
             from builder.transfer.registry.referrers import accompanied
 
@@ -115,7 +116,8 @@ def push(
                 document, media_type = attested.to_json(), attested.media_type
                 kept = store.indexes.put(document, media_type, origin=target.endpoint.name)
         digest = target.put_manifest(name, document, media_type)
-    store.images.tag(replace(reference, tag=None, digest=digest), kept)
+    with suppress(ImageNotFound):
+        store.images.tag(replace(reference, tag=None, digest=digest), kept)
     teller.line(f"{name}: digest: {digest} size: {len(document)}")
     return Pushed(reference, d.Descriptor(media_type, digest, len(document)))
 

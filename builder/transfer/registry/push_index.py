@@ -8,9 +8,10 @@ with packed layers, and so is written anew. What cannot be had is known before a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from builder.errors import DigestMismatch, NotFound, RegistryError, Unsupported
+from builder.errors import DigestMismatch, ImageNotFound, NotFound, RegistryError, Unsupported
 from builder.oci import descriptors as d
 from builder.oci import digests
 from builder.oci.manifests import Index, Manifest
@@ -84,7 +85,8 @@ class IndexPush:
             document, media_type = image(member.image, listed)
             self._put(document, media_type)
             described[digest] = d.Descriptor(media_type, digests.of(document), len(document))
-            self._store.images.put_manifest(member.image, document, media_type)
+            with suppress(ImageNotFound):  # removed meanwhile
+                self._store.images.put_manifest(member.image, document, media_type)
             if member.made:
                 subject = replace(described[digest], platform=member.descriptor.platform)
                 more += attest(self._store, self._target, member.image, subject, self._reference, form)

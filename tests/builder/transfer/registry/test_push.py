@@ -56,6 +56,23 @@ def send(store: Store, connect: Any) -> Callable[..., Pushed]:
     return sent
 
 
+def test_an_image_that_is_removed_meanwhile_goes_out_whole(
+    store: Store, registry: RegistryServer, made: Callable[..., str], send: Callable[..., Pushed]
+) -> None:
+    name = made()
+
+    def removed(request: Request) -> bool:
+        if request.command == "POST":
+            store.images.remove(name, force=True)
+            registry.intercept = None
+        return False
+
+    registry.intercept = removed
+    pushed = send(name)
+    assert digest(registry.manifests["app", "1"][1]) == pushed.manifest.digest
+    assert store.images.list() == () and store.fsck(full=True) == ()
+
+
 def bring(store: Store, registries: Any, reference: str) -> Pulled:
     pulled = pull(store, registries, Reference.parse(reference), platform=PLATFORM)
     validate(store, pulled.image_id, full=True)
