@@ -1,6 +1,7 @@
 """Shows what makes two images different: for people, for programs, and for a pull request.
 
-Pure: a value in, text out.
+Pure: a value in, text out. Names, values and versions are the images' own words: none of them can begin a line, or be
+markup in a comment under somebody's name.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 
 from builder.cli import units
+from builder.cli.harmless import harmless, in_line
 from builder.insight.compare import Comparison, FileChange, Kind, PackageChange
 
 _MARK = {Kind.ADDED: "+", Kind.REMOVED: "-", Kind.CHANGED: "~"}
 _LETTER = {Kind.ADDED: "A", Kind.REMOVED: "D", Kind.CHANGED: "C"}
 MAX_ROWS = 200
 """Files that the Markdown form lists: a comment on a pull request has a length limit."""
+MAX_CELL = 400
+"""Letters of one value there."""
 
 
 def text(found: Comparison) -> str:
@@ -28,16 +32,19 @@ def text(found: Comparison) -> str:
         lines.append("no difference in files, packages and config")
     if found.config:
         lines += ["", "Config:"]
-        lines += [f"  {each.field}: {_value(each.before)} → {_value(each.after)}" for each in found.config]
+        lines += [f"  {in_line(each.field)}: {_value(each.before)} → {_value(each.after)}" for each in found.config]
     if found.packages:
         lines += ["", f"Packages ({_counts(found.packages)}):"]
-        lines += [f"  {_MARK[each.kind]} {each.ecosystem} {each.name} {_versions(each)}" for each in found.packages]
+        lines += [
+            f"  {_MARK[each.kind]} {each.ecosystem} {in_line(f'{each.name} {_versions(each)}')}"
+            for each in found.packages
+        ]
     if found.security:
         lines += ["", "Set-id bits and capabilities:"]
-        lines += [f"  {_MARK[each.kind]} {each.path}: {', '.join(each.what)}" for each in found.security]
+        lines += [f"  {_MARK[each.kind]} {in_line(each.path)}: {', '.join(each.what)}" for each in found.security]
     if found.files:
         lines += ["", f"Files ({_counts(found.files)}):"]
-        lines += [f"  {_LETTER[each.kind]} {each.path}{_detail(each)}" for each in found.files]
+        lines += [f"  {_LETTER[each.kind]} {in_line(each.path + _detail(each))}" for each in found.files]
     return "\n".join(lines)
 
 
@@ -107,7 +114,8 @@ def as_json(found: Comparison) -> str:
         "security": [file(each) for each in found.security],
         "files": [file(each) for each in found.files],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    # Half a letter stands for a byte of a name that is no UTF-8.
+    return harmless(json.dumps(document, indent=2, ensure_ascii=False)).encode(errors="backslashreplace").decode()
 
 
 RENDERERS: Mapping[str, Callable[[Comparison], str]] = {"text": text, "json": as_json, "markdown": markdown}
@@ -133,7 +141,7 @@ def _versions(change: PackageChange) -> str:
 
 
 def _value(value: str | None) -> str:
-    return "(not set)" if value is None else value
+    return "(not set)" if value is None else in_line(value)
 
 
 def _detail(change: FileChange) -> str:
@@ -148,9 +156,17 @@ def _detail(change: FileChange) -> str:
 
 
 def _cell(value: str | None) -> str:
-    """A value in a table's cell as code; what would end the cell or the code is escaped."""
-    if value is None:
+    """A value in a table's cell, as code. What could end the cell or the code is written as HTML has it, for which
+    nothing in the value is markup."""
+    if not value:
         return ""
-    flat = value.replace("\n", " ").replace("|", "\\|")
-    fence = "``" if "`" in flat else "`"
-    return f"{fence}{flat}{fence}"
+    flat = in_line(value)
+    if len(flat) > MAX_CELL:
+        flat = flat[:MAX_CELL] + "…"
+    if not _ENDS.intersection(flat):
+        return f"`{flat}`"
+    safe = (each if each.isalnum() or each == " " or not each.isascii() else f"&#{ord(each)};" for each in flat)
+    return f"<code>{''.join(safe)}</code>"
+
+
+_ENDS = frozenset("`|\\")

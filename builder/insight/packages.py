@@ -6,17 +6,25 @@ contains is not trusted to be well formed. Sizes of what is read are bounded.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from email.parser import HeaderParser
 from enum import StrEnum
+from itertools import chain
 from typing import Protocol
 
+from builder.errors import LimitExceeded
 from builder.insight import rpmdb
 from runtime.values import dataclass
 
-MAX_DATABASE = 256 << 20
+MAX_DATABASE = 128 << 20
 MAX_METADATA = 4 << 20
+MAX_LINE = 64 << 10
+MAX_HEADERS = 256 << 10
+"""Bytes at the top of a Python package's metadata; its description may be long, and comes after."""
+MAX_PACKAGES = 50_000
+"""More than any distribution has; an image with more is made to hurt."""
 
 
 class Ecosystem(StrEnum):
@@ -48,7 +56,7 @@ class Package:
         name = self.name
         if self.ecosystem is Ecosystem.PYPI:
             name = name.lower().replace("_", "-").replace(".", "-")
-        path = "/".join(quote(part, safe="") for part in name.split("/"))
+        path = "/".join(quote(part, safe="") for part in name.split("/") if part)
         if system and distribution is not None and distribution.id:
             path = f"{quote(distribution.id, safe='')}/{path}"
         qualifiers = []
@@ -80,10 +88,14 @@ class Files(Protocol):
 
 
 def find(files: Files) -> tuple[Package, ...]:
-    """All packages, sorted; the same package found twice is one."""
-    found = {*_dpkg(files), *_apk(files), *_rpm(files)}
-    for path in files.entries:
-        found.update(_language(files, path))
+    """All packages, sorted; the same package found twice is one. Raises LimitExceeded (MAX_PACKAGES)."""
+    found: set[Package] = set()
+    languages = (each for path in files.entries for each in _language(files, path))
+    for package in chain(_dpkg(files), _apk(files), _rpm(files), languages):
+        if package.name.strip("/"):
+            found.add(package)
+        if len(found) > MAX_PACKAGES:
+            raise LimitExceeded(f"the image says that it has more than {MAX_PACKAGES} packages")
     return tuple(sorted(found))
 
 
@@ -98,15 +110,17 @@ def distribution(files: Files) -> Distribution | None:
     return None
 
 
-def _text(files: Files, path: str, limit: int = MAX_METADATA) -> str | None:
-    data = files.read(path, limit)
+def _text(files: Files, path: str) -> str | None:
+    data = files.read(path, MAX_METADATA)
     return None if data is None else data.decode(errors="replace")
 
 
-def _paragraphs(text: str) -> Iterator[dict[str, str]]:
+def _paragraphs(files: Files, path: str) -> Iterator[dict[str, str]]:
     """Paragraphs of ``Key: value`` lines as dpkg and apk write them; continuation lines are left out."""
     fields: dict[str, str] = {}
-    for line in text.splitlines():
+    # Line by line: a list of all of them takes many times the bytes of the file.
+    for raw in io.BytesIO(files.read(path, MAX_DATABASE) or b""):
+        line = raw[:MAX_LINE].decode(errors="replace")
         if not line.strip():
             if fields:
                 yield fields
@@ -125,7 +139,7 @@ def _dpkg(files: Files) -> Iterator[Package]:
     for path in ("/var/lib/dpkg/status", *single):
         if path.endswith(".md5sums"):
             continue
-        for fields in _paragraphs(_text(files, path, MAX_DATABASE) or ""):
+        for fields in _paragraphs(files, path):
             installed = fields.get("Status", "install ok installed").endswith(" installed")
             if installed and fields.get("Package"):
                 yield Package(
@@ -140,7 +154,7 @@ def _dpkg(files: Files) -> Iterator[Package]:
 
 def _apk(files: Files) -> Iterator[Package]:
     for path in ("/lib/apk/db/installed", "/usr/lib/apk/db/installed"):
-        for fields in _paragraphs(_text(files, path, MAX_DATABASE) or ""):
+        for fields in _paragraphs(files, path):
             if fields.get("P"):
                 yield Package(
                     Ecosystem.APK, fields["P"], fields.get("V", ""), fields.get("A", ""), fields.get("L", ""), path
@@ -160,11 +174,11 @@ def _language(files: Files, path: str) -> Iterable[Package]:
     if path.endswith((".dist-info/METADATA", ".egg-info/PKG-INFO", ".egg-info")):
         text = _text(files, path)
         if text is not None:
-            fields = HeaderParser().parsestr(text)
+            fields = HeaderParser().parsestr(text[:MAX_HEADERS].partition("\n\n")[0])
             if fields["Name"]:
                 license_ = fields["License-Expression"] or fields["License"] or ""
                 short = license_ if "\n" not in license_ and len(license_) < 100 else ""
-                yield Package(Ecosystem.PYPI, fields["Name"], fields["Version"] or "", "", short, path)
+                yield Package(Ecosystem.PYPI, fields["Name"], fields["Version"] or "", "", short, _unicode(path))
     elif path.endswith("/package.json") and "/node_modules/" in path:
         below = path.rpartition("/node_modules/")[2].split("/")
         if len(below) == (3 if below[0].startswith("@") else 2):
@@ -176,13 +190,11 @@ def _npm(files: Files, path: str) -> Iterator[Package]:
         document = json.loads(files.read(path, MAX_METADATA) or b"null")
     except (ValueError, RecursionError):
         return
-    if isinstance(document, dict) and isinstance(document.get("name"), str):
-        version, license_ = document.get("version"), document.get("license")
-        yield Package(
-            Ecosystem.NPM,
-            document["name"],
-            version if isinstance(version, str) else "",
-            "",
-            license_ if isinstance(license_, str) else "",
-            path,
-        )
+    if isinstance(document, dict):
+        name, version, license_ = (_unicode(document.get(each)) for each in ("name", "version", "license"))
+        yield Package(Ecosystem.NPM, name, version, "", license_, _unicode(path))
+
+
+def _unicode(text: object) -> str:
+    """A text that can be written as UTF-8; "" for what is none. A path may have any bytes, JSON halves of letters."""
+    return text.encode(errors="replace").decode() if isinstance(text, str) else ""

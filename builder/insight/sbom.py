@@ -52,6 +52,7 @@ def cyclonedx(subject: Subject) -> str:
         from cyclonedx.model import HashAlgorithm, HashType
         from cyclonedx.model.bom import Bom, BomMetaData
         from cyclonedx.model.component import Component, ComponentType
+        from cyclonedx.model.dependency import Dependency
         from cyclonedx.model.tool import ToolRepository
         from cyclonedx.output import make_outputter
         from cyclonedx.schema import OutputFormat, SchemaVersion
@@ -81,7 +82,10 @@ def cyclonedx(subject: Subject) -> str:
             bom_ref=f"{purl}#{package.source}",
         )
         bom.components.add(part)
-        bom.register_dependency(about, [part])
+    parts = [Dependency(part.bom_ref) for part in bom.components]
+    bom.dependencies.update([Dependency(about.bom_ref, parts), *parts])
+    # The writer wants to register each part once more, and goes through all that are registered for each.
+    bom.register_dependency = lambda *_, **__: None  # type: ignore[method-assign]
     text: str = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=2)
     return text
 

@@ -206,15 +206,15 @@ class ImageConfig:
         if len(history) > MAX_HISTORY:
             source.fail("history", f"has {len(history)} entries, more than {MAX_HISTORY}")
         return ImageConfig(
-            architecture=source.required("architecture"),
-            os=source.required("os"),
+            architecture=source.word("architecture", needed=True),
+            os=source.word("os", needed=True),
             config=ContainerConfig() if config is None else ContainerConfig.from_object(config),
             diff_ids=_diff_ids(rootfs),
             history=tuple(History.from_object(entry) for entry in history),
             created=_time(source, "created"),
             author=source.string("author") or "",
-            variant=source.string("variant") or "",
-            os_version=source.string("os.version") or "",
+            variant=source.word("variant"),
+            os_version=source.word("os.version"),
             os_features=source.strings("os.features") or (),
             extra=source.rest(),
         )

@@ -107,10 +107,10 @@ def media_type_of(source: Object, key: str) -> str | None:
 def platform_of(source: Object) -> platforms.Platform:
     """The platform object of an index entry, as written (not normalised, so that it is written again as it was)."""
     return platforms.Platform(
-        os=source.required("os"),
-        architecture=source.required("architecture"),
-        variant=source.string("variant") or "",
-        os_version=source.string("os.version") or "",
+        os=source.word("os", needed=True),
+        architecture=source.word("architecture", needed=True),
+        variant=source.word("variant"),
+        os_version=source.word("os.version"),
         os_features=source.strings("os.features") or (),
     )
 

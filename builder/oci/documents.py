@@ -25,6 +25,8 @@ LIMIT = 8 << 20
 """Bytes of one document. Docker takes 4 MiB of manifest; a config of 1,000 layers has some hundred KiB."""
 
 DEPTH = 64
+WORD = 128
+"""Letters of an operating system's name and the like."""
 INT64 = 1 << 63
 
 
@@ -112,6 +114,13 @@ class Object:
         value = self.string(key)
         if not value:
             self.fail(key, "is missing")
+        return value
+
+    def word(self, key: str, *, needed: bool = False) -> str:
+        """A short string that is shown in lines and tables, "" when absent: nothing in it moves the rest of them."""
+        value = self.required(key) if needed else self.string(key) or ""
+        if len(value) > WORD or not value.isprintable():
+            self.fail(key, f"must be at most {WORD} letters, without control characters")
         return value
 
     def boolean(self, key: str) -> bool:

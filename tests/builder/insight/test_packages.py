@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder.errors import LimitExceeded
 from builder.insight import packages, rpmdb
 from builder.insight.packages import Distribution, Ecosystem, Package
 
@@ -97,6 +98,76 @@ def test_rpm(tmp_path: Path, mode: str) -> None:
         ("bash", "5.2-3.fc40", "x86_64", "GPLv3+"),
         ("dbus", "1:1.14-1", "", ""),
     ]
+
+
+def rpm_database(path: Path, *statements: str) -> bytes:
+    with sqlite3.connect(path) as database:
+        for statement in statements:
+            database.execute(statement, {"blob": header(name="x", version="1")} if ":blob" in statement else {})
+    database.close()
+    return path.read_bytes()
+
+
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x AS blob FROM c"
+HUGE = "zeroblob(900000000)"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        (f"CREATE VIEW Packages AS {ENDLESS}",),
+        (f"CREATE VIEW Packages AS SELECT {HUGE} AS blob",),
+        (f"CREATE TABLE Packages (x, blob AS ({HUGE}))", "INSERT INTO Packages (x) VALUES (1)"),
+        ("CREATE VIRTUAL TABLE Packages USING rtree (id, a, b, +blob)", "INSERT INTO Packages VALUES (1, 2, 3, :blob)"),
+        ("CREATE TABLE Packages (blob)", "INSERT INTO Packages VALUES (CAST(x'ff00' AS TEXT))"),
+        ("CREATE TABLE Another (blob)",),
+    ],
+    ids=["endless view", "large view", "computed", "virtual", "text", "another"],
+)
+def test_an_rpm_database_whose_schema_is_a_program_is_not_run(tmp_path: Path, statements: tuple[str, ...]) -> None:
+    assert list(rpmdb.headers(rpm_database(tmp_path / "rpmdb.sqlite", *statements))) == []
+
+
+def test_an_rpm_database_with_pages_that_are_used_twice_ends(tmp_path: Path) -> None:
+    whole = rpm_database(
+        tmp_path / "rpmdb.sqlite",
+        "CREATE TABLE Packages (blob)",
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 2000) INSERT INTO Packages"
+        " SELECT :blob FROM c",
+    )
+    page = int.from_bytes(whole[16:18], "big")
+    root = bytearray(whole[page : 2 * page])
+    assert root[0] == 5  # an inner page: cells of a child's number and a key
+    cells = [int.from_bytes(root[12 + 2 * at : 14 + 2 * at], "big") for at in range(int.from_bytes(root[3:5], "big"))]
+    for cell in cells:
+        root[cell : cell + 4] = (2).to_bytes(4, "big")  # each child is the page itself, 20 deep
+    assert len(list(rpmdb.headers(whole[:page] + bytes(root) + whole[2 * page :]))) <= 2000
+
+
+def test_an_rpm_header_that_says_the_same_many_times_is_cheap() -> None:
+    index = struct.pack(">IIII", 1000, 6, 0, 1) * 4096
+    found = rpmdb.parse(struct.pack(">II", 4096, 1 << 24) + index + b"a" * (1 << 24))
+    assert found is not None and found.name == "a" * 4096
+
+
+def test_what_is_said_to_hurt() -> None:
+    modules = "/app/node_modules"
+    files = {
+        "/var/lib/dpkg/status": b"Package: " + b"a" * (1 << 20) + b"\nVersion: 1\n",
+        "/s/a.dist-info/METADATA": b"Name: a\n" + b" b\n" * 1_000_000,
+        f"{modules}/half/package.json": b'{"name": "\\ud800", "version": "\\udfff"}',
+        f"{modules}/none/package.json": b'{"name": ""}',
+        f"{modules}/slashes/package.json": b'{"name": "///", "version": "1"}',
+        f"{modules}/number/package.json": b'{"name": "a", "version": ' + b"9" * 10_000 + b"}",
+        f"{modules}/\udcff/package.json": b'{"name": "b/", "version": "@"}',
+    }
+    found = {each.ecosystem.value + each.name[:9]: each for each in packages.find(Files(files))}
+    assert sorted(found) == ["debaaaaaaaaa", "npm?", "npmb/", "pypia\n b\n b\n "]
+    assert len(found["debaaaaaaaaa"].name) < packages.MAX_LINE
+    assert found["npmb/"].purl() == "pkg:npm/b@%40" and found["npmb/"].source.isascii()
+    many = b"".join(b"P:p%d\n\n" % each for each in range(packages.MAX_PACKAGES + 1))
+    with pytest.raises(LimitExceeded, match="more than 50000 packages"):
+        packages.find(Files({"/lib/apk/db/installed": many}))
 
 
 @given(st.binary(max_size=200))

@@ -60,7 +60,7 @@ CONFIGS = st.builds(
     created=st.none() | MOMENTS,
     author=TEXT,
     variant=st.sampled_from(["", "v8"]),
-    os_version=TEXT,
+    os_version=st.sampled_from(["", "10.0.17763.1"]),
     os_features=STRINGS,
     extra=st.dictionaries(st.sampled_from(["docker_version", "container"]), TEXT, max_size=2),
 )

@@ -94,3 +94,10 @@ def test_null_counts_as_absent() -> None:
     assert "a" not in source
     assert (source.string("a"), source.strings("a"), source.object("a"), source.objects("a")) == (None, None, None, ())
     assert source.integer("a", default=7) == 7
+
+
+@pytest.mark.parametrize("text", ["linux\n", "\x1b[2J", "a\u202eb", "x" * 129, "\x00"])
+def test_a_word_moves_nothing_beside_it(text: str) -> None:
+    with pytest.raises(InvalidDocument, match=r"invalid thing: os: must be at most 128 letters"):
+        documents.load(documents.dump({"os": text}), "thing").word("os")
+    assert documents.load(b'{"os": "linux"}', "thing").word("os", needed=True) == "linux"
