@@ -41,6 +41,7 @@ from builder.transfer.workers import Stopped
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
+    from builder.errors import RegistryError
     from builder.transfer.registry.credentials import Keyring
     from builder.transfer.registry.settings import Settings
 
@@ -71,12 +72,13 @@ BRIEF = Patience(1, 5.0, 15.0)
 
 class Cut(Exception):
     """A connection ended or stalled in the middle: worth another try. `text` says how, for a person; `late`: nothing
-    came in time."""
+    came in time; `error`: what the registry said, when it was an answer that may be another one the next time."""
 
-    def __init__(self, text: str, *, late: bool = False) -> None:
+    def __init__(self, text: str, *, late: bool = False, error: RegistryError | None = None) -> None:
         super().__init__(text)
         self.text = text
         self.late = late
+        self.error = error
 
 
 class Answer:

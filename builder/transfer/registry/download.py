@@ -18,11 +18,8 @@ if TYPE_CHECKING:
     from builder.store.partial import PartialBlob
     from builder.transfer.registry.repository import Repository
 
-ATTEMPTS = 5
-"""Attempts that may follow one another without PROGRESS bytes of gain."""
-_LATE = 2
-"""Those when nothing came in time."""
 PROGRESS = 1 << 14
+"""Bytes of gain after which attempts are counted anew."""
 
 Watch = Callable[[int], object]
 """Told how many bytes have been added; at first, how many were there already."""
@@ -76,10 +73,11 @@ def _fill(partial: PartialBlob, repository: Repository, descriptor: Descriptor, 
             if partial.size < size:
                 raise Cut("it ended too early")
         except Cut as err:
-            failures = failures + 1 if partial.size - before < PROGRESS else 1
-            if failures >= ATTEMPTS or (err.late and failures >= _LATE):
+            gained = partial.size - before >= PROGRESS
+            failures = 1 if gained else failures + 1
+            if not gained and repository.host.patience.is_over(failures, err):
                 endpoint = repository.endpoint
-                raise RegistryUnreachable(
+                raise err.error or RegistryUnreachable(
                     endpoint.host,
                     endpoint.repository,
                     f"{repository.named(descriptor.digest)} cannot be fetched from registry {endpoint.host}: "

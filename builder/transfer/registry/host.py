@@ -220,7 +220,10 @@ class Host:
                     again = answer.status in AGAIN and (asked.retry or answer.status == 429)
                     if again and attempt < self.patience.attempts and self._wait(answer, attempt):
                         continue
-                    raise failure(answer, self.endpoint, answer.read(_ERROR_MAX, "error"), asked.what or url)
+                    error = failure(answer, self.endpoint, answer.read(_ERROR_MAX, "error"), asked.what or url)
+                    if answer.status in AGAIN and not again:
+                        raise Cut(f"status {answer.status}", error=error)
+                    raise error
             except Cut as err:
                 if not asked.retry:
                     raise

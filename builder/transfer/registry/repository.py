@@ -6,7 +6,7 @@ content. What to do with the answers is `pull`'s and `push`'s business.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
@@ -21,7 +21,7 @@ from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.oci.digests import Digest
-    from builder.transfer.registry.client import Answer, Client
+    from builder.transfer.registry.client import Answer, Body, Client
     from builder.transfer.registry.endpoints import Endpoint
     from builder.transfer.registry.host import Host, Reply
 
@@ -277,7 +277,7 @@ class Repository:
             return None
         return self._upload(reply, location)
 
-    def append(self, upload: Upload, chunk: Iterable[bytes], size: int) -> Upload:
+    def append(self, upload: Upload, chunk: Body, size: int) -> Upload:
         """Send the next `size` bytes. Raises RegistryErrors, Cut (ask `resume` then)."""
         end = upload.offset + size - 1
         with self.host.request(
@@ -289,7 +289,7 @@ class Repository:
                 "Content-Length": str(size),
                 "Content-Range": f"{upload.offset}-{end}",
             },
-            body=lambda: chunk,
+            body=chunk,
             fine=(202, 204, 201),
             retry=False,
             what=f"upload to {self.endpoint.name}",
@@ -297,7 +297,7 @@ class Repository:
             answer.read(1 << 20, "answer")
             return Upload(self._location(answer.headers, answer.url), upload.offset + size, upload.least)
 
-    def finish(self, upload: Upload, digest: Digest, data: Iterable[bytes] = (), size: int = 0) -> None:
+    def finish(self, upload: Upload, digest: Digest, data: Body = bytes, size: int = 0) -> None:
         """End the upload, with its last `size` bytes. Raises RegistryErrors, Cut."""
         parts = urlsplit(upload.location)
         query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), ("digest", digest)])
@@ -309,7 +309,7 @@ class Repository:
             urlunsplit(parts._replace(query=query)),
             scopes=self._scopes,
             headers=headers,
-            body=(lambda: data) if size else (lambda: b""),
+            body=data if size else bytes,
             fine=(201, 204),
             retry=False,
             what=self.named(digest),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from builder.errors import RegistryFailed, RegistryNotFound, RegistryUnreachable
 from builder.oci import digests
 from builder.transfer.registry.client import Cut
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from builder.oci.digests import Digest
@@ -21,11 +22,8 @@ if TYPE_CHECKING:
 
 CHUNK = 32 << 20
 """Bytes of one request; what is lost at most when a connection is cut."""
-ATTEMPTS = 5
-"""Attempts that may follow one another without PROGRESS bytes of gain."""
-_LATE = 2
-"""Those when nothing came in time."""
 PROGRESS = 1 << 14
+"""Bytes of gain after which attempts are counted anew."""
 _PIECE = 1 << 18
 
 Watch = Callable[[int], object]
@@ -67,23 +65,23 @@ def send(store: Store, target: Repository, digest: Digest, path: Path, begun: Up
             told = upload.offset
             while not whole and upload.offset < size:
                 length = min(max(CHUNK, upload.least), size - upload.offset)
-                upload = target.append(upload, _pieces(path, upload.offset, length), length)
+                upload = target.append(upload, _Pieces(path, upload.offset, length), length)
                 store.packed.set_upload(digest, name, upload.location)
                 watch(length)
                 told += length
                 failures = 0
             rest = size - upload.offset
-            target.finish(upload, digest, _pieces(path, upload.offset, rest), rest)
+            target.finish(upload, digest, _Pieces(path, upload.offset, rest), rest)
             watch(rest)
             store.packed.set_upload(digest, name, "")
             return
         except Cut as err:
             upload = _continued(target, upload, size)
-            gained = (upload.offset if upload is not None else 0) - told
-            failures = failures + 1 if gained < PROGRESS else 1
-            if failures >= ATTEMPTS or (err.late and failures >= _LATE):
+            gained = (upload.offset if upload is not None else 0) - told >= PROGRESS
+            failures = 1 if gained else failures + 1
+            if not gained and target.host.patience.is_over(failures, err):
                 endpoint = target.endpoint
-                raise RegistryUnreachable(
+                raise err.error or RegistryUnreachable(
                     endpoint.host,
                     endpoint.repository,
                     f"blob {digests.short(digest)} cannot be pushed to {name}: {err.text} again and again",
@@ -128,9 +126,18 @@ def _continued(target: Repository, upload: Upload | None, size: int) -> Upload |
     return now if now is not None and now.offset <= size else None
 
 
-def _pieces(path: Path, offset: int, length: int) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        file.seek(offset)
-        while length and (data := file.read(min(_PIECE, length))):
-            length -= len(data)
-            yield data
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """A part of a file as the body of a request, which may have to be sent again: with another token, or later."""
+
+    path: Path
+    offset: int
+    length: int
+
+    def __call__(self) -> Iterator[bytes]:
+        length = self.length
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            while length and (data := file.read(min(_PIECE, length))):
+                length -= len(data)
+                yield data

@@ -393,6 +393,22 @@ def test_a_download_that_never_gets_on_is_given_up_and_what_came_is_kept(
     assert registry.sent[described["digest"]] == described["size"]
 
 
+def test_a_layer_that_the_registry_cannot_give_just_now_comes_later(
+    registry: RegistryServer, bring: Any, layer: Any
+) -> None:
+    name = registry.put_image("app", "1", [layer(a=b"a")])["layers"][0]["digest"]
+
+    def fail(request: Request) -> bool:
+        failed = name in request.path and len(registry.seen(name)) < 3
+        if failed:
+            request.error(502, "ANY", "words")
+        return failed
+
+    registry.intercept = fail
+    bring()
+    assert len(registry.seen(name)) == 3
+
+
 def test_a_server_without_ranges_sends_it_again(registry: RegistryServer, bring: Any, layer: Any) -> None:
     manifest = registry.put_image("app", "1", [layer(a=os.urandom(300_000))])
     cut = cutting(registry, [100_000])

@@ -227,6 +227,44 @@ def test_a_registry_without_chunks_gets_a_blob_in_one_piece(registry: RegistrySe
     assert send(made(data=os.urandom(300_000))).manifest
 
 
+@pytest.mark.parametrize("status", [401, 429, 500, 502])
+@pytest.mark.parametrize("command", ["PATCH", "PUT"])
+def test_an_answer_that_may_be_another_one_costs_nothing_but_time(
+    registry: RegistryServer, made: Any, send: Any, connect: Any, status: int, command: str
+) -> None:
+    """Also a body that was sent already goes out again: a token may end in the middle of a long push."""
+    left = [1]
+
+    def once(request: Request) -> bool:
+        if request.command != command or "/uploads/" not in request.path or not left:
+            return False
+        left.clear()
+        request.read_body()
+        request.error(status, "ANY", "words")
+        return True
+
+    registry.intercept = once
+    pauses: list[float] = []
+    registries = connect(pauses=pauses)
+    assert send(made(data=os.urandom(100_000)), registries=registries).manifest and not left
+    assert len(pauses) == (status != 401)
+
+
+def test_what_a_registry_says_again_and_again_is_the_error(
+    registry: RegistryServer, made: Any, send: Any, connect: Any
+) -> None:
+    def refuse(request: Request) -> bool:
+        if request.command == "PUT":
+            request.read_body()
+            request.error(503, "UNAVAILABLE", "words")
+        return request.command == "PUT"
+
+    registry.intercept = refuse
+    with pytest.raises(RegistryFailed, match="unavailable: words"):
+        send(made())
+    assert len(registry.seen("^PUT ")) == 5
+
+
 @pytest.mark.parametrize("status, kind", [(401, RegistryDenied), (403, RegistryDenied), (413, RegistryFailed)])
 def test_a_refused_push_leaves_no_manifest(
     registry: RegistryServer, made: Any, send: Any, status: int, kind: type[RegistryError]
