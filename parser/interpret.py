@@ -73,6 +73,8 @@ def _from(statement: Statement) -> From:
                     f"invalid name for build stage: {quote(name)}, name can't start with a number or contain symbols",
                     word=name,
                 )
+        case [_, *rest] if "#" in rest:
+            raise DockerfileError("FROM requires either one or three arguments", hint="give the comment its own line")
         case [image, _, _]:
             raise DockerfileError("FROM requires either one or three arguments", hint="write FROM image AS name")
         case _:

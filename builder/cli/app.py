@@ -28,7 +28,7 @@ GLOBAL = (
     f.Flag("host", "Not used: lamina has no daemon to connect to", short="H", hidden=True),
     f.Flag("context", "Not used: lamina has no daemon to connect to", short="c", hidden=True),
     f.switch("version", "Print version information and quit", short="v"),
-    f.switch("help", "Print usage", hidden=True),
+    f.switch("help", "Print usage", short="h", hidden=True),
 )
 CONTAINER_COMMANDS = ("run", "create", "exec")
 
@@ -167,15 +167,22 @@ def complete(cli: Cli, instruction: str) -> int:
     return 0
 
 
+def _with_help(flags: Sequence[f.Flag]) -> tuple[f.Flag, ...]:
+    """The flags, and --help, which is also -h where that means nothing else."""
+    if any(flag.name == "help" for flag in flags):
+        return tuple(flags)
+    short = "" if any(flag.short == "h" for flag in flags) else "h"
+    return (*flags, f.switch("help", "Print usage", short=short, hidden=True))
+
+
 def _group(cli: Cli, path: list[str], rest: list[str]) -> int:
-    f.parse([f.switch("help", "")], rest, stop_at_argument=True)
+    f.parse(_with_help(()), rest, stop_at_argument=True)
     return _help(cli, path)
 
 
 def _command(cli: Cli, path: list[str], entry: Entry, rest: list[str]) -> int:
     command = load(entry)
-    known = {flag.name for flag in command.flags}
-    wanted = command.flags if "help" in known else (*command.flags, f.switch("help", "Print usage", hidden=True))
+    wanted = _with_help(command.flags)
     called = " ".join(["lamina", *path])
     try:
         values, arguments = f.parse(wanted, rest, stop_at_argument=command.stop_at_argument)

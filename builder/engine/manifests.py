@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from builder.transfer.registry.session import Registries
 
 _CONFIG_MAX = 8 << 20
+_HINT = "lamina manifest create makes one, lamina images --tree shows them"
 _COMMON = ("386", "amd64", "arm")
 _KNOWN = {
     "darwin": (*_COMMON, "arm64"),
@@ -144,7 +145,7 @@ class Lists:
         index = self._list(reference)
         found = None if index is None else self._member(index, wanted)
         if index is None or found is None:
-            raise ManifestNotFound(f"No such manifest: {wanted}")
+            raise ManifestNotFound(f"No such manifest: {wanted}", hint=_HINT)
         return self._shown(reference, index, found)
 
     def push(self, name: str, *, purge: bool = False) -> Pushed:
@@ -157,7 +158,7 @@ class Lists:
         reference = _reference(name)
         index = self._list(reference)
         if index is None:
-            raise ManifestNotFound(f"No such manifest: {reference}")
+            raise ManifestNotFound(f"No such manifest: {reference}", hint=_HINT)
         for member in index.members:
             platform = member.descriptor.platform
             if platform is None or not platform.os or not platform.architecture:
@@ -175,7 +176,7 @@ class Lists:
         reference = _reference(name)
         index = self._list(reference)
         if index is None:
-            raise ManifestNotFound(f"No such manifest: {reference}")
+            raise ManifestNotFound(f"No such manifest: {reference}", hint=_HINT)
         self.engine.store.images.untag(reference)
 
     # --- what is here ---

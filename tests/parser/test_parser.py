@@ -55,6 +55,10 @@ def test_errors_say_what_and_where(text: str, message: str, place: tuple[int, in
         assert "did you mean" in str(found) and found.span.start.column == place[1]
 
 
+def test_a_comment_behind_from_is_told_where_it_belongs() -> None:
+    assert error("FROM a AS b # why").hint == "give the comment its own line"
+
+
 def test_directives_hold_only_at_the_top_and_once() -> None:
     assert parse("# Escape = `\nFROM a\nRUN x `\n y").instructions[1].original == "RUN x  y"
     assert parse("# plain comment\n# escape=`\nFROM a").directives.escape == "\\"

@@ -20,7 +20,7 @@ def sbom(cli: Cli, values: Values, arguments: list[str]) -> int:
     from builder.errors import InvalidDocument, RegistryError
     from builder.insight.sbom import FORMATS
 
-    chosen = values.text("format")
+    chosen = values.text("format") or "cyclonedx"
     if values.given("format") and chosen not in FORMATS:
         raise UsageError(f'invalid argument "{chosen}" for "--format" flag: one of {", ".join(FORMATS)}')
     platform = values.text("platform")
@@ -78,7 +78,11 @@ COMMANDS = {
         "Show the packages in an image as a CycloneDX or SPDX document",
         sbom,
         flags=(
-            Flag("format", "Kind of document", default="cyclonedx", complete="cyclonedx spdx"),
+            Flag(
+                "format",
+                "Kind of document: cyclonedx or spdx (default: what is attached, else cyclonedx)",
+                complete="cyclonedx spdx",
+            ),
             _OUTPUT,
             _PLATFORM,
             switch("scan", "Read the packages even if a document is attached to the image"),

@@ -144,7 +144,11 @@ COMMANDS = {
         "Inspect changes to files or directories on a container's filesystem, or compare two images",
         diff,
         flags=(
-            Flag("format", "How to show the comparison of two images", complete="text json markdown"),
+            Flag(
+                "format",
+                "Compare two images as text, json or markdown",
+                complete="text json markdown",
+            ),
             switch("exit-code", "Exit with 1 when two images differ"),
             Flag("platform", "Compare the images for this platform: os[/arch[/variant]]"),
         ),

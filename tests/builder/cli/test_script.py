@@ -75,6 +75,9 @@ def test_usage_errors_say_what_is_wrong_on_stderr(lamina: Lamina, words: list[st
 def test_help_needs_no_store(lamina: Lamina) -> None:
     assert "Usage:  lamina [OPTIONS] COMMAND" in lamina.ok("--help")
     assert "-m, --memory bytes" in lamina.ok("run", "--help")
+    assert "Usage:  lamina [OPTIONS] COMMAND" in lamina.ok("-h")
+    assert "Usage:  lamina pull [OPTIONS]" in lamina.ok("pull", "-h")
+    assert "Usage:  lamina image COMMAND" in lamina.ok("image", "-h")
     assert "Manage images" in lamina.ok("image")
     assert not lamina.root.exists()
 
@@ -91,7 +94,7 @@ def completed(lamina: Lamina, shell: str, line: str) -> list[str]:
 
 
 def test_completion_offers_commands_flags_and_words(lamina: Lamina) -> None:
-    assert completed(lamina, "bash", "lamina imag") == ["plain,image", "plain,images"]
+    assert completed(lamina, "bash", "lamina imag") == ["plain,image", "plain,imagetools", "plain,images"]
     assert completed(lamina, "bash", "lamina image l") == ["plain,load", "plain,ls"]
     assert completed(lamina, "bash", "lamina run --cpuset-c") == ["plain,--cpuset-cpus"]
     assert completed(lamina, "zsh", "lamina run --cpuset-c") == [
