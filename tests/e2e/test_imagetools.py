@@ -70,20 +70,22 @@ def test_more_can_be_added_and_noted(lamina: Lamina, registry: RegistryServer, i
         f"Name:      {images}:all",
         f"MediaType: {INDEX}",
         f"Digest:    {digest(registry.manifests['app', 'all'][1])}",
-        "",
-        "Manifests:",
-        f"  Name:      {images}:all@{index['manifests'][0]['digest']}",
-        f"  MediaType: {index['manifests'][0]['mediaType']}",
-        "  Platform:  linux/amd64",
-        "",
-        f"  Name:      {images}:all@{arm64}",
-        f"  MediaType: {index['manifests'][1]['mediaType']}",
-        "  Platform:  linux/arm64",
-        "  Annotations:",
+        " " * 11,
+        "Manifests: ",
+        f"  Name:        {images}:all@{index['manifests'][0]['digest']}",
+        f"  MediaType:   {index['manifests'][0]['mediaType']}",
+        "  Platform:    linux/amd64",
+        " " * 15,
+        f"  Name:        {images}:all@{arm64}",
+        f"  MediaType:   {index['manifests'][1]['mediaType']}",
+        "  Platform:    linux/arm64",
+        "  Annotations: ",
         "    c: d",
     ]
     format = '{{.Manifest.Annotations.a}} {{(index .Image "linux/arm64").Architecture}} {{json .Provenance}}'
     assert lamina.text("imagetools", "inspect", "--format", format, f"{images}:all") == "b arm64 {}"
+    whole = json.loads(lamina.text("imagetools", "inspect", "--format", "{{json .}}", f"{images}:all"))
+    assert (list(whole), whole["name"]) == (["name", "manifest", "image"], f"{images}:all")
 
 
 def test_a_single_source_is_copied(

@@ -9,6 +9,8 @@ from builder.cli.flags import Command, Flag, Values, many, switch
 from builder.cli.harmless import harmless
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.cli.context import Cli
     from builder.engine.imagetools import Source
     from builder.oci.descriptors import Descriptor
@@ -54,7 +56,8 @@ def inspect(cli: Cli, values: Values, arguments: list[str]) -> int:
         cli.raw_out().write(source.found.data)  # without a newline: these bytes have the digest
     elif template is not None:
         data = {"Name": arguments[0], "Manifest": _manifest(source), **details}
-        cli.out(template.render(data, json=_indented))
+        document = {"name": arguments[0], "manifest": data["Manifest"], "image": details["Image"]}
+        cli.out(template.render(data, json=lambda value: _indented(document if value is data else value)))
     else:
         for line in _lines(source):
             cli.out(harmless(line))
@@ -77,28 +80,32 @@ def _manifest(source: Source) -> dict[str, Any]:
 
 def _lines(source: Source) -> list[str]:
     found = source.found.descriptor
-    lines = [f"Name:      {source.reference}", f"MediaType: {found.media_type}", f"Digest:    {found.digest}"]
-    index = source.index
-    if index is not None:
-        lines += ["", "Manifests:"]
-        for at, each in enumerate(index.manifests):
-            lines += [""] * bool(at) + [f"  {line}" for line in _entry(f"{source.reference}@{each.digest}", each)]
-    return lines
+    head = [("Name:", str(source.reference)), ("MediaType:", found.media_type), ("Digest:", str(found.digest))]
+    if source.index is None:
+        return _columns(head)
+    lines, block = _columns([*head, ("", ""), ("Manifests:", "")]), list[tuple[str, str]]()
+    for at, each in enumerate(source.index.manifests):
+        block += [("", "")] * bool(at) + _entry(f"{source.reference}@{each.digest}", each)
+        if each.annotations:
+            lines += _columns([*block, ("Annotations:", "")], indent=2)
+            lines += _columns([(f"{key}:", value) for key, value in sorted(each.annotations.items())], indent=4)
+            block = []
+    return lines + _columns(block, indent=2)
 
 
-def _entry(name: str, each: Descriptor) -> list[str]:
-    rows = [("Name", name), ("MediaType", each.media_type)]
+def _columns(rows: Sequence[tuple[str, str]], indent: int = 0) -> list[str]:
+    """Rows as buildx aligns them, with a blank where a value is empty."""
+    width = max((len(key) for key, _ in rows), default=0) + 1
+    return [f"{'':{indent}}{key:{width}}{value}" for key, value in rows]
+
+
+def _entry(name: str, each: Descriptor) -> list[tuple[str, str]]:
+    rows = [("Name:", name), ("MediaType:", each.media_type)]
     if each.platform is not None:
-        rows.append(("Platform", str(each.platform)))
-        rows += [("OSVersion", each.platform.os_version)] * bool(each.platform.os_version)
-        rows += [("OSFeatures", ", ".join(each.platform.os_features))] * bool(each.platform.os_features)
-    rows += [("URLs", ", ".join(each.urls))] * bool(each.urls)
-    width = max(len(key) for key, _ in rows) + 2
-    lines = [f"{key + ':':{width}}{value}" for key, value in rows]
-    if each.annotations:
-        wide = max(map(len, each.annotations)) + 2
-        lines += ["Annotations:", *(f"  {key + ':':{wide}}{value}" for key, value in sorted(each.annotations.items()))]
-    return lines
+        rows.append(("Platform:", str(each.platform)))
+        rows += [("OSVersion:", each.platform.os_version)] * bool(each.platform.os_version)
+        rows += [("OSFeatures:", ", ".join(each.platform.os_features))] * bool(each.platform.os_features)
+    return rows + [("URLs:", ", ".join(each.urls))] * bool(each.urls)
 
 
 _BUILDER = Flag("builder", "Override the configured builder instance", hidden=True)
