@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from builder.errors import InvalidDocument, StoreCorrupt
+from builder.errors import ArchiveInvalid, ContextError, InvalidDocument, LimitExceeded, StoreCorrupt
 from builder.oci import digests
 from builder.oci.descriptors import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from builder.oci.manifests import Index, Manifest
@@ -121,7 +121,7 @@ class DirectoryOut:
 
     def stream(self, name: str, size: int, write: Callable[[Sink], object]) -> None:
         """A file of `size` bytes that `write` gives."""
-        with whole_file(self.path / name) as sink:
+        with whole_file(self.path / name, follow=False) as sink:
             write(sink)
 
     def close(self) -> None:
@@ -129,9 +129,12 @@ class DirectoryOut:
 
     def _merged(self, data: bytes) -> bytes:
         """The index `data` with those images of the present one that have another name."""
+        from builder.transfer import layout_in
+
         try:
-            present = Index.from_json((self.path / "index.json").read_bytes())
-        except (FileNotFoundError, InvalidDocument):
+            with layout_in.opened(self.path) as layout:
+                present = layout.index()
+        except (ArchiveInvalid, ContextError, InvalidDocument, LimitExceeded):
             return data
         new = Index.from_json(data)
         names = {one.annotations.get(REF_NAME) for one in new.manifests}

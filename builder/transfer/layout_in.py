@@ -13,9 +13,10 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import ArchiveInvalid, ContextError, InvalidDocument, LimitExceeded
+from builder.oci import digests
 from builder.oci.descriptors import INDEX_TYPES
 from builder.oci.manifests import Index
 from builder.oci.platforms import Platform
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 _DOCUMENT_MAX = 8 << 20
 _DEEPEST = 4
 """Indexes in indexes."""
+_HASHED = 16 << 30
+"""Bytes of a blob that are read to see whether it is damaged: a file with holes can have any size."""
+_INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 
 
 def read_image(
@@ -136,6 +140,25 @@ class LayoutDirectory:
         self._streams.append(fd)
         return open(fd, "rb", buffering=0, closefd=False)
 
+    def drop_damaged(self, described: Descriptor) -> None:
+        """Remove a blob that has other bytes than its descriptor says; what is no file, or outside, stays."""
+        name = blob_name(described.digest)
+        folder, _, base = name.rpartition("/")
+        try:
+            with open(self._open(name), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size == described.size and (size > _HASHED or hashed(file) == described.digest):
+                    return
+            above = openat2(self._root, folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve=_INSIDE)
+        except (ArchiveInvalid, OSError):
+            return
+        try:
+            os.unlink(base, dir_fd=above)
+        except OSError:
+            pass
+        finally:
+            os.close(above)
+
     def close(self) -> None:
         """Close what was opened."""
         for fd in self._streams:
@@ -158,13 +181,18 @@ class LayoutDirectory:
     def _open(self, name: str) -> int:
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            fd = openat2(self._root, name, flags, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+            fd = openat2(self._root, name, flags, resolve=_INSIDE)
         except OSError as err:
             raise ArchiveInvalid(f"cannot read {name} of {self._path}: {err.strerror}") from err
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise ArchiveInvalid(f"{name} of {self._path} is not a file")
         return fd
+
+
+def hashed(file: BinaryIO) -> Digest:
+    """The digest of what a file has from here on."""
+    return digests.of_chunks(iter(lambda: file.read(1 << 20), b""))
 
 
 @contextmanager

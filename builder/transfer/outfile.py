@@ -14,21 +14,23 @@ _MODE = 0o666
 
 
 @contextmanager
-def whole_file(path: Path, *, mode: int | None = None) -> Iterator[Callable[[bytes], object]]:
+def whole_file(path: Path, *, mode: int | None = None, follow: bool = True) -> Iterator[Callable[[bytes], object]]:
     """Something to write the file `path` with, which appears (synced) when the block ends well, and not otherwise.
 
-    What is no regular file (a pipe, /dev/stdout) is written as it is. `mode` None is what the umask leaves.
+    What is no regular file (a pipe, /dev/stdout) is written as it is, and a symlink followed; without `follow`, for
+    names that no user gave, the file takes the place of either. `mode` None is what the umask leaves.
     Raises OSError.
     """
     try:
-        plain = stat.S_ISREG(os.stat(path).st_mode)
+        plain = not follow or stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
         plain = True
     if not plain:
         with open(path, "wb", buffering=1 << 20) as stream:
             yield stream.write
         return
-    path = Path(os.path.realpath(path))  # behind a symlink the file is replaced, not the link
+    # Behind a symlink the file is replaced, not the link.
+    path = Path(os.path.realpath(path if follow else path.parent), "" if follow else path.name)
     temporary: str | None = None
     try:
         try:

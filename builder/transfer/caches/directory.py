@@ -19,7 +19,6 @@ from builder.errors import (
     ContextError,
     DigestMismatch,
     EngineError,
-    InvalidDocument,
     InvalidInput,
     LimitExceeded,
     NotFound,
@@ -61,6 +60,10 @@ def written(store: Store, path: Path, *, tag: str = TAG, how: Packing = USUAL) -
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _lock(descriptor)
+        for inner in (path / "blobs", path / "blobs" / "sha256"):
+            # What is not needed there is removed, and a directory that came from elsewhere may lead anywhere.
+            if inner.is_symlink():
+                raise InvalidInput(f"{inner} is a symlink, and a cache keeps its blobs in itself", hint="remove it")
         if _has_image(path, tag):
             raise InvalidInput(f"{path} has an image called {tag}", hint="choose another directory, or tag=")
         try:
@@ -132,18 +135,9 @@ class Directory:
                 watch = teller.bar("Extracting", digests.short(blob.digest), blob.size)
                 return layers.read_in(self._store, lambda: Watched(layout.open_blob(blob), watch), expected=layer).id
         except (ArchiveInvalid, DigestMismatch, LimitExceeded):
-            self._drop_damaged(blob)
+            with layout_in.opened(self._path) as layout:
+                layout.drop_damaged(blob)
             raise
-
-    def _drop_damaged(self, blob: Descriptor) -> None:
-        path = self._path / blob_name(blob.digest)
-        try:
-            with open(path, "rb") as file:
-                found = digests.of_chunks(iter(lambda: file.read(1 << 20), b""))
-            if found != blob.digest:
-                path.unlink()
-        except OSError:
-            pass
 
     def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:
         """The blobs of layers, but for those that are there."""
@@ -151,7 +145,7 @@ class Directory:
 
     def _has(self, form: PackedLayer) -> bool:
         try:
-            return os.stat(self._path / blob_name(form.digest)).st_size == form.size
+            return os.lstat(self._path / blob_name(form.digest)).st_size == form.size
         except OSError:
             return False
 
@@ -184,18 +178,13 @@ def _tag(manifest: Descriptor) -> str:
 def collect(directory: Path) -> None:
     """Remove the blobs that no manifest of the layout names, and what a killed export has left. What cannot be read
     keeps everything."""
+    keep: set[str] = set()
     try:
-        index = Index.from_json((directory / "index.json").read_bytes())
-    except FileNotFoundError:
-        index = Index(())
-    except (OSError, InvalidDocument):
-        return
-    try:
-        keep = {each.digest for each in index.manifests}
-        for each in index.manifests:
-            manifest = Manifest.from_json((directory / blob_name(each.digest)).read_bytes())
-            keep.update((manifest.config.digest, *(layer.digest for layer in manifest.layers)))
-    except (OSError, InvalidDocument):
+        with layout_in.opened(directory) as layout:
+            for each in layout.index().manifests if os.path.lexists(directory / "index.json") else ():
+                manifest = Manifest.from_json(layout.blob(each, documents.LIMIT))
+                keep.update((each.digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)))
+    except EngineError:
         return
     blobs = directory / "blobs" / "sha256"
     for name in os.listdir(blobs):

@@ -48,3 +48,13 @@ def test_the_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as raised, whole_file(tmp_path / "no/file"):
         pass
     assert raised.value.filename == str(tmp_path / "no/file")
+
+
+def test_nothing_is_followed_where_nobody_chose_the_name(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"other")
+    for name, make in (("link", lambda path: path.symlink_to("other")), ("pipe", os.mkfifo)):
+        make(tmp_path / name)
+        with whole_file(tmp_path / name, follow=False) as write:
+            write(b"x")
+        assert not (tmp_path / name).is_symlink() and (tmp_path / name).read_bytes() == b"x"
+    assert (tmp_path / "other").read_bytes() == b"other"
