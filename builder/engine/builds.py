@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.errors import ContextError, InvalidReference
+from builder.errors import ContextError, InvalidInput, InvalidReference
 from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -202,6 +202,9 @@ def request_for(
             Reference.parse(tag)  # a name that is not valid must not be found out after the build
         except InvalidReference as err:
             raise InvalidReference(tag, message=f'invalid tag "{tag}": {err.message}') from err
+    for tag in (name for output in wish.outputs if output.by_digest for name in output.names):
+        if Reference.parse(tag).tag:
+            raise InvalidInput(f"can't push tagged ref {tag} by digest", hint="name the repository without a tag")
 
     if wish.attestations is not None and wish.attestations.sbom is not None:
         from builder.insight import sbom
@@ -314,15 +317,17 @@ def _layout_image(engine: Engine, source: LayoutSource, wanted: tuple[str, ...],
 def _names(wish: BuildWish) -> tuple[str, ...]:
     from builder.oci.references import Reference
 
+    whole = {name for output in wish.outputs if output.by_digest for name in output.names}
     named = dict.fromkeys(name for output in wish.outputs for name in output.names or (wish.tags * output.stored))
-    return tuple(Reference.parse(name).tagged().familiar() for name in named)
+    parsed = {name: Reference.parse(name) for name in named}
+    return tuple((each if name in whole else each.tagged()).familiar() for name, each in parsed.items())
 
 
 def _tags(wish: BuildWish) -> tuple[str, ...]:
     """The names that the image gets in the store: those of its outputs, or else `-t`; none if it does not go there."""
     if not wish.outputs:
         return wish.tags
-    stored = [output for output in wish.outputs if output.stored]
+    stored = [output for output in wish.outputs if output.stored and not output.by_digest]
     return tuple(dict.fromkeys(name for output in stored for name in output.names or wish.tags))
 
 

@@ -103,8 +103,9 @@ def _elsewhere(
     from builder.transfer.caches.registry import Registry
     from builder.transfer.registry.session import Registries
 
-    with Registries(environment, brief=brief) as registries:
-        reference = Reference.parse(spec.options["ref"])
+    reference = Reference.parse(spec.options["ref"])
+    insecure = [reference.registry] if spec.truth("registry.insecure") else []
+    with Registries(environment, brief=brief, insecure=insecure) as registries:
         yield Registry(engine.store, registries, reference, platforms, how=spec.packing)
 
 

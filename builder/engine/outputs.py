@@ -123,9 +123,12 @@ def _push(
 
     described: Descriptor | None = None
     references = [Reference.parse(name).tagged() for name in output.names]
-    engine.store.images.tag_all(references, _annotated(engine, output, result))
+    image = _annotated(engine, output, result)
+    if not output.by_digest:
+        engine.store.images.tag_all(references, image)
     noted = any(one.place is Place.MANIFEST for one in output.annotations)
-    with Registries(environment) as registries:
+    insecure = [reference.registry for reference in references if output.insecure]
+    with Registries(environment, insecure=insecure) as registries:
         for reference in references:
             pushed = push(
                 engine.store,
@@ -135,6 +138,7 @@ def _push(
                 packing=output.packing,
                 annotations=(lambda platform: output.noted(Place.MANIFEST, str(platform))) if noted else None,
                 form=_form(output),
+                untagged=image if output.by_digest else None,
             )
             described = pushed.manifest
     return described

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from registryserver import RegistryServer
 
 pytestmark = pytest.mark.root
 
@@ -168,6 +169,27 @@ def test_a_deep_image_is_saved_and_built_in_fewer_layers(busybox: Lamina, tmp_pa
     busybox("fsck", "--full")
 
 
+@pytest.mark.parametrize("more", [(), ("--sbom=true",), ("--platform", "linux/amd64,linux/arm64")])
+def test_an_image_may_be_pushed_without_any_tag(busybox: Lamina, tmp_path: Path, more: tuple[str, ...]) -> None:
+    """As the runners of a matrix do, each for its platform, before somebody makes an index of what they pushed."""
+    project(tmp_path, "FROM scratch\nCOPY Dockerfile /\n")
+    with RegistryServer() as registry:
+        output = f"type=image,name={registry.host}/app,push-by-digest=true,name-canonical=true,push=true"
+        busybox("build", "-q", *more, "-o", output, "--metadata-file", "m.json", ".", cwd=tmp_path)
+        said = json.loads((tmp_path / "m.json").read_text())
+        digest = said["containerimage.digest"]
+        assert said["image.name"] == f"{registry.host}/app"
+        assert ("app", digest) in registry.manifests and all(
+            name.startswith("sha256:") for _, name in registry.manifests
+        )
+        (row,) = busybox.text(
+            "images", "--digests", "--format", "{{.Tag}} {{.Digest}}", f"{registry.host}/app"
+        ).splitlines()
+        assert row == f"<none> {digest}"
+        busybox("pull", "-q", f"{registry.host}/app@{digest}")
+    busybox("fsck", "--full")
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -177,6 +199,7 @@ def test_a_deep_image_is_saved_and_built_in_fewer_layers(busybox: Lamina, tmp_pa
         (("-o", "-", "-o", "type=oci"), "multiple outputs"),
         (("--push",), "tag is needed when pushing"),
         (("-o", "type=registry"), "tag is needed when pushing"),
+        (("-o", "type=registry,name=a.test/b:1,push-by-digest=true"), "can't push tagged ref a.test/b:1 by digest"),
         (("--annotation", "a=b"), "annotations belong to a manifest"),
         (("--platform", "linux/amd64,linux/"), '"" is an invalid component of "linux/"'),
         (("--platform", "linux/amd64", "--annotation", "index:a=b", "-o", "type=oci,dest=x"), "single platform export"),

@@ -277,6 +277,7 @@ def test_an_export_that_must_not_fail_fails_the_build(
         ("--cache-from=dest=x", "type required"),
         ("--cache-to=type=azblob,name=x", "type=azblob is not supported"),
         ("--cache-to=type=local,dest=x,ignore-error=perhaps", "invalid ignore-error 'perhaps'"),
+        ("--cache-from=type=registry,ref=x,registry.insecure=perhaps", "invalid registry.insecure 'perhaps'"),
         ("--cache-to=bucket=b,secret_access_key=hush", "secret_access_key=xxxxx"),
     ],
 )

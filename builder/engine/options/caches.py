@@ -26,11 +26,11 @@ _BUCKET = {
     "touch_refresh",
     "upload_parallelism",
 }
-_FROM = {"registry": {"ref"}, "local": {"src", "tag", "digest"}, "s3": _BUCKET}
+_FROM = {"registry": {"ref", "registry.insecure"}, "local": {"src", "tag", "digest"}, "s3": _BUCKET}
 _EXPORT = {"mode", "ignore-error"}
 _MANIFEST = _EXPORT | {"image-manifest", "oci-mediatypes", "compression", "compression-level", "force-compression"}
 _TO = {
-    "registry": {"ref", *_MANIFEST},
+    "registry": {"ref", "registry.insecure", *_MANIFEST},
     "local": {"dest", "tag", "reset", *_MANIFEST},
     "s3": {*_BUCKET, *_EXPORT},
     "inline": _EXPORT,
@@ -124,7 +124,7 @@ def _parse(text: str, known: Mapping[str, set[str]], needed: Mapping[str, str], 
             f"{flag}: type={kind} has no option {unknown[0]!r}",
             hint=f"it has {', '.join(sorted(known[kind])) or 'none'}",
         )
-    for key in ("ignore-error", "use_path_style"):
+    for key in ("ignore-error", "use_path_style", "registry.insecure"):
         if options.get(key, "true").lower() not in _TRUTHS:
             raise InvalidInput(f"{flag}: invalid {key} {options[key]!r}", hint="true or false")
     if kind in needed and not options.get(needed[kind]):

@@ -64,6 +64,8 @@ class Output:
     epoch        source-date-epoch, or None
     most         max-layers: None is what the receiver takes, 0 any number
     artifact     oci-artifact: attestations go out as artifacts whose subject is the image
+    by_digest    push-by-digest: no tag is pushed
+    insecure     registry.insecure: the registry may be asked without TLS that can be trusted
     """
 
     type: OutputType
@@ -78,6 +80,8 @@ class Output:
     epoch: str | None = None
     most: int | None = None
     artifact: bool = False
+    by_digest: bool = False
+    insecure: bool = False
 
     @property
     def stored(self) -> bool:
@@ -219,6 +223,8 @@ def _checked(values: Mapping[str, str]) -> Output:
         epoch=values.get("source-date-epoch"),
         most=_number(values, "max-layers", 0, 10_000),
         artifact=_boolean(values, "oci-artifact") is True,
+        by_digest=_boolean(values, "push-by-digest") is True,
+        insecure=_boolean(values, "registry.insecure") is True,
     )
 
 

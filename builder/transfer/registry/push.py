@@ -62,18 +62,20 @@ def push(
     annotations: Callable[[Platform], Mapping[str, str]] | None = None,
     platform: Platform | None = None,
     form: Form = Form.INDEX,
+    untagged: Digest | None = None,
 ) -> Pushed:
     """Push the image or index that `reference` (":latest" is added if need be) names to where the reference says.
 
     With another `packing` than the usual, or `annotations` for manifests, it gets manifests of its own. Of an index
     `platform` chooses one image, which is pushed alone. Otherwise what is attested of an image goes along in this
-    `form`, but not into an index that came from elsewhere.
+    `form`, but not into an index that came from elsewhere. `untagged` is pushed instead of what is named, to the same
+    repository, where only its digest will name it.
 
     Raises ImageNotFound, PlatformNotFound, RegistryErrors, StoreErrors, CredentialsFailed; NotFound when an index lists
     what cannot be had.
     """
     reference = reference.tagged()
-    named = store.images.named(reference)
+    named = untagged or store.images.named(reference)
     if named is None:
         name = reference.familiar_name()
         raise ImageNotFound(
@@ -93,7 +95,7 @@ def push(
         return _Push(store, registries, target, image, teller, jobs, how, noted).image(manifest)
 
     index = store.indexes.find(named) if platform is None else None
-    name = str(reference.tag or reference.digest)
+    name = "" if untagged else str(reference.tag or reference.digest)
     if index is not None:
         from builder.transfer.registry.push_index import IndexPush
 
@@ -101,10 +103,10 @@ def push(
         document, media_type = IndexPush(store, registries, target, reference, index, teller, jobs).send(
             send, anew=own, form=form
         )
-        digest = target.put_manifest(name, document, media_type)
+        digest = target.put_manifest(name or digests.of(document), document, media_type)
         kept = store.indexes.put(document, media_type, origin=target.endpoint.name)
     else:
-        kept = store.images.resolve(str(reference), platform=platform)
+        kept = store.images.resolve(untagged or str(reference), platform=platform)
         document, media_type = send(kept, None if own else _listed(store, named, kept))
         with suppress(ImageNotFound):  # removed meanwhile: what was asked for goes out all the same
             store.images.put_manifest(kept, document, media_type)
@@ -115,10 +117,10 @@ def push(
             if attested is not None:
                 document, media_type = attested.to_json(), attested.media_type
                 kept = store.indexes.put(document, media_type, origin=target.endpoint.name)
-        digest = target.put_manifest(name, document, media_type)
+        digest = target.put_manifest(name or digests.of(document), document, media_type)
     with suppress(ImageNotFound):
         store.images.tag(replace(reference, tag=None, digest=digest), kept)
-    teller.line(f"{name}: digest: {digest} size: {len(document)}")
+    teller.line(f"{name or digest}: digest: {digest} size: {len(document)}")
     return Pushed(reference, d.Descriptor(media_type, digest, len(document)))
 
 

@@ -34,6 +34,10 @@ GZIP = Packing(Compression.GZIP)
         ("type=docker", Output(OutputType.DOCKER, packing=Packing(Compression.GZIP, docker=True))),
         ("type=image,name=a", Output(OutputType.IMAGE, names=("a",))),
         ('type=image,"name=a,b:2"', Output(OutputType.IMAGE, names=("a", "b:2"))),
+        (
+            "type=image,name=a,push=true,push-by-digest=true,registry.insecure=true",
+            Output(OutputType.REGISTRY, names=("a",), by_digest=True, insecure=True),
+        ),
         ("type=cacheonly", Output(OutputType.CACHE_ONLY)),
         ('"type=local","dest=with,comma"', Output(OutputType.LOCAL, "with,comma")),
         ("TYPE=oci,Dest=x,tar=false", Output(OutputType.OCI, "x", tar=False)),
