@@ -26,7 +26,8 @@ BOXED = ("ENCRYPTED COSIGN PRIVATE KEY", "ENCRYPTED SIGSTORE PRIVATE KEY")
 """cosign's PEM labels; every version of it reads the first one."""
 COST = 1 << 16
 """N of scrypt, cosign's present one."""
-_MOST_COST = 1 << 20
+_MOST_COST = 1 << 17
+"""128 MiB with 8 blocks; lanes take time, not memory."""
 LIMIT = 1 << 16
 
 
@@ -156,7 +157,7 @@ def _unboxed(body: bytes, password: Password, name: str) -> bytes:
         known = (kdf["name"], cipher["name"]) == ("scrypt", "nacl/secretbox")
         numbers = [int(kdf["params"][each]) for each in ("N", "r", "p")]
         salt, nonce = base64.b64decode(kdf["salt"]), base64.b64decode(cipher["nonce"])
-    except (ValueError, KeyError, TypeError) as err:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as err:
         raise KeyUnusable(name, "it is damaged") from err
     cost, blocks, lanes = numbers
     # A file can ask for any amount of memory and time.
@@ -178,7 +179,7 @@ def _box(password: bytes, salt: bytes, cost: int, blocks: int, lanes: int) -> An
         from nacl.secret import SecretBox
     except ImportError as err:
         raise _missing(err) from err
-    memory = 130 * cost * blocks * lanes + (1 << 20)
+    memory = 130 * cost * blocks + (1 << 20)
     return SecretBox(hashlib.scrypt(password, salt=salt, n=cost, r=blocks, p=lanes, maxmem=memory, dklen=32))
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 from builder.errors import InvalidDocument, RegistryDenied, RegistryFailed
 from builder.oci import documents
+from builder.transfer.registry.replies import absolute
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Authorizer:
         return token
 
     def _obtain(self, challenge: Challenge, scopes: Sequence[str]) -> tuple[str, float]:
-        realm = challenge.parameters.get("realm", "")
+        realm = absolute("", challenge.parameters.get("realm", ""))
         parts = urlsplit(realm)
         if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
             raise RegistryFailed(self._registry, "", f"registry {self._registry} names no usable token service")

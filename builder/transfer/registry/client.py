@@ -37,6 +37,7 @@ from builder import VERSION
 from builder.errors import LimitExceeded
 from builder.transfer.registry import endpoints
 from builder.transfer.registry.hostsfile import USUAL, Way
+from builder.transfer.registry.replies import number
 from builder.transfer.workers import Stopped
 from runtime.values import dataclass
 
@@ -99,8 +100,8 @@ class Answer:
 
     def read(self, limit: int, what: str) -> bytes:
         """All of the body. Raises LimitExceeded, Cut."""
-        stated = self.headers.get("Content-Length", "")
-        if stated.isdigit() and int(stated) > limit:
+        stated = number(self.headers.get("Content-Length", ""))
+        if stated is not None and stated > limit:
             raise LimitExceeded(f"{what} has {stated} bytes, more than the {limit} that we read")
         data = b""
         for chunk in self.chunks():

@@ -14,7 +14,6 @@ another registry's password, instead (CVE-2021-41092). Passwords appear in no me
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import signal
@@ -24,7 +23,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from builder.errors import CredentialsFailed
+from builder.errors import CredentialsFailed, InvalidDocument
+from builder.oci import documents
 from builder.oci.references import DEFAULT_REGISTRY
 from builder.transfer.hostfiles import config_home, home
 from runtime.values import dataclass, field
@@ -109,13 +109,15 @@ class Keyring:
         if answer is None:
             return None
         try:
-            document = json.loads(answer)
-            username, secret = document["Username"], document["Secret"]
-            assert isinstance(username, str) and isinstance(secret, str)
-        except (ValueError, KeyError, TypeError, AssertionError):
+            document = documents.load(answer, "credentials")
+            username, secret = document.string("Username"), document.string("Secret")
+        except InvalidDocument:
+            username = secret = None
+        if username is None or secret is None:
+            # What is wrong with it is not said: the words could have a password in them.
             raise CredentialsFailed(
                 f"error getting credentials for {registry}: docker-credential-{helper} gave no credentials document"
-            ) from None
+            )
         if username == _TOKEN_USER:
             return Credentials("", identity_token=secret)
         return Credentials(username, secret) if username or secret else None
@@ -244,6 +246,7 @@ def _document(path: Path) -> dict[str, Any]:
         return {}
     try:
         document = json.loads(data[:_FILE_MAX])
+        json.dumps(document, ensure_ascii=False).encode()  # halves of letters could not be sent
     except (ValueError, RecursionError):
         # The parser's own words may quote what is in the file.
         raise CredentialsFailed(f"{path} is not JSON", hint="repair it, or move it away and log in again") from None
@@ -285,7 +288,7 @@ def _entry(entry: Mapping[str, Any], path: Path, name: str) -> Credentials | Non
     if entry.get("auth"):
         try:
             text = base64.b64decode(str(entry["auth"]), validate=True).decode().rstrip("\0")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             raise CredentialsFailed(f'{path}: the entry of "{name}" is damaged', hint="log in again") from None
         username, _, password = text.partition(":")
     if token:

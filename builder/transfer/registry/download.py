@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import DigestMismatch, RegistryError, RegistryUnreachable
 from builder.transfer.registry.client import Cut
+from builder.transfer.registry.replies import number
 
 if TYPE_CHECKING:
     from builder.oci.descriptors import Descriptor
@@ -93,9 +94,9 @@ def _read(partial: PartialBlob, repository: Repository, descriptor: Descriptor, 
             partial.restart()
             if start < 0:
                 return  # the range was refused
-        stated = answer.headers.get("Content-Length", "")
-        if stated.isdigit() and start + int(stated) != descriptor.size:
-            raise _lied(repository, descriptor, f"{start + int(stated)}")
+        stated = number(answer.headers.get("Content-Length", ""))
+        if stated is not None and start + stated != descriptor.size:
+            raise _lied(repository, descriptor, f"{start + stated}")
         for chunk in answer.chunks():
             if partial.size + len(chunk) > descriptor.size:
                 partial.restart()

@@ -19,7 +19,7 @@ from builder.errors import RegistryFailed, RegistryUnreachable
 from builder.transfer.registry.auth import Authorizer
 from builder.transfer.registry.client import PATIENT, Cut, NotConnected
 from builder.transfer.registry.hostsfile import USUAL
-from builder.transfer.registry.replies import failure, retry_after
+from builder.transfer.registry.replies import absolute, failure, retry_after
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ class Host:
         )
 
     def _next(self, url: str, location: str) -> str:
-        target = urljoin(url, location)
+        target = absolute(url, location)
         parts = urlsplit(target)
         allowed = ("http", "https") if urlsplit(url).scheme == "http" else ("https",)
         if not location or parts.scheme not in allowed or not parts.netloc or "@" in parts.netloc:

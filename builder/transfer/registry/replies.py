@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urljoin, urlsplit
 
 from builder.errors import RegistryBusy, RegistryDenied, RegistryError, RegistryFailed, RegistryNotFound
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from builder.transfer.registry.endpoints import Endpoint
 
 _SHOWN = 300
+_LONGEST = 1 << 31
 
 
 class Reply(Protocol):
@@ -75,17 +77,33 @@ def told(body: bytes) -> str:
     return "".join(letter for letter in text if letter.isprintable())[:_SHOWN]
 
 
+def number(text: str) -> int | None:
+    """A count in a header; None for what is none, or more than any file has."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def absolute(base: str, target: str) -> str:
+    """What a URL in an answer means beside that answer's own; "" for what is no URL."""
+    try:
+        url = urljoin(base, target)
+        urlsplit(url).port  # noqa: B018 - it is looked at when it is asked for
+    except ValueError:
+        return ""
+    return url
+
+
 def retry_after(text: str) -> float | None:
     """Seconds to wait by a Retry-After header, None when it says nothing. A date counts from now."""
     text = text.strip()
     if text.isascii() and text.isdigit():
-        return float(min(int(text), 1 << 31))
+        wait = number(text.lstrip("0") or "0")
+        return float(_LONGEST if wait is None else min(wait, _LONGEST))
     from datetime import UTC, datetime
     from email.utils import parsedate_to_datetime
 
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     if moment.tzinfo is None:
         return None

@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from builder.errors import DigestMismatch, InvalidDigest, InvalidDocument, RegistryFailed, RegistryNotFound, Unsupported
+from builder.errors import (
+    DigestMismatch,
+    InvalidDigest,
+    InvalidDocument,
+    LimitExceeded,
+    RegistryFailed,
+    RegistryNotFound,
+    Unsupported,
+)
 from builder.oci import digests, documents
 from builder.oci.descriptors import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from builder.oci.manifests import Index
 from builder.oci.references import valid_tag
 from builder.transfer.registry.client import Cut
+from builder.transfer.registry.replies import absolute, number
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -27,6 +36,8 @@ if TYPE_CHECKING:
 
 _ACCEPT = ", ".join([*sorted(MANIFEST_TYPES), *sorted(INDEX_TYPES)])
 _LIST_MAX = 64 << 20
+"""Bytes of a list, all its pages together."""
+_PAGES_MAX = 1000
 _FINISH = 300.0
 """Seconds that a registry may need to check a large blob before it says that it has it."""
 _OLD = "application/vnd.docker.distribution.manifest.v1"
@@ -84,14 +95,14 @@ class Repository:
             headers={"Accept": _ACCEPT},
             what=self._manifest(reference),
         )
-        size = reply.headers.get("Content-Length", "")
+        size = number(reply.headers.get("Content-Length", ""))
         try:
             digest = digests.parse(reply.headers.get("Docker-Content-Digest", ""))
         except InvalidDigest:
             return None
         media_type = reply.headers.get("Content-Type", "").partition(";")[0].strip()
         known = media_type in MANIFEST_TYPES or media_type in INDEX_TYPES
-        return Descriptor(media_type, digest, int(size)) if known and size.isdigit() else None
+        return Descriptor(media_type, digest, size) if known and size is not None else None
 
     def manifest(self, reference: str, expected: Descriptor | None = None) -> Fetched:
         """The manifest or index `reference` (tag or digest); `expected` is what named it.
@@ -183,15 +194,19 @@ class Repository:
         return tuple(found)
 
     def _pages(self, url: str, what: str) -> Iterator[Reply]:
-        """The answers that a list consists of."""
+        """The answers that a list consists of. Raises LimitExceeded for one that goes on and on."""
         seen: set[str] = set()
+        left = _LIST_MAX
         while url and url not in seen:
+            if len(seen) == _PAGES_MAX:
+                raise LimitExceeded(f"{what} has more than {_PAGES_MAX} pages")
             seen.add(url)
-            reply = self.host.call("GET", url, scopes=self._scopes, limit=_LIST_MAX, what=what)
+            reply = self.host.call("GET", url, scopes=self._scopes, limit=left, what=what)
+            left -= len(reply.body)
             yield reply
             link = reply.headers.get("Link", "")
             target = link[link.find("<") + 1 : link.find(">")] if "rel=" in link and "<" in link else ""
-            url = self._local(urljoin(reply.url, target)) if target else ""
+            url = self._local(absolute(reply.url, target)) if target else ""
 
     # --- blobs ---
 
@@ -325,17 +340,18 @@ class Repository:
             pass
 
     def _upload(self, reply: Reply, known: str = "") -> Upload:
-        end = reply.headers.get("Range", "").removeprefix("bytes=").partition("-")[2]
-        least = reply.headers.get("OCI-Chunk-Min-Length", "")
+        end = number(reply.headers.get("Range", "").removeprefix("bytes=").partition("-")[2])
+        least = number(reply.headers.get("OCI-Chunk-Min-Length", ""))
         location = self._location(reply.headers, reply.url) if "Location" in reply.headers else known
         # "0-0" is said of an upload that has nothing and, by the letter, of one that has a byte: begin again then.
-        offset = int(end) + 1 if end.isascii() and end.isdigit() and int(end) else 0
-        return Upload(location, offset, int(least) if least.isascii() and least.isdigit() else 0)
+        return Upload(location, end + 1 if end else 0, least or 0)
 
     def _location(self, headers: Mapping[str, str], base: str) -> str:
         if "Location" not in headers:
             raise Cut("the answer did not say where the upload goes on")
-        target, here = urlsplit(urljoin(base, headers["Location"])), urlsplit(base)
+        target, here = urlsplit(absolute(base, headers["Location"])), urlsplit(base)
+        if not target.netloc:
+            raise self.failed("it wants the upload to go on at what is no address")
         if here.scheme == "https" and target.scheme != "https":
             if target.netloc.partition(":")[0] != here.netloc.partition(":")[0]:
                 raise self.failed("it wants the upload to go on without TLS, which is refused")

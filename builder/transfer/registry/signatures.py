@@ -7,7 +7,6 @@ annotation of it. A registry that cannot be trusted may leave signatures out, bu
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from typing import TYPE_CHECKING
 
@@ -107,7 +106,7 @@ def _checked(
     payload = place.blob(layer, claims.LIMIT)
     try:
         signature = base64.b64decode(layer.annotations[claims.SIGNATURE], validate=True)
-    except binascii.Error:
+    except ValueError:
         return Signed(payload, "a signature that is damaged")
     if not key.verifies(payload, signature):
         return Signed(payload, "a signature was made with another key, or what it signs was altered")
@@ -164,7 +163,7 @@ def _add(
 def _holds(layer: Descriptor, payload: bytes, verifies: Callable[[bytes, bytes], bool]) -> bool:
     try:
         return verifies(payload, base64.b64decode(layer.annotations.get(claims.SIGNATURE, ""), validate=True))
-    except binascii.Error:
+    except ValueError:
         return False
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -110,7 +111,9 @@ def box(**params: int) -> object:
     return {"kdf": kdf, "cipher": cipher, "ciphertext": base64.b64encode(bytes(40)).decode()}
 
 
-@pytest.mark.parametrize("document", [box(N=1 << 40), box(r=1 << 20), box(p=1 << 20), box(N=0), box(N=17)])
+@pytest.mark.parametrize(
+    "document", [box(N=1 << 40), box(r=1 << 20), box(p=1 << 20), box(N=0), box(N=17), box(N=1 << 18), box(N=math.inf)]
+)
 def test_a_file_cannot_ask_for_any_amount_of_work(document: object) -> None:
     with pytest.raises(KeyUnusable):
         keys.load_signing(locked_with(document), lambda: b"", "k")

@@ -92,6 +92,8 @@ def test_a_helper_that_does_not_know_a_registry_means_nobody(home: Path) -> None
         ("fails", "echo boom >&2; exit 3", "exit status 3, out: `boom`"),
         ("hangs", "sleep 1000", "did not answer within"),
         ("babbles", "echo pa55word", "gave no credentials document"),
+        ("nests", "head -c 100000 /dev/zero | tr '\\0' '['", "gave no credentials document"),
+        ("halves", 'echo \'{"Username": "a", "Secret": "\\\\ud800"}\'', "gave no credentials document"),
     ],
 )
 def test_a_helper_that_cannot_do_its_work_is_an_error(home: Path, name: str, script: str | None, text: str) -> None:
@@ -108,10 +110,11 @@ def test_a_damaged_file_is_an_error_that_does_not_quote_it(home: Path) -> None:
     with pytest.raises(CredentialsFailed) as error:
         keyring(home).get("r.test")
     assert "is not JSON" in error.value.message and "pa55" not in str(error.value.__cause__)
-    config(home, {"auths": {"r.test": {"auth": "pa55word!"}}})
-    with pytest.raises(CredentialsFailed, match="is damaged") as error:
-        keyring(home).get("r.test")
-    assert "pa55" not in error.value.message
+    for damaged in ("pa55word!", "pa55wordé"):
+        config(home, {"auths": {"r.test": {"auth": damaged}}})
+        with pytest.raises(CredentialsFailed, match="is damaged") as error:
+            keyring(home).get("r.test")
+        assert "pa55" not in error.value.message
 
 
 def test_what_is_kept_is_for_the_user_alone_and_the_rest_of_the_file_stays(home: Path) -> None:

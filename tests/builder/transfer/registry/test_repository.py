@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from registryserver import RegistryServer, Request
+from registryserver import MANIFEST, RegistryServer, Request
 
-from builder.errors import InvalidDocument, RegistryFailed, RegistryNotFound
+from builder.errors import InvalidDocument, LimitExceeded, RegistryError, RegistryFailed, RegistryNotFound
 from builder.oci.references import Reference
 
 
@@ -83,3 +83,67 @@ def test_an_upload_that_would_leave_tls_is_refused() -> None:
     assert location({"Location": "https://other.test/x"}, here) == "https://other.test/x"
     with pytest.raises(RegistryFailed, match="without TLS"):
         location({"Location": "http://other.test/x"}, here)
+
+
+NO_NUMBERS = ["\xb2", "9" * 5000, "-1", "1_0", ""]
+NO_ADDRESSES = ["http://[", "//[::1", "http://h:999999/x", "http://a b/", "javascript:x", "\xff"]
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "where", "value"),
+    [
+        *(("Content-Length", 200, "HEAD", value) for value in NO_NUMBERS),
+        *(("Retry-After", 429, "GET", value) for value in NO_NUMBERS),
+        *(("Location", 307, "GET", value) for value in NO_ADDRESSES),
+        *(("WWW-Authenticate", 401, "GET", f'Bearer realm="{value}",service="a"') for value in NO_ADDRESSES),
+        *(("Location", 202, "POST", value) for value in NO_ADDRESSES),
+        *(("Range", 202, "POST", f"0-{value}") for value in NO_NUMBERS),
+        *(("OCI-Chunk-Min-Length", 202, "POST", value) for value in NO_NUMBERS),
+    ],
+)
+def test_what_a_head_says_wrong_is_never_more_than_an_error(
+    registry: RegistryServer, repository: Any, header: str, status: int, where: str, value: str
+) -> None:
+    more = {"Location": "/v2/app/blobs/uploads/1"} if where == "POST" and header != "Location" else {}
+    kind = {"Docker_Content_Digest": f"sha256:{'a' * 64}", "Content_Type": MANIFEST}
+
+    def lying(request: Request) -> bool:
+        if request.command != where:
+            return False
+        request.reply(status, **{header.replace("-", "_"): value, **kind, **more})
+        return True
+
+    registry.intercept = lying
+    act = {"HEAD": lambda: repository.head("1"), "GET": lambda: repository.manifest("1"), "POST": repository.begin}
+    try:
+        found = act[where]()
+    except RegistryError as err:
+        assert registry.host in err.message
+    else:
+        assert found is None or where == "POST"
+
+
+def test_a_list_that_goes_on_and_on_ends(registry: RegistryServer, repository: Any) -> None:
+    count = 0
+
+    def endless(request: Request) -> bool:
+        nonlocal count
+        count += 1
+        request.reply(200, b'{"tags": ["a"]}', Link=f'</v2/app/tags/list?last={count}>; rel="next"')
+        return True
+
+    registry.intercept = endless
+    with pytest.raises(LimitExceeded, match="has more than 1000 pages"):
+        repository.tags()
+
+
+def test_the_pages_of_a_list_are_bounded_together(registry: RegistryServer, repository: Any) -> None:
+    def large(request: Request) -> bool:
+        at = len(registry.requests)
+        request.reply(200, b" " * (33 << 20) + b'{"tags": []}', Link=f'</v2/app/tags/list?last={at}>; rel="next"')
+        return True
+
+    registry.intercept = large
+    with pytest.raises(LimitExceeded):
+        repository.tags()
+    assert len(registry.seen("tags/list")) == 2

@@ -124,7 +124,8 @@ def test_what_was_altered_or_moved_does_not_hold(
 
     altered = registry.put_blob("app", payload.replace(b'"optional":null', b'"optional":{"a":"b"}'))
     assert "what it signs was altered" in with_layer(**altered)[0]
-    assert "a signature that is damaged" in with_layer(annotations={claims.SIGNATURE: "%"})[0]
+    for damaged in ("%", "é"):
+        assert "a signature that is damaged" in with_layer(annotations={claims.SIGNATURE: damaged})[0]
     assert "another kind" in with_layer(annotations={})[0]
     assert "another kind" in with_layer(mediaType="application/x")[0]
     assert "a claim of 99999999 bytes" in with_layer(size=99_999_999)[0]
