@@ -116,6 +116,8 @@ def test_prune_by_filter(busybox: Lamina, tmp_path: Path) -> None:
     assert busybox.text("builder", "prune", "-f", "--filter", "unused-for=24h") == "Total:\t0B"
     unknown = busybox("builder", "prune", "-f", "--filter", "color=red", code=1)
     assert b"invalid filter 'color'" in unknown.stderr and b"until" in unknown.stderr
+    wrong = busybox("builder", "prune", "-f", "--max-used-space", "much", code=125)
+    assert b'invalid argument "much" for "--max-used-space" flag: invalid size' in wrong.stderr
     busybox("fsck")
 
 

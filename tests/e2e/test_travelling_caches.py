@@ -157,6 +157,7 @@ def test_a_registry_takes_a_cache_to_another_machine(
     name, one, other = f"{registry.host}/app:cache", machines(), machines()
     first, _, _ = build(one, context, f"--cache-to=type=registry,ref={name},mode=max")
     assert build(other, context, f"--cache-from={name}")[:2] == (first, [])
+    assert b"hint: it is a build cache, which lamina build --cache-from takes" in other("pull", name, code=1).stderr
     # With the times at which the first machine made them: it is the very same image.
     assert other.text("inspect", "-f", "{{.Id}}", "app") == one.text("inspect", "-f", "{{.Id}}", "app")
 

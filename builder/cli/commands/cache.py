@@ -21,7 +21,6 @@ def prune(cli: Cli, values: Values, arguments: list[str]) -> int:
     from builder.engine import collection
     from builder.engine import prune as verbs
     from builder.engine.gclimits import Limit, disk_free
-    from builder.engine.options.units import parse_bytes
 
     select = _select(cli, values)
     what = "all build cache" if values.on("all") else "all dangling build cache"
@@ -29,11 +28,9 @@ def prune(cli: Cli, values: Values, arguments: list[str]) -> int:
         f"WARNING! This will remove {what}.\nAre you sure you want to continue?"
     ):
         return 1
-    most, reserved, free = (
-        parse_bytes(values.text(name)) if values.text(name) else 0
-        for name in ("max-used-space", "reserved-space", "min-free-space")
-    )
-    reserved = reserved or (parse_bytes(values.text("keep-storage")) if values.text("keep-storage") else 0)
+    names = ("max-used-space", "reserved-space", "min-free-space", "keep-storage")
+    most, reserved, free, kept = (_size(values, name) for name in names)
+    reserved = reserved or kept
     limit = Limit(most or (None if free else reserved), "", reserved, free)
     items = {item.id: item for item in collection.cache_items(cli.engine)} if free or values.on("verbose") else {}
     keep = limit.budget(sum(item.cost for item in items.values()), disk_free(cli.engine.root))
@@ -48,6 +45,17 @@ def prune(cli: Cli, values: Values, arguments: list[str]) -> int:
             cli.out(name)
     cli.out(f"Total:\t{units.size(pruned.freed, digits=4)}")
     return 0
+
+
+def _size(values: Values, name: str) -> int:
+    from builder.engine.options.units import parse_bytes
+    from builder.errors import InvalidInput
+
+    text = values.text(name)
+    try:
+        return parse_bytes(text) if text else 0
+    except InvalidInput as err:
+        raise UsageError(f'invalid argument "{text}" for "--{name}" flag: {err.message}') from err
 
 
 def _select(cli: Cli, values: Values) -> Select | None:

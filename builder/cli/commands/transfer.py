@@ -83,17 +83,23 @@ def _source(cli: Cli, path: str, undo: ExitStack) -> IO[bytes]:
     return undo.enter_context(open(path, "rb")) if path else cli.raw_in()
 
 
-_ARCHIVES = "load takes a whole archive as save writes it (docker's, podman's, buildah's and skopeo's too), also packed"
+_ARCHIVES = (
+    "load takes a whole archive as save writes it (docker's, podman's, buildah's and skopeo's too), also packed, or an"
+    " OCI layout"
+)
 _ROOT_FILE_SYSTEMS = "import takes the tar of a root file system, also packed"
 
 
 @contextmanager
 def about_archive(path: str, taken: str) -> Iterator[None]:
     """Say of an archive that is no good which file it is, and what is `taken`."""
-    from builder.errors import ArchiveInvalid, DigestMismatch, InvalidDocument, LimitExceeded
+    from builder.errors import ArchiveInvalid, ContextError, DigestMismatch, InvalidDocument, LimitExceeded
 
     try:
         yield
+    except ContextError as err:
+        err.hint = err.hint or taken
+        raise
     except (ArchiveInvalid, DigestMismatch, InvalidDocument, LimitExceeded) as err:
         err.message, err.hint = f"{path or 'standard input'}: {err.message}", err.hint or taken
         raise

@@ -15,6 +15,7 @@ BOOLEANS = {
 
 _SIZE = re.compile(r"\s*(-?\d+(?:\.\d+)?) ?([kmgtpKMGTP])?(?:[iI]?[bB])?\s*", re.ASCII)
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+_DURATIONS = "write it as 90s, 1h30m or 24h"
 _DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _NANOSECONDS = {
     "ns": 1,
@@ -60,11 +61,13 @@ def parse_duration(text: str) -> int:
         match = _DURATION_PART.match(rest, position)
         if match is None:
             unit_missing = re.fullmatch(r"[\d.]+", rest[position:]) is not None
-            raise InvalidInput(f'time: {"missing unit in" if unit_missing else "invalid"} duration "{text}"')
+            raise InvalidInput(
+                f'time: {"missing unit in" if unit_missing else "invalid"} duration "{text}"', hint=_DURATIONS
+            )
         total += Decimal(match[1]) * _NANOSECONDS[match[2]]
         position = match.end()
     if not rest or total >= 2**63:
-        raise InvalidInput(f'time: invalid duration "{text}"')
+        raise InvalidInput(f'time: invalid duration "{text}"', hint=_DURATIONS)
     return sign * int(total)
 
 

@@ -19,6 +19,7 @@ from builder.errors import (
     InvalidImage,
     LayerNotFound,
     LimitExceeded,
+    PlatformNotFound,
     RegistryNotFound,
     Unsupported,
 )
@@ -150,16 +151,16 @@ def _bring(
     with _about("manifest", places[0]):
         manifest = Manifest.from_json(fetched.data, media_type=fetched.descriptor.media_type)
     if manifest.config.media_type not in d.CONFIG_TYPES:
-        raise NotAnImage(places[0].endpoint.name, f"its config has media type {manifest.config.media_type[:100]!r}")
+        why = f"its config has media type {manifest.config.media_type[:100]!r}"
+        raise NotAnImage(places[0].endpoint.name, why, _ours(manifest))
     check_layers(manifest, places[0])
     raw = first(places, lambda each: each.blob(manifest.config, _CONFIG_MAX))[1]
     with _about("image", places[0]):
         config = validate.manifest(manifest, raw)
     if exact and not platform.matches(config.platform):
-        raise ImageNotFound(
-            places[0].endpoint.name,
-            hint=f"the image is for {config.platform}, not for {platform}: leave out --platform, or choose another tag",
-        )
+        err = PlatformNotFound(places[0].endpoint.name, platform)
+        err.hint = f"it is for {config.platform} alone: leave out --platform, or choose another tag"
+        raise err
     wanted_layers = [
         WantedLayer(layer, diff_id, places) for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
     ]
@@ -169,6 +170,18 @@ def _bring(
     if index is not None:
         store.indexes.put(index.data, index.descriptor.media_type, origin=places[-1].endpoint.name)
     return image_id
+
+
+def _ours(manifest: Manifest) -> str:
+    """What takes something of ours that is no image; "" for what is not ours."""
+    from builder.oci import cacheconfigs
+    from builder.transfer import mount_archive
+
+    if manifest.config.media_type == cacheconfigs.MEDIA_TYPE:
+        return "it is a build cache, which lamina build --cache-from takes"
+    if manifest.artifact_type == mount_archive.ARTIFACT_TYPE:
+        return "it has cache mounts, which lamina cache-mount import --pull takes"
+    return ""
 
 
 def choose(index: Fetched, platform: Platform, place: Repository) -> Descriptor:

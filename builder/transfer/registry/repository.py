@@ -46,10 +46,10 @@ _OLD = "application/vnd.docker.distribution.manifest.v1"
 class NotAnImage(Unsupported):
     """What a name means is whole, but another thing than a container image: a build cache, a signature, a chart."""
 
-    def __init__(self, name: str, why: str) -> None:
+    def __init__(self, name: str, why: str, hint: str = "") -> None:
         super().__init__(
             f"{name} is no container image: {why}",
-            hint="it is an artifact of another kind, which only the tool that made it can use",
+            hint=hint or "it is an artifact of another kind, which only the tool that made it can use",
         )
 
 

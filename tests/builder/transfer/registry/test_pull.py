@@ -16,10 +16,10 @@ from builder.errors import (
     ArchiveInvalid,
     DigestMismatch,
     EngineError,
-    ImageNotFound,
     InvalidDocument,
     InvalidImage,
     LimitExceeded,
+    PlatformNotFound,
     RegistryFailed,
     RegistryNotFound,
     RegistryUnreachable,
@@ -196,7 +196,7 @@ def test_a_single_manifest_for_another_platform_is_an_error_only_when_one_was_as
 ) -> None:
     registry.put_image("app", "1", [layer(a=b"a")], architecture="arm64")
     assert bring().fresh
-    with pytest.raises(ImageNotFound) as error:
+    with pytest.raises(PlatformNotFound, match="does not provide the specified platform") as error:
         bring("app:1", exact=True)
     assert "is for linux/arm64" in (error.value.hint or "")
 
