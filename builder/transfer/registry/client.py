@@ -67,7 +67,7 @@ class Patience:
 
 
 PATIENT = Patience()
-BRIEF = Patience(1, 5.0, 15.0)
+BRIEF = Patience(1, 5.0, 10.0)
 """With what can be done without: a cache, or a mirror that has another place behind it."""
 
 

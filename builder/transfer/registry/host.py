@@ -19,7 +19,7 @@ from builder.errors import RegistryFailed, RegistryUnreachable
 from builder.transfer.registry.auth import Authorizer
 from builder.transfer.registry.client import PATIENT, Cut, NotConnected
 from builder.transfer.registry.hostsfile import USUAL
-from builder.transfer.registry.replies import absolute, failure, retry_after
+from builder.transfer.registry.replies import absolute, failure, retry_after, tls_hint
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -134,10 +134,7 @@ class Host:
 
     def _unreachable(self, text: str, *, secure: bool = False) -> RegistryUnreachable:
         endpoint = self.endpoint
-        hint = "check the name and the network"
-        if secure and "certificate" in text:
-            directory = f"certs.d/{endpoint.host}/ca.crt"
-            hint = f"put its authority into /etc/lamina/{directory}, or add the host to insecure-registries"
+        hint = (tls_hint(text, endpoint.host) if secure else "") or "check the name and the network"
         where = f" for {endpoint.name}" if endpoint.repository else ""
         return RegistryUnreachable(
             endpoint.host, endpoint.repository, f"cannot reach registry {endpoint.host}{where}: {text}", hint=hint

@@ -65,6 +65,22 @@ def failure(reply: Reply, endpoint: Endpoint, body: bytes, what: str) -> Registr
     return RegistryFailed(host, repository, f"registry {host} refused {what}: status {status}, {said}")
 
 
+def tls_hint(text: str, host: str) -> str:
+    """What to do about a connection that failed with `text`, in OpenSSL's words; "" when it was no matter of TLS."""
+    found = next((hint for words, hint in _TLS.items() if any(word in text for word in words.split("|"))), "")
+    return found.format(directory=f"/etc/lamina/certs.d/{host}")
+
+
+_TLS = {
+    "has expired|not yet valid": "whoever runs the registry must renew its certificate; or is the clock here wrong?",
+    "mismatch": "call the registry by a name that its certificate is for, or let it have one for this name",
+    "not trusted": "put its authority into {directory}/ca.crt, or add the host to insecure-registries",
+    "wrong version number|http request": "it speaks no TLS; add it to insecure-registries if that is how it should be",
+    "eof occurred|alert": "it may want a client certificate of an authority it knows: {directory}/client.cert and .key",
+}
+"""By what OpenSSL says."""
+
+
 def codes(body: bytes) -> tuple[str, ...]:
     """The error codes in a body, as distribution-spec has them."""
     return tuple(code for code, _ in _errors(body))

@@ -4,6 +4,8 @@ import json
 import re
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,9 @@ def test_retry_after_is_respected_and_too_long_is_an_error(registry: RegistrySer
     registry.intercept = failing(1, 429, Retry_After="7")
     head(connect(pauses=pauses), image)
     assert pauses == [7.0]
+    registry.intercept = failing(1, 503, Retry_After=format_datetime(datetime.now(UTC) + timedelta(seconds=50)))
+    head(connect(pauses=pauses), image)
+    assert 30 < pauses.pop() <= 50
     registry.intercept = failing(1, 429, Retry_After="3600")
     with pytest.raises(RegistryBusy) as error:
         head(connect(pauses=pauses), image)
@@ -249,22 +254,37 @@ def test_tls_with_an_authority_of_certs_d(
     assert head(connect(), f"{secure.host}/app:1").size
 
 
+PAST = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "trusted, name, until, hint",
+    [
+        (False, "127.0.0.1", None, "certs.d"),
+        (True, "other.test", None, "a name that its certificate is for"),
+        (True, "127.0.0.1", PAST, "must renew its certificate"),
+    ],
+)
 def test_a_wrong_certificate_is_an_error_and_never_plain_http(
-    secure: RegistryServer, connect: Any, tmp_path: Path
+    authority: trustme.CA, connect: Any, tmp_path: Path, trusted: bool, name: str, until: datetime | None, hint: str
 ) -> None:
-    trust(tmp_path / "etc", secure.host, trustme.CA())
-    with pytest.raises(RegistryUnreachable, match="its certificate is not trusted") as error:
-        head(connect(), f"{secure.host}/app:1")
-    assert "certs.d" in (error.value.hint or "")
-    assert secure.requests == []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name, not_after=until).configure_cert(context)
+    with RegistryServer(tls=context) as server:
+        trust(tmp_path / "etc", server.host, authority if trusted else trustme.CA())
+        with pytest.raises(RegistryUnreachable, match="its certificate is not trusted") as error:
+            head(connect(), f"{server.host}/app:1")
+        assert hint in (error.value.hint or "")
+        assert server.requests == []
 
 
 def test_a_server_that_fell_back_to_http_is_not_spoken_to(
     registry: RegistryServer, image: str, connect: Any, tmp_path: Path, authority: trustme.CA
 ) -> None:
     trust(tmp_path / "etc", registry.host, authority)
-    with pytest.raises(RegistryUnreachable, match="TLS failed"):
+    with pytest.raises(RegistryUnreachable, match="TLS failed") as error:
         head(connect(logged_in(tmp_path, registry.host)), image)
+    assert "it speaks no TLS" in (error.value.hint or "")
     assert registry.requests == []
 
 
@@ -291,8 +311,9 @@ def test_a_client_certificate_is_shown(authority: trustme.CA, connect: Any, tmp_
     with RegistryServer(tls=context) as server:
         server.put_image("app", "1", [layer(a=b"a")])
         directory = trust(tmp_path / "etc", server.host, authority)
-        with pytest.raises(RegistryUnreachable):
+        with pytest.raises(RegistryUnreachable) as error:
             head(connect(), f"{server.host}/app:1")
+        assert "client.cert" in (error.value.hint or "")
         mine = authority.issue_cert("me@example.test")
         mine.cert_chain_pems[0].write_to_path(str(directory / "client.cert"))
         mine.private_key_pem.write_to_path(str(directory / "client.key"))
