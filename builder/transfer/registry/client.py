@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -29,12 +29,13 @@ from urllib3.exceptions import (
     NameResolutionError,
     NewConnectionError,
     ProtocolError,
+    ProxyError,
     ReadTimeoutError,
     SSLError,
 )
 
 from builder import VERSION
-from builder.errors import LimitExceeded
+from builder.errors import InvalidInput, LimitExceeded
 from builder.transfer.registry import endpoints
 from builder.transfer.registry.hostsfile import USUAL, Way
 from builder.transfer.registry.replies import number
@@ -188,7 +189,7 @@ class Client:
         parts = urlsplit(url)
         pool = self._pool(parts.scheme, parts.netloc, insecure=insecure, way=way)
         sent = {"User-Agent": f"lamina/{VERSION}", "Accept-Encoding": "identity", **headers}
-        with _translated():
+        with _translated(pool.proxy.netloc if pool.proxy is not None else None):
             response = pool.urlopen(
                 method,
                 url,
@@ -222,10 +223,23 @@ class Client:
                         options["assert_hostname"] = False
                         # It was the user's decision, or is loopback: nothing to warn of again.
                         urllib3.disable_warnings(InsecureRequestWarning)
-                made = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)  # type: ignore[arg-type]
+                made = _through(proxy, host, options) if proxy else urllib3.PoolManager(**options)  # type: ignore[arg-type]
                 made.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
                 self._pools[key] = made
             return self._pools[key]
+
+
+def _through(proxy: str, host: str, options: Mapping[str, object]) -> urllib3.ProxyManager:
+    """Connections to `host` through a proxy, whose URL may have a name and password. Raises InvalidInput."""
+    parts = urlsplit(proxy)
+    if parts.scheme not in ("http", "https"):
+        raise InvalidInput(
+            f"cannot reach {host} through proxy {parts.scheme}://{parts.hostname}: unknown scheme",
+            hint="only http:// and https:// proxies are spoken to; NO_PROXY names hosts that need none",
+        )
+    known = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+    headers = urllib3.make_headers(proxy_basic_auth=known)
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)  # type: ignore[arg-type]
 
 
 class _Lines:
@@ -283,20 +297,27 @@ class NotConnected(Exception):
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """urllib3's and the system's errors as Cut or NotConnected."""
+def _translated(proxy: str | None = None) -> Iterator[None]:
+    """urllib3's and the system's errors as Cut or NotConnected; `proxy` is the host that stands between."""
     try:
         yield
     except MaxRetryError as err:
-        raise _connection(err.reason or err) from err
+        raise _connection(err.reason or err, proxy) from err
     except (HTTPError, OSError) as err:
-        raise _connection(err) from err
+        raise _connection(err, proxy) from err
 
 
-def _connection(err: BaseException) -> Cut | NotConnected:
+def _connection(err: BaseException, proxy: str | None) -> Cut | NotConnected:
     cause = err
     while isinstance(cause, HTTPError) and (cause.__cause__ or cause.__context__):
         cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+    if isinstance(err, ProxyError) and proxy is not None:
+        said = str(cause).removeprefix("Tunnel connection failed: ")
+        if said != str(cause):
+            return NotConnected(f"proxy {proxy}: {said}", plain=True)
+        found = _connection(err.original_error, None)
+        found.text = f"proxy {proxy}: {found.text}"
+        return found
     if isinstance(err, NameResolutionError) or isinstance(cause, socket.gaierror):
         return NotConnected("no such host", plain=False)
     if isinstance(cause, ssl.SSLCertVerificationError):

@@ -116,7 +116,8 @@ class Keyring:
         if username is None or secret is None:
             # What is wrong with it is not said: the words could have a password in them.
             raise CredentialsFailed(
-                f"error getting credentials for {registry}: docker-credential-{helper} gave no credentials document"
+                f"error getting credentials for {registry}: docker-credential-{helper} gave no credentials document",
+                hint=f"it is named in {self.path}; no registry was asked",
             )
         if username == _TOKEN_USER:
             return Credentials("", identity_token=secret)
@@ -132,7 +133,7 @@ class Keyring:
         if path is None:
             raise CredentialsFailed(
                 f'error {what} - err: exec: "{program}": executable file not found in $PATH',
-                hint=f"install it, or take it out of {self.path}; no registry was asked",
+                hint=f"install it, or take it out of {self.path}",
             )
         try:
             with subprocess.Popen(

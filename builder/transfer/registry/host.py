@@ -135,6 +135,8 @@ class Host:
     def _unreachable(self, text: str, *, secure: bool = False) -> RegistryUnreachable:
         endpoint = self.endpoint
         hint = (tls_hint(text, endpoint.host) if secure else "") or "check the name and the network"
+        if text.startswith("proxy "):
+            hint = "see HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or proxies in daemon.json"
         where = f" for {endpoint.name}" if endpoint.repository else ""
         return RegistryUnreachable(
             endpoint.host, endpoint.repository, f"cannot reach registry {endpoint.host}{where}: {text}", hint=hint

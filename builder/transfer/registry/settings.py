@@ -81,19 +81,7 @@ class Settings:
         bare = bare_host(host)
         if bare == "localhost" or host in self.insecure or bare in self.insecure:
             return True
-        try:
-            address = ipaddress.ip_address(bare)
-        except ValueError:
-            return False
-        if address.is_loopback:
-            return True
-        for each in self.insecure:
-            try:
-                if address in ipaddress.ip_network(each, strict=False):
-                    return True
-            except ValueError:
-                continue
-        return False
+        return _in_ranges(bare, self.insecure)
 
     def certificate_directories(self, host: str) -> tuple[Path, ...]:
         """The certs.d directories that there are for `host`."""
@@ -110,15 +98,29 @@ class Settings:
         named = {key: self._variable(f"{key}_proxy") or self.proxies.get(key, "") for key in ("http", "https", "no")}
         if not named[scheme] or bare_host(host) == "localhost" or proxy_bypass_environment(host, named):
             return ""
-        try:
-            if ipaddress.ip_address(bare_host(host)).is_loopback:
-                return ""
-        except ValueError:
-            pass
+        if _in_ranges(bare_host(host), [each.strip() for each in named["no"].split(",")]):
+            return ""
         return named[scheme] if "://" in named[scheme] else "http://" + named[scheme]
 
     def _variable(self, name: str) -> str:
         return self.environment.get(name, "") or self.environment.get(name.upper(), "")
+
+
+def _in_ranges(host: str, ranges: Sequence[str]) -> bool:
+    """Whether a host is an address of loopback, or in one of the CIDR ranges; what is no range is left out."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if address.is_loopback:
+        return True
+    for each in ranges:
+        try:
+            if address in ipaddress.ip_network(each, strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
 
 
 def bare_host(host: str) -> str:

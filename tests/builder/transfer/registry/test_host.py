@@ -15,6 +15,7 @@ from registryserver import RegistryServer, Request
 
 from builder.errors import (
     CredentialsFailed,
+    InvalidInput,
     LimitExceeded,
     RegistryBusy,
     RegistryDenied,
@@ -355,6 +356,27 @@ def test_who_does_not_answer_in_time_is_asked_twice() -> None:
     assert [PATIENT.is_over(at, Cut("cut off")) for at in range(1, 6)] == [False, False, False, False, True]
     assert [PATIENT.is_over(at, Cut("late", late=True)) for at in (1, 2)] == [False, True]
     assert BRIEF.is_over(1, Cut("cut off")) and BRIEF.is_over(1, Cut("late", late=True))
+
+
+def test_a_proxy_is_told_its_password_and_named_when_it_fails(
+    registry: RegistryServer, image: str, connect: Any, tmp_path: Path
+) -> None:
+    """It refuses CONNECT, so that an insecure host is asked without TLS."""
+    etc = tmp_path / "etc" / "docker"
+    etc.mkdir(parents=True)
+    (etc / "daemon.json").write_text('{"insecure-registries": ["r.test:5000"]}')
+    proxy = f"http://me:p%40ss@{registry.host}"
+    environment = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy}
+    assert head(connect(environment), "r.test:5000/app:1").size
+    (_, _, headers), *_ = registry.seen("http://r.test:5000/v2/app/manifests/1")
+    assert headers["Proxy-Authorization"] == "Basic bWU6cEBzcw=="
+    for url, text in ((proxy, "501"), ("http://me:pw@127.0.0.1:1", "connection refused")):
+        host = url.rpartition("@")[2]
+        with pytest.raises(RegistryUnreachable, match=rf"for s.test/app: proxy {host}: {text}") as error:
+            head(connect({"HTTPS_PROXY": url}), "s.test/app:1")
+        assert "HTTPS_PROXY" in (error.value.hint or "") and "pw" not in str(error.value)
+    with pytest.raises(InvalidInput, match="through proxy socks5://x: unknown scheme"):
+        head(connect({"HTTPS_PROXY": "socks5://me:pw@x:1"}), "s.test/app:1")
 
 
 def test_headers_for_registries_are_sent(registry: RegistryServer, image: str, connect: Any, tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_proxies_come_from_the_environment_and_spare_loopback(load, tmp_path: Pa
     assert (
         load().proxy("https", "x.test") == load().proxy("http", "r.test") == load().proxy("https", "127.0.0.1:1") == ""
     )
-    found = load(HTTPS_PROXY="http://q.test", no_proxy=".corp.test")
+    found = load(HTTPS_PROXY="http://q.test", no_proxy=".corp.test, 10.0.0.0/8")
+    assert found.proxy("https", "10.1.2.3:5000") == "" != found.proxy("https", "11.1.2.3:5000")
     assert found.proxy("https", "r.test") == "http://q.test"
     assert found.proxy("https", "a.corp.test:5000") == ""
