@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.errors import ContextError, InvalidInput, InvalidReference
+from builder.errors import ContextError, InvalidInput, InvalidReference, TransferError
 from runtime.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -166,11 +166,18 @@ def forget(engine: Engine, result: BuildResult, started: int) -> None:
 def _export_cache(engine: Engine, wish: BuildWish, result: BuildResult, listener: Listener) -> None:
     if wish.cache_to:
         from builder.engine import caches
+        from builder.pipeline.progress import BuildWarning
 
         for spec in wish.cache_to:
-            if spec.kind in caches.EXPORTING:
+            if spec.kind not in caches.EXPORTING:
+                continue
+            try:
                 with listener.step(caches.EXPORTING[spec.kind], engine.clock):
-                    caches.export(engine, spec, result.cache, result.own, wish.environment, wish.cwd, listener)
+                    caches.export(engine, spec, result.cache, result.own, wish.environment, wish.cwd)
+            except TransferError as err:
+                if spec.required:
+                    raise
+                listener(BuildWarning(err.message))
 
 
 def plan(engine: Engine, wish: BuildWish, *, stdin: BinaryIO | None) -> tuple[Forecast, ...]:

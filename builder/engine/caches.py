@@ -157,13 +157,11 @@ def export(
     own: Container[DiffID],
     environment: Mapping[str, str],
     cwd: Path,
-    emit: Emit,
 ) -> None:
     """Write what a build gave to one target; `own` are the layers of the image's own steps, which mode=min keeps to.
 
-    Raises TransferError for a target that must not fail.
+    Raises TransferError, which for most targets is only a warning (`CacheSpec.required`).
     """
-    from builder.pipeline.progress import BuildWarning
     from builder.transfer import caches
 
     kept = entries if spec.everything else tuple(each for each in entries if each.layer in own)
@@ -174,9 +172,7 @@ def export(
     except (EngineError, OSError) as err:
         text = err.message if isinstance(err, EngineError) else _said(err)
         told = f"exporting cache to {spec.place} failed: {text}"
-        if spec.required:
-            raise TransferError(told, hint="without ignore-error=false this is a warning") from err
-        emit(BuildWarning(told))
+        raise TransferError(told, hint="without ignore-error=false this is a warning") from err
 
 
 def _said(err: OSError) -> str:

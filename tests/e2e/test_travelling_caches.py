@@ -241,6 +241,8 @@ def test_what_cannot_be_read_or_written_is_a_warning(
     (tmp_path / "file").write_text("")
     _, _, told = build(machine, context, f"--cache-to=type=local,dest={tmp_path / 'file'}")
     assert "exporting cache to" in told
+    shown = machine("build", "--progress=plain", f"--cache-to=type=local,dest={tmp_path / 'file'}", context)
+    assert b"ERROR: exporting cache to" in shown.stderr and b"1 warning found" in shown.stderr
     _, ran, told = build(machines(), context, "--cache-from=type=local,src=/nowhere")
     assert len(ran) == STEPS and "no build cache in /nowhere" in told
 
