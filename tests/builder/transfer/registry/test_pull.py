@@ -332,6 +332,27 @@ def test_a_bomb_is_bounded(store: Store, registry: RegistryServer, bring: Any, l
     assert nothing_kept(store)
 
 
+@pytest.mark.parametrize("command", ["HEAD", "GET"])
+def test_a_head_that_lies_about_the_digest(
+    store: Store, registry: RegistryServer, bring: Any, layer: Any, command: str
+) -> None:
+    registry.put_image("app", "1", [layer(a=b"a")])
+    kind, data = registry.manifests["app", "1"]
+
+    def lie(request: Request) -> bool:
+        if "/manifests/1" not in request.path:
+            return False
+        # without its length a HEAD is no answer, and GET is asked
+        length = {"Content_Length": ""} if request.command == "HEAD" != command else {}
+        request.reply(200, data, Content_Type=kind, Docker_Content_Digest="sha256:" + 64 * "0", **length)
+        return True
+
+    registry.intercept = lie
+    with pytest.raises(RegistryNotFound if command == "HEAD" else DigestMismatch):
+        bring()
+    assert nothing_kept(store)
+
+
 def test_other_bytes_than_announced_are_never_a_blob(
     store: Store, registry: RegistryServer, bring: Any, layer: Any
 ) -> None:

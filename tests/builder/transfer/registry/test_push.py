@@ -3,13 +3,21 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from registryserver import RegistryServer, Request, digest
 
-from builder.errors import ImageNotFound, RegistryDenied, RegistryError, RegistryFailed, RegistryUnreachable
+from builder.errors import (
+    DigestMismatch,
+    ImageNotFound,
+    RegistryDenied,
+    RegistryError,
+    RegistryFailed,
+    RegistryUnreachable,
+)
 from builder.oci import platforms
 from builder.oci.references import Reference
 from builder.store import Store
@@ -214,6 +222,41 @@ def test_an_upload_that_the_registry_forgot_begins_again(registry: RegistryServe
     registry.intercept = None
     registry.uploads.clear()
     assert send(name).manifest
+
+
+def test_chunks_are_as_large_as_the_registry_wants_them_at_least(
+    registry: RegistryServer, made: Any, send: Any
+) -> None:
+    def least(request: Request) -> bool:
+        if request.command != "POST":
+            return False
+        name = str(len(registry.requests))
+        registry.uploads[name] = bytearray()
+        location = f"http://{registry.host}/v2/app/blobs/uploads/{name}?state=a&more=b%2Fc"
+        request.reply(202, Location=location, Range="0-0", OCI_Chunk_Min_Length="100000")
+        return True
+
+    registry.intercept = least
+    send(made(data=os.urandom(300_000)))
+    sizes = [int(headers["Content-Length"]) for _, _, headers in registry.seen("^PATCH .*/uploads/")]
+    assert len(sizes) == 4 and sizes[:3] == [100_000] * 3
+    assert registry.seen("^PATCH .*[?]state=a&more=b%2Fc$")  # as it was said, also the absolute one
+
+
+@pytest.mark.parametrize("stated", ["", "sha256:" + 64 * "0"])
+def test_what_the_registry_says_it_has_got_is_compared(
+    registry: RegistryServer, made: Any, send: Any, stated: str
+) -> None:
+    def answer(request: Request) -> bool:
+        if request.command != "PUT" or "/manifests/" not in request.path:
+            return False
+        request.read_body()
+        request.reply(201, **({"Docker_Content_Digest": stated} if stated else {}))
+        return True
+
+    registry.intercept = answer
+    with pytest.raises(DigestMismatch, match=f"on registry {registry.host}") if stated else nullcontext():
+        send(made())
 
 
 def test_a_registry_without_chunks_gets_a_blob_in_one_piece(registry: RegistryServer, made: Any, send: Any) -> None:
