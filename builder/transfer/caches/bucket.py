@@ -43,8 +43,9 @@ BLOCK = 8 << 20
 """Bytes of an object that are sent or fetched with one request; no part of an upload may have less than 5 MiB."""
 _CONNECT, _READ = 15, 60
 """Seconds."""
-_BLOCK_TIME, _SHORT = 120, 10
-"""Seconds for one request; the library's own limit does not hold for what is sent."""
+_BLOCK_TIME, _FIRST, _SHORT = 120, 20, 10
+"""Seconds for one request (the library's own limit does not hold for what is sent), and for the first one that asks
+whether there is a cache: a bucket that does not answer must not hold a build up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +90,16 @@ class Bucket:
     def manifests(self) -> tuple[Manifest, ...]:
         """What is under the name."""
         path = self._path(self._place.manifests + self._place.names[0])
-        return (Manifest.from_json(self._small(path, documents.LIMIT)),)
+        return (Manifest.from_json(self._small(path, documents.LIMIT, _FIRST)),)
 
     def document(self, blob: Descriptor, limit: int) -> bytes:
         """A small blob."""
         return checked(self._small(self._blob(blob.digest), limit), blob)
 
-    def _small(self, path: str, limit: int) -> bytes:
+    def _small(self, path: str, limit: int, seconds: int = _BLOCK_TIME) -> bytes:
         with self._spoken():
             try:
-                data: bytes = self._files.cat_file(path, start=0, end=limit + 1, timeout=_BLOCK_TIME)
+                data: bytes = self._files.cat_file(path, start=0, end=limit + 1, timeout=seconds)
             except FileNotFoundError as err:
                 raise NotFound(f"no build cache in {self.name}: {err}") from err
         if len(data) > limit:
@@ -205,7 +206,7 @@ class Bucket:
         try:
             yield
         except _errors() as err:
-            text = hidden(str(err)) or type(err).__name__
+            text = hidden(str(err)) or "no answer in time"
             for secret in self._secrets:
                 text = text.replace(secret, "xxxxx")
             raise BucketFailed(f"{self._place.bucket}: {text}") from None
