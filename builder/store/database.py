@@ -260,8 +260,8 @@ class Database:
         name = getattr(err, "sqlite_errorname", "") or ""
         if name.startswith("SQLITE_FULL"):
             return DiskFull(
-                f"cannot write {self.path}: the disk is full",
-                hint="free some space (lamina system prune), then try again",
+                f"cannot write {self.path}: No space left on device",
+                hint="free some space (lamina system prune removes what is unused), then try again",
             )
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return StoreBusy(

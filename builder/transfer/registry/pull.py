@@ -101,13 +101,16 @@ def pull(
     registries.client.told = teller.line
     places = registries.repositories(reference)
     place, descriptor = first(places, lambda each: described(each, reference))
-    teller.line(f"Pulling from {reference.repository}", str(reference.tag or reference.digest))
     # Should the place that named it not have a blob, the others are asked.
     places = (place, *(each for each in places if each is not place))
     image_id = _present(store, descriptor.digest, platform, exact=exact)
     news = image_id is None
+    chosen = None if image_id is not None else _chosen(places, descriptor, platform)
+    # Only now, as docker does: of what is no image nothing is pulled.
+    teller.line(f"Pulling from {reference.repository}", str(reference.tag or reference.digest))
     if image_id is None:
-        image_id = _bring(store, registries, places, descriptor, (platform, exact), teller, jobs, limits)
+        assert chosen is not None
+        image_id = _bring(store, registries, places, chosen, platform if exact else None, teller, jobs, limits)
     fresh = _name(store, reference, descriptor.digest, image_id) or news
     teller.line(f"Digest: {descriptor.digest}")
     what = "Downloaded newer image" if fresh else "Image is up to date"
@@ -130,35 +133,49 @@ def _present(store: Store, digest: Digest, platform: Platform, *, exact: bool) -
     return None
 
 
-def _bring(
-    store: Store,
-    registries: Registries,
-    places: tuple[Repository, ...],
-    descriptor: Descriptor,
-    wanted: tuple[Platform, bool],
-    teller: Teller,
-    jobs: int,
-    limits: Limits | None,
-) -> Digest:
-    platform, exact = wanted
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The manifest of the image to bring, and the index that it was chosen from."""
+
+    fetched: Fetched
+    manifest: Manifest
+    index: Fetched | None
+
+
+def _chosen(places: tuple[Repository, ...], descriptor: Descriptor, platform: Platform) -> _Chosen:
+    """What is to be brought. Raises NotAnImage, and as `pull`."""
     fetched = first(places, lambda each: each.manifest(descriptor.digest, descriptor))[1]
     index: Fetched | None = None
     if fetched.descriptor.media_type in d.INDEX_TYPES:
         with _about("index", places[0]):
             index, chosen = fetched, choose(fetched, platform, places[0])
         fetched = first(places, lambda each: each.manifest(chosen.digest, chosen))[1]
-        exact = False  # the index has vouched for it
     with _about("manifest", places[0]):
         manifest = Manifest.from_json(fetched.data, media_type=fetched.descriptor.media_type)
     if manifest.config.media_type not in d.CONFIG_TYPES:
         why = f"its config has media type {manifest.config.media_type[:100]!r}"
         raise NotAnImage(places[0].endpoint.name, why, _ours(manifest))
     check_layers(manifest, places[0])
+    return _Chosen(fetched, manifest, index)
+
+
+def _bring(
+    store: Store,
+    registries: Registries,
+    places: tuple[Repository, ...],
+    chosen: _Chosen,
+    wanted: Platform | None,
+    teller: Teller,
+    jobs: int,
+    limits: Limits | None,
+) -> Digest:
+    """The image in the store; what no index vouches for must be for the platform `wanted`, if there is one."""
+    fetched, manifest, index = chosen.fetched, chosen.manifest, chosen.index
     raw = first(places, lambda each: each.blob(manifest.config, _CONFIG_MAX))[1]
     with _about("image", places[0]):
         config = validate.manifest(manifest, raw)
-    if exact and not platform.matches(config.platform):
-        err = PlatformNotFound(places[0].endpoint.name, platform)
+    if index is None and wanted is not None and not wanted.matches(config.platform):
+        err = PlatformNotFound(places[0].endpoint.name, wanted)
         err.hint = f"it is for {config.platform} alone: leave out --platform, or choose another tag"
         raise err
     wanted_layers = [

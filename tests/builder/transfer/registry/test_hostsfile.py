@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import trustme
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as setting
 from hypothesis import strategies as st
 from registryserver import RegistryServer
 
@@ -157,6 +158,7 @@ def test_what_is_wrong_has_a_place(write: Write, places: Any, text: str, message
     assert caught.value.message.startswith(f"{path}:{message}") and str(path) in caught.value.excerpt
 
 
+@setting(suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(
         st.sampled_from(("server", "host", "ca", "client", "header", "capabilities", "skip_verify", "proxy")),
