@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from builder.engine import containers
+from builder.errors import ImageNotFound
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ class _Trees:
             # What only goes by a digest of an image that has a name is no tree of its own.
             tagged = {target: names for target, names in named.items() if names}
             for target, names in (tagged or {image.id: []}).items():
-                yield self._tree(target, tuple(names))
+                with suppress(ImageNotFound):  # removed meanwhile
+                    yield self._tree(target, tuple(names))
 
     def _tree(self, target: Digest, names: tuple[str, ...]) -> Tree:
         index = self._store.indexes.find(target)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from builder.engine import containers, images, rootfs
+from builder.errors import ImageNotFound
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -42,19 +44,27 @@ def prune_images(engine: Engine, select: Callable[[Listed], bool], *, everything
     used = {container.image for container in containers.listed(engine)}
     gone: list[str] = []
     for image in images.list_images(engine):
-        if image.id in used or not (everything or image.dangling) or not select(image):
+        if image.id in used or not (everything or image.dangling) or not _chosen(select, image):
             continue
-        for removal in engine.store.images.remove(image.id, force=True):
+        for removal in engine.store.images.prune(image.id, tagged=everything):
             gone.append(
                 f"deleted: {removal.id}"
                 if isinstance(removal, Deleted)
                 else f"untagged: {removal.reference.familiar()}"
             )
     for index in images.shown(engine) if everything else ():
-        if index.origin == "index" and not engine.store.images.of(index.id) and select(index):
-            engine.store.images.remove(index.id, force=True)
-            gone += [f"untagged: {reference.familiar()}" for reference in index.references]
+        if index.origin == "index" and not engine.store.images.of(index.id) and _chosen(select, index):
+            with suppress(ImageNotFound):
+                engine.store.images.remove(index.id, force=True)
+                gone += [f"untagged: {reference.familiar()}" for reference in index.references]
     return Pruned(tuple(gone), engine.store.collect().freed)
+
+
+def _chosen(select: Callable[[Listed], bool], image: Listed) -> bool:
+    try:
+        return select(image)
+    except ImageNotFound:
+        return False  # somebody else has removed it
 
 
 def prune_volumes(engine: Engine, *, everything: bool) -> Pruned:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import AmbiguousId, ImageNotFound, InvalidReference, PlatformNotFound
+from builder.errors import AmbiguousId, ImageInUse, ImageNotFound, InvalidReference, PlatformNotFound
 from builder.oci import digests
 from builder.oci.references import Reference, is_id
 from builder.store.crash import crashpoint
@@ -346,6 +346,19 @@ class Images:
             removed = work.platforms(text, platforms) if platforms else work.remove(text)
         crashpoint("remove-rows")
         return removed
+
+    def prune(self, image_id: Digest, *, tagged: bool) -> tuple[Removal, ...]:
+        """Remove an image and its names, unless a container has it, another process is at work with it or, without
+        `tagged`, a tag names it by now. () also when it has gone, or is to stay for another reason.
+        """
+        from builder.store.removal import is_taken
+
+        try:
+            with self._database.write(durable=True, removing=True):
+                taken = is_taken(self._database, image_id, lease=self._lease().id, tagged=tagged)
+                return () if taken else self.remove(image_id, force=True)
+        except (ImageNotFound, ImageInUse):
+            return ()
 
     def forget_unnamed(self, image_id: Digest) -> bool:
         """Forget an image that was made only for its files to go elsewhere; whether it went. Its layers stay cached.

@@ -180,6 +180,19 @@ def forget_unnamed(database: Database, image_id: str, *, lease: str) -> bool:
     return True
 
 
+def is_taken(database: Database, image_id: str, *, lease: str, tagged: bool) -> bool:
+    """Whether a container has the image, another process than `lease`'s is at work with it or, unless it may be
+    `tagged`, a tag names it, also through an index.
+    """
+    taken = (
+        "SELECT 1 FROM containers WHERE image = ?1"
+        " UNION ALL SELECT 1 FROM lease_items WHERE kind = 'image' AND name = ?1 AND lease <> ?2"
+        " UNION ALL SELECT 1 FROM refs WHERE NOT ?3 AND instr(name, '@') = 0"
+        " AND (target = ?1 OR target IN (SELECT digest FROM index_images WHERE image = ?1))"
+    )
+    return database.row(taken, (image_id, lease, tagged)) is not None
+
+
 def _going(reference: Reference, known: tuple[Reference, ...]) -> tuple[Reference, ...]:
     """What goes when `reference` does: with the last tag of a repository its digests too."""
     mine = [each for each in known if each.name == reference.name and each != reference]

@@ -72,6 +72,18 @@ def test_all_names_or_none(store: Store, make: Any) -> None:
     assert _names(store) == ["one:latest"]
 
 
+def test_pruning_spares_what_others_name_or_are_at_work_with(store: Store, make: Any) -> None:
+    named, dangling = make.image("one", files={"a": "1"}), make.image(files={"a": "2"})
+    with Store.open(store.root) as other:
+        assert other.images.prune(named, tagged=False) == ()
+        # What this process has just made may be about to get a name.
+        assert other.images.prune(dangling, tagged=True) == ()
+    assert store.images.prune(dangling, tagged=False) == (Deleted(dangling),)
+    assert store.images.prune(dangling, tagged=False) == ()
+    assert len(store.images.prune(named, tagged=True)) == 2
+    assert store.images.list() == ()
+
+
 def test_ids_and_their_beginnings(store: Store, make: Any) -> None:
     ids = [make.image(files={"n": str(number)}) for number in range(20)]
     for image in ids:
