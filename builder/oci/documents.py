@@ -3,7 +3,8 @@
 Everything from outside goes through `load` and then through an `Object`, which hands out typed fields and complains
 with the path in the document (`config.Env[2]`). Refused, because two readers could understand them differently or
 because they are made to hurt: duplicate keys, a known key in another case (Go's reader would take it for the known
-one), NaN and infinities, lone surrogates, a byte order mark, nesting deeper than DEPTH, more than `limit` bytes.
+one), NaN and infinities, lone surrogates, a byte order mark, nesting deeper than DEPTH, more than `limit` bytes,
+more than VALUES values.
 
 `dump` writes what we make ourselves: compact, UTF-8, key order as given.
 """
@@ -25,6 +26,8 @@ LIMIT = 8 << 20
 """Bytes of one document. Docker takes 4 MiB of manifest; a config of 1,000 layers has some hundred KiB."""
 
 DEPTH = 64
+VALUES = 2_000_000
+"""About how many values a document may have: each takes up to a hundred times the bytes that it is written in."""
 WORD = 128
 """Letters of an operating system's name and the like."""
 INT64 = 1 << 63
@@ -58,6 +61,8 @@ def _read(data: bytes, what: str, limit: int) -> Json:
     """Any document within the bounds of this module."""
     if len(data) > limit:
         raise InvalidDocument(what, f"has {len(data)} bytes, more than the {limit} that we read")
+    if sum(map(data.count, (b",", b"[", b"{"))) > VALUES:
+        raise InvalidDocument(what, f"has more than {VALUES} values")
     try:
         document = json.loads(
             data.decode("utf-8"),

@@ -55,6 +55,11 @@ class Reference:
         official = self.repository.removeprefix("library/")
         return official if "/" not in official else self.repository
 
+    @property
+    def reads_as_id(self) -> bool:
+        """Whether it looks like an image's id (sha256:…), which then could mean another image than the one with it."""
+        return self.familiar_name() == "sha256"
+
     def familiar(self) -> str:
         """As docker shows it: busybox:latest."""
         return self.familiar_name() + self._suffix()

@@ -211,7 +211,11 @@ class Images:
         return self.tag_all([reference], target)[0]
 
     def tag_all(self, references: Sequence[Reference], target: Digest) -> tuple[Digest | None, ...]:
-        """As `tag` for several references, all or none of them."""
+        """As `tag` for several references, all or none of them. Raises InvalidReference too (it reads as an id)."""
+        for reference in references:
+            if reference.reads_as_id:
+                text = "refusing to create an ambiguous tag using digest algorithm as name"
+                raise InvalidReference(str(reference), message=text)
         names = [str(reference.tagged()) for reference in references]
         if names and all(self._target(name) == target for name in names):
             return (target,) * len(names)

@@ -293,7 +293,7 @@ class Indexes:
         if row is not None:
             return bytes(row[0])
         digest = member.descriptor.digest
-        return self._content.read(digest) if self._content.use(digest) else None
+        return self._content.read(digest) if _is_small(self._database, digest) and self._content.use(digest) else None
 
 
 def names_of_indexes(database: Database) -> dict[Digest, list[str]]:
@@ -358,6 +358,13 @@ def forget_unnamed(database: Database, leased: Iterable[str], *, dangling: bool)
     return gone
 
 
+def _is_small(database: Database, digest: str) -> bool:
+    """Whether a blob is here that can be a manifest: an index may list a layer as one."""
+    from builder.oci.documents import LIMIT
+
+    return database.row("SELECT 1 FROM blobs WHERE digest = ? AND size <= ?", (digest, LIMIT)) is not None
+
+
 def blobs(database: Database, content: Content) -> set[str]:
     """The digests of the blobs that indexes keep: manifests of what is no image here, and what those name."""
     import re
@@ -366,6 +373,8 @@ def blobs(database: Database, content: Content) -> set[str]:
     for (manifest,) in database.rows(
         "SELECT DISTINCT x.manifest FROM index_members x JOIN blobs b ON b.digest = x.manifest"
     ):
+        if not _is_small(database, manifest):
+            continue
         found.add(manifest)
         if content.peek(manifest):
             found.update(re.findall(r"sha256:[0-9a-f]{64}", content.path(manifest).read_text("utf-8", "replace")))

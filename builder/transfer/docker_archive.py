@@ -344,7 +344,7 @@ def _load_described(
     names = []
     # A bare tag ("latest") names nothing; podman and skopeo write whole names here.
     if IMAGE_NAME in described.annotations or any(mark in text for mark in ":/"):
-        names = [_reference(text)]
+        names = [_reference(text, described.digest)]
     if described.media_type in INDEX_TYPES:
         from builder.transfer.archived_index import read_index
 
@@ -391,11 +391,16 @@ def _tell(store: Store, target: Digest, names: list[Reference], done: Callable[[
         done(Loaded(target, None))
 
 
-def _reference(text: str) -> Reference:
+def _reference(text: str, digest: Digest | None = None) -> Reference:
+    """What an archive calls an image. With a digest only one name is true, that of the manifest; who pins an image
+    must not get what an archive put in its place."""
     try:
-        return Reference.parse(text).tagged()
+        reference = Reference.parse(text).tagged()
     except InvalidReference as err:
         raise ArchiveInvalid(f"archive has an image with an invalid name: {err}") from err
+    if reference.reads_as_id or reference.digest not in (None, digest):
+        raise ArchiveInvalid(f'archive calls an image "{reference.familiar()}", which is not its digest')
+    return reference
 
 
 def _blob_opener(blobs: Blobs, layer: Descriptor, diff_id: DiffID) -> Callable[[], Readable]:

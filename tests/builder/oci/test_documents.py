@@ -51,6 +51,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         (b"", "not JSON"),
         (b'{"a":' * 65 + b"1" + b"}" * 65, "nested deeper than 64"),
         (b"[" * 100_000, "nested deeper than 64"),
+        (b'{"a": [' + b"[]," * 1_000_001 + b"0]}", "more than 2000000 values"),
     ],
 )
 def test_hostile_documents_are_refused(data: bytes, reason: str) -> None:

@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from builder.errors import ImageInUse, ImageNotFound, InvalidDocument, PlatformNotFound
+from builder.errors import ImageInUse, ImageNotFound, InvalidDocument, InvalidReference, PlatformNotFound
 from builder.oci import descriptors as d
 from builder.oci import digests, platforms
+from builder.oci.documents import LIMIT
 from builder.oci.manifests import Index, Manifest
 from builder.oci.platforms import Platform
 from builder.oci.references import Reference
 from builder.store import Store, validate
 from builder.store.database import Database
 from builder.store.images import Deleted, Untagged
-from builder.store.indexes import Entry
+from builder.store.indexes import Entry, blobs
 from builder.store.schema import MIGRATIONS
 
 HERE = str(platforms.host(os.uname().machine))
@@ -323,3 +324,16 @@ def test_indexes_of_an_older_store_are_understood(tmp_path: Path) -> None:
     ]
     assert new.rows("SELECT * FROM index_images") == [("index", 1, "image", "linux/amd64")]
     new.close()
+
+
+def test_a_layer_that_an_index_lists_as_a_manifest_is_not_read_as_one(store: Store) -> None:
+    layer = store.content.put(bytes(LIMIT + 1))
+    described = d.Descriptor(d.OCI_MANIFEST, layer, LIMIT + 1, platform=Platform("unknown", "unknown"))
+    digest = store.indexes.put(Index((described,)).to_json(), d.OCI_INDEX)
+    assert store.indexes.kept(store.indexes.get(digest).members[0]) is None
+    assert layer not in blobs(store.database, store.content)
+
+
+def test_what_reads_as_an_id_is_no_name(store: Store, make: Any) -> None:
+    with pytest.raises(InvalidReference, match="ambiguous tag"):
+        store.images.tag(Reference.parse("sha256:" + "a" * 64), make.image())

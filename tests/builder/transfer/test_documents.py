@@ -50,6 +50,7 @@ def layout(
     index: Mapping[str, object] | None = None,
     manifest: Mapping[str, object] | None = None,
     blobs: Mapping[str, bytes] | None = None,
+    name: str = "docker.io/library/app:1",
 ) -> bytes:
     """An OCI layout with one image; *index* and *manifest* replace fields (None: take it away)."""
     files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
@@ -66,7 +67,7 @@ def layout(
         **(manifest or {}),
     }
     described = blob("manifest.v1+json", json.dumps(document).encode())
-    described["annotations"] = {"io.containerd.image.name": "docker.io/library/app:1"}
+    described["annotations"] = {"io.containerd.image.name": name.replace("ITS", str(described["digest"]))}
     files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [described], **(index or {})}).encode()
     return tar({**files, **(blobs or {})})
 
@@ -109,6 +110,11 @@ REFUSED = {
     "layers no list": docker(Layers="l/layer.tar"),
     "tag outside": docker(RepoTags=["../../x"]),
     "tag with a digest's form": docker(RepoTags=["sha256:" + "a" * 64 + "/x:y:z"]),
+    "name that reads as an id": docker(RepoTags=["sha256:" + "a" * 64]),
+    "name with a digest": docker(RepoTags=["debian@sha256:" + "1" * 64]),
+    "name with a tag and a digest": docker(RepoTags=["debian:12@sha256:" + "1" * 64]),
+    "name with another digest": layout(name="docker.io/library/debian@sha256:" + "1" * 64),
+    "name in an index that reads as an id": layout(name="docker.io/library/sha256:" + "a" * 64),
     "blob of another content": layout(blobs={"blobs/sha256/" + digest(LAYER)[7:]: b"x" * len(LAYER)}),
     "manifest with manifests": layout(manifest={"manifests": [described(digest(LAYER))]}),
     "index with layers": layout(index={"layers": [OTHER]}),
@@ -149,6 +155,12 @@ def test_what_was_changed_above_loads_as_it_is(tmp_path: Path) -> None:
             (loaded,) = docker_archive.load(store, io.BytesIO(make()))
             assert loaded == docker_archive.Loaded(digest(config()), "app:1")  # type: ignore[arg-type]
             assert store.fsck(full=True) == ()
+
+
+def test_a_name_with_the_manifests_own_digest_is_taken(store: Store) -> None:
+    (loaded,) = docker_archive.load(store, io.BytesIO(layout(name="docker.io/library/app@ITS")))
+    assert str(loaded.reference).startswith("app@sha256:")
+    assert store.fsck(full=True) == ()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip"])
