@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 from builder.errors import InvalidDocument, RegistryDenied, RegistryFailed
 from builder.oci import documents
-from builder.transfer.registry.replies import absolute
+from builder.transfer.registry.replies import absolute, told
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -65,8 +65,12 @@ class Authorizer:
         credentials: Callable[[], Credentials | None],
         fetch: Fetch,
         clock: Callable[[], float],
+        *,
+        name: str = "",
     ) -> None:
+        """`name` is the repository in messages, with its registry."""
         self._registry = registry
+        self._name = name or f"registry {registry}"
         self._credentials = credentials
         self._fetch = fetch
         self._clock = clock
@@ -141,26 +145,27 @@ class Authorizer:
         return scheme == "https" and self._origin.startswith("https://")
 
     def _read(self, status: int, answer: bytes, host: str, *, known: bool) -> tuple[str, float]:
+        said = ": " + words if (words := told(answer)) else ""
         if status in (400, 401, 403):
             raise RegistryDenied(
                 self._registry,
                 "",
                 "unauthorized: incorrect username or password"
                 if known
-                else f"unauthorized: authentication required by {host} for registry {self._registry}",
+                else f"unauthorized: authentication required by {host} for {self._name}{said}",
                 hint=f"log in: lamina login {self._registry}",
             )
         if status != 200:
-            raise RegistryFailed(
-                self._registry, "", f"token service {host} of registry {self._registry} answered with status {status}"
-            )
+            text = f"token service {host} for {self._name} answered with status {status}{said}"
+            hint = "try again later, or log in" if status == 429 else "try again later, or ask whoever runs it"
+            raise RegistryFailed(self._registry, "", text, hint=hint)
         try:
             document = documents.load(answer, "token", limit=_LIMIT)
             token = document.string("token") or document.string("access_token") or ""
             lives = document.integer("expires_in", default=_LEAST)
             self.identity_token = document.string("refresh_token") or self.identity_token
         except InvalidDocument as err:
-            raise RegistryFailed(self._registry, "", f"token service {host}: {err.message}") from err
+            raise RegistryFailed(self._registry, "", f"token service {host} for {self._name}: {err.message}") from err
         if not token or not token.isprintable():
-            raise RegistryFailed(self._registry, "", f"token service {host} gave no token")
+            raise RegistryFailed(self._registry, "", f"token service {host} for {self._name} gave no token")
         return token, float(max(lives, _LEAST))

@@ -32,7 +32,7 @@ LONGEST_WAIT = 60.0
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that are worth another try."""
 _PING = 15.0
-"""Seconds in which a registry says that it is one."""
+"""Seconds in which a registry says that it is one, or gives a token."""
 _REDIRECTS = 10
 _ERROR_MAX = 1 << 20
 
@@ -71,7 +71,13 @@ class Host:
         self.patience = patience
         self._guard = threading.Lock()
         self._origin = ""
-        self.authorizer = Authorizer(endpoint.host, self._credentials, self._fetch, client.clock)
+        self.authorizer = Authorizer(
+            endpoint.host,
+            self._credentials,
+            self._fetch,
+            client.clock,
+            name=endpoint.name if endpoint.repository else "",
+        )
         self._found: Credentials | None = None
         self._asked = False
 
@@ -299,7 +305,7 @@ class Host:
         mine = self._is_ours(url)
         insecure = self.client.settings.is_insecure(urlsplit(url).netloc) or (self.endpoint.insecure and mine)
         way = self.endpoint.way if mine else USUAL
-        patience = self.patience
+        patience = replace(self.patience, read=min(self.patience.read, _PING))
         for attempt in range(1, patience.attempts + 1):
             try:
                 with self.client.send(
@@ -319,8 +325,8 @@ class Host:
                     raise RegistryUnreachable(
                         self.endpoint.host,
                         self.endpoint.repository,
-                        f"cannot reach {urlsplit(url).netloc}, where registry {self.endpoint.host} wants us to log in: "
-                        f"{err.text}",
+                        f"cannot reach {urlsplit(url).netloc}, where registry {self.endpoint.host} wants us to log in "
+                        f"for {self.endpoint.name}: {err.text}",
                         hint="check the name and the network",
                     ) from err
                 self.client.pause(attempt, f"{urlsplit(url).netloc}: {err.text}")

@@ -99,7 +99,8 @@ def test_a_realm_must_be_an_address(realm: str) -> None:
     "status, answer, error, text",
     [
         (401, b"", RegistryDenied, "incorrect username or password"),
-        (500, b"", RegistryFailed, "answered with status 500"),
+        (500, b"", RegistryFailed, "auth.test for registry r.test answered with status 500"),
+        (429, b'{"message": "slow\\u001b down"}', RegistryFailed, "answered with status 429: slow down"),
         (200, b"{}", RegistryFailed, "gave no token"),
         (200, b"[]", RegistryFailed, "must be a JSON object"),
         (200, b'{"token": "a\\r\\nX: y"}', RegistryFailed, "gave no token"),
