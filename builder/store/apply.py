@@ -177,6 +177,8 @@ def _reader(
         unpack(stream, window_log=limits.window_log, ratio=limits.ratio, ratio_after=limits.ratio_after),
         max_bytes=limits.bytes,
         max_entries=limits.entries,
+        ratio=limits.ratio,
+        ratio_after=limits.ratio_after,
         observe=observe,
         literal=literal,
     )

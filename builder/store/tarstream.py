@@ -73,6 +73,9 @@ class TarReader:
     """Iterate over the members of *stream*; read :meth:`chunks` of a member before asking for the next, or they are
     skipped.
 
+    Of sparse files more than *ratio_after* bytes may come only out of a *ratio*th of that: a hole costs nothing to
+    write down, and as much as anything to hash.
+
     *observe* gets every byte of the stream as it is read (for its digest). *literal* gets, in order, what is not
     content of a file: headers, padding, the end. After the last member :meth:`drain` reads what follows the archive's
     end.
@@ -89,6 +92,8 @@ class TarReader:
         *,
         max_bytes: int = _MAX,
         max_entries: int = _MAX,
+        ratio: int = _MAX,
+        ratio_after: int = _MAX,
         observe: Callable[[bytes], object] | None = None,
         literal: Callable[[bytes], object] | None = None,
         skip: Callable[[int], object] | None = None,
@@ -99,11 +104,12 @@ class TarReader:
         self._literal = literal
         self._max_bytes = max_bytes
         self._max_entries = max_entries
+        self._ratio, self._ratio_after = ratio, ratio_after
         self._buffer = b""
         self._at = 0
         self._left = 0
         self._pad = 0
-        self._apparent = 0
+        self._apparent = self._stored = 0
         self._globals: dict[bytes, bytes] = {}
         self._done = False
         self.size = 0
@@ -286,6 +292,9 @@ class TarReader:
         self._apparent += length
         if self._apparent > self._max_bytes:
             raise LimitExceeded(f"tar has files of more than {self._max_bytes} bytes")
+        self._stored += stored
+        if sparse is not None and self._apparent > max(self._ratio_after, self._ratio * (self._stored + BLOCK)):
+            raise LimitExceeded(f"tar has files of {self._apparent} bytes that are holes almost everywhere")
         return Member(
             path=name[:-1] if kind == b"5" and name.endswith(b"/") and len(name) > 1 else name,
             kind=kind,

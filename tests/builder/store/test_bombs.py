@@ -49,6 +49,19 @@ def test_a_window_of_gigabytes_is_refused(tmp_path: Path) -> None:
     assert not apply.is_archive(packed)
 
 
+def test_holes_count_as_what_is_packed(tmp_path: Path) -> None:
+    def holes(size: int) -> io.BytesIO:
+        records = [(b"GNU.sparse.size", b"%d" % size), (b"GNU.sparse.map", b"0,0")]
+        return io.BytesIO(tarheaders.pax(records) + entry(b"x") + tarheaders.END)
+
+    limits = apply.Limits(ratio=200, ratio_after=8 << 20)
+    with pytest.raises(LimitExceeded, match="holes almost everywhere"):
+        apply.extract(holes(9 << 20), tmp_path, limits=limits)
+    assert not (tmp_path / "x").exists()
+    apply.extract(holes(8 << 20), tmp_path, limits=limits)
+    assert (tmp_path / "x").stat().st_size == 8 << 20
+
+
 @pytest.mark.parametrize("size", [1 << 62, 1 << 63, (1 << 64) + 512, 10**19])
 def test_sizes_beyond_any_disk_are_refused(size: int, tmp_path: Path) -> None:
     records = (
