@@ -1,6 +1,7 @@
 """One registry seen through a client: its scheme, who we are there, retries and redirects, errors in our words.
 
-    retries     cut connections, time-outs, 408, 429, 5xx: with growing, jittered pauses, or as Retry-After says
+    retries     cut connections, 408, 429, 5xx: with growing, jittered pauses, or as Retry-After says; time-outs once;
+                of a mirror or a cache nothing, since the next place, or the step itself, is the better try
     redirects   of GET and HEAD; the Authorization header stays with the host that it is for; never from https to http
     downgrade   plain http is tried only where the host is insecure by configuration or is loopback, after https failed
 
