@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from builder.cli.harmless import harmless
 from builder.cli.progress import open_view
 
 TYPE_CHECKING = False
@@ -105,13 +106,13 @@ def explain(cli: Cli, error: Exception, closing: Closing, *, what: str = "failed
     excerpt = getattr(error, "excerpt", "")
     text = excerpt() if callable(excerpt) else excerpt
     if text:
-        cli.say(text.rstrip("\n"))
+        cli.say(harmless(text.rstrip("\n")))
     message = getattr(error, "message", None) or str(error)
     span = getattr(error, "span", None)
     place = f"dockerfile parse error on line {span.start.line}: " if span is not None and closing.failed is None else ""
     from parser.redact import hidden
 
-    cli.say(hidden(f"ERROR: {what}: failed to solve: {place}{message}"))
+    cli.say(harmless(hidden(f"ERROR: {what}: failed to solve: {place}{message}")))
     hint = getattr(error, "hint", None)
     if hint:
-        cli.say(f"hint: {hint}")
+        cli.say(harmless(f"hint: {hint}"))

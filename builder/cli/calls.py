@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from builder.cli.flags import UsageError, closest
+from builder.cli.harmless import harmless
 from builder.cli.warnings import cited
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ def _check(cli: Cli, report: Report, source: Source, call: Call) -> int:
 
 def _fail(cli: Cli, message: str, excerpt: str) -> None:
     if excerpt:
-        cli.say(excerpt.rstrip("\n"))
-    cli.say(f"ERROR: failed to build: {message}")
+        cli.say(harmless(excerpt.rstrip("\n")))
+    cli.say(harmless(f"ERROR: failed to build: {message}"))
 
 
 def _print(cli: Cli, call: Call, document: Mapping[str, object], lines: Iterator[str]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from builder.errors import ContextError, DownloadFailed, InvalidInput, Unsupported
 from runtime.values import dataclass, replace
@@ -200,13 +200,13 @@ def download(
 
 def filename(url: str) -> str:
     """The last part of the URL's path, and docker's word for it where there is none."""
-    name = unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2]
+    name = unquote(_parts(url).path).rstrip("/").rpartition("/")[2]
     return _UNNAMED if name in ("", ".", "..") or "\0" in name else name
 
 
 def authorization(url: str, secrets: Mapping[str, bytes]) -> dict[str, str]:
     """The header that `--secret id=HTTP_AUTH_TOKEN_<host>` or `HTTP_AUTH_HEADER_<host>` gives for *url*."""
-    host = urlsplit(url).hostname or ""
+    host = _parts(url).hostname or ""
     header = secrets.get(f"HTTP_AUTH_HEADER_{host}")
     token = secrets.get(f"HTTP_AUTH_TOKEN_{host}")
     if header is not None:
@@ -257,7 +257,7 @@ class _Git:
     ) -> None:
         self._directory = directory
         self._shown = _shown(source.url)
-        host = urlsplit(source.url).hostname or ""
+        host = _parts(source.url).hostname or ""
         options = {"core.hooksPath": "/dev/null", "protocol.file.allow": "never", "protocol.ext.allow": "never"}
         header = secrets.get(f"GIT_AUTH_HEADER.{host}") or secrets.get("GIT_AUTH_HEADER")
         token = secrets.get(f"GIT_AUTH_TOKEN.{host}") or secrets.get("GIT_AUTH_TOKEN")
@@ -266,7 +266,7 @@ class _Git:
 
             header = b"basic " + base64.b64encode(b"x-access-token:" + token.strip())
         if header is not None and is_url(source.url):
-            origin = urlsplit(source.url)
+            origin = _parts(source.url)
             options[f"http.{origin.scheme}://{origin.netloc}/.extraheader"] = (
                 f"Authorization: {header.decode('latin-1')}"
             )
@@ -341,7 +341,7 @@ def _opener(environment: Mapping[str, str]) -> OpenerDirector:
             self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
         ) -> urllib.request.Request | None:
             following = super().redirect_request(req, fp, code, msg, headers, newurl)
-            if following is not None and urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
+            if following is not None and _parts(newurl)[:2] != _parts(req.full_url)[:2]:
                 following.remove_header("Authorization")
             return following
 
@@ -360,7 +360,7 @@ def _without_password(url: str) -> tuple[str, Mapping[str, str]]:
     """(*url* without "user:password@", the header that says the same)."""
     import base64
 
-    parts = urlsplit(url)
+    parts = _parts(url)
     user, at, host = parts.netloc.rpartition("@")
     if not at:
         return url, {}
@@ -372,3 +372,13 @@ def _without_password(url: str) -> tuple[str, Mapping[str, str]]:
 def _shown(url: str) -> str:
     """*url* without a password, for messages and records."""
     return re.sub(r"//[^/@]*@", "//", url)
+
+
+def _parts(url: str) -> SplitResult:
+    """The parts of a URL. Raises InvalidInput."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - it is looked at when it is asked for
+    except ValueError as err:
+        raise InvalidInput(f"invalid URL {_shown(url)!r}: {err}") from err
+    return parts

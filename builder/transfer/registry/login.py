@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from builder.errors import InvalidInput, RegistryDenied
 from builder.oci.references import DEFAULT_REGISTRY
 from builder.transfer.registry.credentials import Credentials
+from builder.transfer.registry.replies import absolute
 
 if TYPE_CHECKING:
     from builder.transfer.registry.host import Host
@@ -19,7 +20,7 @@ def registry_of(text: str) -> str:
 
     Raises InvalidInput.
     """
-    parts = urlsplit(text if "://" in text else f"//{text}")
+    parts = urlsplit(absolute("", text if "://" in text else f"//{text}"))
     if not text:
         return DEFAULT_REGISTRY
     if parts.scheme not in ("", "http", "https") or not parts.netloc or "@" in parts.netloc:

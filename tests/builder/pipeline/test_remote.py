@@ -97,6 +97,14 @@ def test_a_status_and_a_closed_port(tmp_path: Path) -> None:
             download(f"http://user:word@127.0.0.1:{closed.getsockname()[1]}/x", tmp_path)
 
 
+@pytest.mark.parametrize("place", ["http://[", "http://user:pa55@[::1/x", "http://h:999999/x", "http://h:x/"])
+def test_what_is_no_address_is_an_error(tmp_path: Path, place: str) -> None:
+    for act in (lambda: download(place, tmp_path), lambda: authorization(place, {}), lambda: filename(place)):
+        with pytest.raises(InvalidInput, match="invalid URL") as caught:
+            act()
+        assert "pa55" not in caught.value.message
+
+
 def test_a_password_is_not_shown(tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
