@@ -3,6 +3,10 @@
 A `Place` keeps the manifest under a name and the blobs by digest: a `directory` (an OCI image layout), a repository of
 a `registry`, a `bucket` of an object store. What is written to a place, and what is believed of what it has, is decided
 here once. Reading fetches manifest and config; layers come one by one, when a build turns out to need them.
+
+Whose cache it is matters. A layer is what its entry says, checked against its diff_id, and stands only on what this
+build has below it; but that the step with an entry's key gives this layer is the word of whoever could write to the
+place, as with BuildKit. So read caches only from places that nobody writes to whom you would not let run your build.
 """
 
 from __future__ import annotations
