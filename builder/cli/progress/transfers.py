@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import IO
 
+from builder.cli.harmless import harmless
 from builder.cli.units import size
 from builder.transfer.registry.progress import Message
+from runtime.values import replace
 
 _BAR = 50
 _WIDE = 110
@@ -22,7 +24,8 @@ class TransferView:
         self._rows: dict[str, int] = {}
 
     def __call__(self, message: Message) -> None:
-        """Show it."""
+        """Show it; its words may be a registry's."""
+        message = replace(message, status=harmless(message.status), id=harmless(message.id))
         if not self._columns:
             if not message.total:
                 self._stream.write(f"{message.id}: {message.status}\n" if message.id else f"{message.status}\n")

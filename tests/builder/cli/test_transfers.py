@@ -39,3 +39,9 @@ def test_a_bar_fills_up() -> None:
     assert bar(Message("x", "a", 0, 10), 120) == f"[>{49 * ' '}]       0B/10B"
     assert bar(Message("x", "a", 10, 10), 120) == f"[{50 * '='}]      10B/10B"
     assert bar(Message("x", "a"), 120) == ""
+
+
+def test_what_a_registry_said_says_nothing_to_the_terminal() -> None:
+    out = io.StringIO()
+    TransferView(out)(Message("it said: \x1b[2J"))
+    assert out.getvalue() == "it said: \\u001b[2J\n"
