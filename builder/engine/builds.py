@@ -172,8 +172,9 @@ def _export_cache(engine: Engine, wish: BuildWish, result: BuildResult, listener
             if spec.kind not in caches.EXPORTING:
                 continue
             try:
-                with listener.step(caches.EXPORTING[spec.kind], engine.clock):
-                    caches.export(engine, spec, result.cache, result.own, wish.environment, wish.cwd)
+                with listener.step(caches.EXPORTING[spec.kind], engine.clock) as number:
+                    told = listener.transfer(number, engine.clock)
+                    caches.export(engine, spec, result.cache, result.own, wish.environment, wish.cwd, told)
             except TransferError as err:
                 if spec.required:
                     raise

@@ -27,11 +27,17 @@ if TYPE_CHECKING:
     from builder.store.snapshots import LayerID
     from builder.transfer.caches import Place
     from builder.transfer.caches.bucket import Bucket
-    from builder.transfer.registry.progress import Emit as PullEmit
+    from builder.transfer.registry.progress import Emit as TransferEmit
 
 
 def travel(
-    engine: Engine, wish: BuildWish, undo: ExitStack, emit: Emit, *, platforms: Sequence[Platform], pulling: PullEmit
+    engine: Engine,
+    wish: BuildWish,
+    undo: ExitStack,
+    emit: Emit,
+    *,
+    platforms: Sequence[Platform],
+    pulling: TransferEmit,
 ) -> Travel | None:
     """What the pipeline is given for a build for `platforms`; connections are closed by `undo`. None when there is
     nothing to do. `pulling` hears what is read.
@@ -157,22 +163,25 @@ def export(
     own: Container[DiffID],
     environment: Mapping[str, str],
     cwd: Path,
+    told: TransferEmit,
 ) -> None:
-    """Write what a build gave to one target; `own` are the layers of the image's own steps, which mode=min keeps to.
+    """Write what a build gave to one target; `own` are the layers of the image's own steps, which mode=min keeps to;
+    `told` hears of what is sent.
 
     Raises TransferError, which for most targets is only a warning (`CacheSpec.required`).
     """
     from builder.transfer import caches
+    from builder.transfer.registry.progress import Teller
 
     kept = entries if spec.everything else tuple(each for each in entries if each.layer in own)
     try:
         layers = [_here(engine, each) for each in cacheconfigs.layers(kept)]
         with _target(engine, spec, environment, cwd) as place:
-            caches.export(place, kept, layers)
+            caches.export(place, kept, layers, Teller(told))
     except (EngineError, OSError) as err:
         text = err.message if isinstance(err, EngineError) else _said(err)
-        told = f"exporting cache to {spec.place} failed: {text}"
-        raise TransferError(told, hint="without ignore-error=false this is a warning") from err
+        failed = f"exporting cache to {spec.place} failed: {text}"
+        raise TransferError(failed, hint="without ignore-error=false this is a warning") from err
 
 
 def _said(err: OSError) -> str:

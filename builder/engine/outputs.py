@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from builder.transfer.attested import Form
     from builder.transfer.filesout import Document
     from builder.transfer.layout import Annotations, Written
+    from builder.transfer.registry.progress import Emit as TransferEmit
+    from builder.transfer.registry.progress import Message
 
     Beside = Sequence[Sequence[tuple[str, bytes]]]
 
@@ -72,6 +74,16 @@ class Listener:
             raise
         self(progress.StepDone(number, name, clock().timestamp()))
 
+    def transfer(self, number: int, clock: Callable[[], datetime]) -> TransferEmit:
+        """What hears of a transfer that step `number` is: its bars are parts of the step."""
+
+        def told(message: Message) -> None:
+            if message.total:
+                what, now = f"{message.status.lower()} {message.id}", clock().timestamp()
+                self(progress.StepProgress(number, what, message.current, message.total, "B", now))
+
+        return told
+
     def finish(self, *, stored: bool) -> None:
         """Tell the end of the build."""
         assert self.done is not None, "the build has ended"
@@ -112,14 +124,8 @@ def _push(
     engine: Engine, output: Output, result: BuildResult, listener: Listener, at: int, environment: Mapping[str, str]
 ) -> Descriptor | None:
     from builder.oci.references import Reference
-    from builder.transfer.registry.progress import Message
     from builder.transfer.registry.push import push
     from builder.transfer.registry.session import Registries
-
-    def told(message: Message) -> None:
-        if message.total:
-            what, now = f"pushing {message.id}", engine.clock().timestamp()
-            listener(progress.StepProgress(at, what, message.current, message.total, "B", now))
 
     described: Descriptor | None = None
     references = [Reference.parse(name).tagged() for name in output.names]
@@ -134,7 +140,7 @@ def _push(
                 engine.store,
                 registries,
                 reference,
-                emit=told,
+                emit=listener.transfer(at, engine.clock),
                 packing=output.packing,
                 annotations=(lambda platform: output.noted(Place.MANIFEST, str(platform))) if noted else None,
                 form=_form(output),

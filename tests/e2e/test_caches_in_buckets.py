@@ -1,6 +1,7 @@
 """type=s3 of --cache-to and --cache-from, against moto's server."""
 
 import json
+import re
 import signal
 import subprocess
 import uuid
@@ -81,7 +82,7 @@ def test_a_bucket_takes_a_cache_to_another_machine_that_runs_no_step(
     machines: Callable[[], Lamina], context: Path, bucket: Bucket
 ) -> None:
     first, told = build(machines(), context, f"--cache-to={bucket.flags},mode=max,prefix=ours/,name=a;b")
-    assert "WARN" not in told
+    assert "WARN" not in told and len(set(re.findall(" writing ([0-9a-f]{12}) .*B done", told))) == 4
     there = bucket.sizes()
     assert {"ours/manifests/a", "ours/manifests/b"} < there.keys()
     assert all(key.startswith(("ours/manifests/", "ours/blobs/sha256:")) for key in there)

@@ -162,11 +162,14 @@ def test_a_registry_takes_a_cache_to_another_machine(
     assert other.text("inspect", "-f", "{{.Id}}", "app") == one.text("inspect", "-f", "{{.Id}}", "app")
 
 
-def test_what_comes_from_a_cache_is_seen_to_come(
+def test_what_goes_to_a_cache_and_comes_from_it_is_seen(
     machines: Callable[[], Lamina], context: Path, registry: RegistryServer, tmp_path: Path
 ) -> None:
     name, flags = f"{registry.host}/app:cache", f"--cache-to=type=local,dest={tmp_path / 'cache'},mode=max"
-    machines()("build", "-q", f"--cache-to=type=registry,ref={name},mode=max", flags, context)
+    mine = ("--progress=plain", f"--cache-to=type=registry,ref={name},mode=max", flags)
+    told = machines()("build", *mine, context).stderr.decode()
+    for word in ("pushing", "writing"):
+        assert len(re.findall(rf"^#\d+ {word} [0-9a-f]{{12}} .*B done$", told, re.M)) == STEPS, told
     for source, words in (
         (name, ("downloading", "extracting")),
         (f"type=local,src={tmp_path / 'cache'}", ("extracting",)),

@@ -45,8 +45,8 @@ class Place(Protocol):
     def fetch(self, blob: Descriptor, layer: DiffID, teller: Teller, /) -> LayerID:
         """Bring one layer that is not in the store into it, checked."""
 
-    def send_layers(self, layers: Sequence[LayerID], /) -> tuple[Descriptor, ...]:
-        """Let the place have all of these; what they are there, in the same order."""
+    def send_layers(self, layers: Sequence[LayerID], teller: Teller, /) -> tuple[Descriptor, ...]:
+        """Let the place have all of these; what they are there, in the same order. `teller` hears of what is sent."""
 
     def send(self, data: bytes, /) -> Digest:
         """Let the place have a small blob."""
@@ -69,12 +69,12 @@ class TravellingCache:
         return self._place.fetch(self._blobs[layer], layer, teller)
 
 
-def export(place: Place, entries: tuple[CacheEntry, ...], layers: Sequence[LayerID]) -> None:
-    """Write a cache; `layers` are those of `cacheconfigs.layers(entries)`, in that order.
+def export(place: Place, entries: tuple[CacheEntry, ...], layers: Sequence[LayerID], teller: Teller) -> None:
+    """Write a cache; `layers` are those of `cacheconfigs.layers(entries)`, in that order. `teller` hears of them.
 
     Raises OSError and what the place raises.
     """
-    described = place.send_layers(layers)
+    described = place.send_layers(layers, teller)
     config = cacheconfigs.dump(entries)
     place.finish(Manifest(d.Descriptor(cacheconfigs.MEDIA_TYPE, place.send(config), len(config)), described))
 

@@ -136,9 +136,10 @@ class Bucket:
             watch(len(data))
         partial.commit()
 
-    def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:
+    def send_layers(self, layers: Sequence[LayerID], teller: Teller) -> tuple[Descriptor, ...]:
         """The blobs of layers, but for those that are there."""
-        return packed.send_all(self._store, layers, self._has, self._send, jobs=self._place.jobs, stop=self._stop)
+        jobs, stop = self._place.jobs, self._stop
+        return packed.send_all(self._store, layers, self._has, self._send, teller, jobs=jobs, stop=stop)
 
     def _has(self, form: PackedLayer) -> bool:
         path = self._blob(form.digest)
@@ -153,11 +154,12 @@ class Bucket:
                 self._files.cp_file(path, path, MetadataDirective="REPLACE")
         return True
 
-    def _send(self, form: PackedLayer, path: Path) -> None:
+    def _send(self, form: PackedLayer, path: Path, watch: packed.Watch) -> None:
         target = self._blob(form.digest)
         with open(path, "rb", buffering=0) as file, self._spoken():
             if form.size <= BLOCK:
                 self._files.pipe_file(target, file.read(BLOCK), timeout=_BLOCK_TIME)
+                watch(form.size)
                 return
             bucket, _, key = target.partition("/")
             place = {"Bucket": bucket, "Key": key}
@@ -173,6 +175,7 @@ class Bucket:
                         "upload_part", **place, PartNumber=number, Body=block, timeout=_BLOCK_TIME
                     )
                     parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+                    watch(len(block))
                 whole = {"Parts": parts}
                 self._files.call_s3("complete_multipart_upload", **place, MultipartUpload=whole, timeout=_BLOCK_TIME)
             except BaseException:

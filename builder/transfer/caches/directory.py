@@ -139,9 +139,9 @@ class Directory:
                 layout.drop_damaged(blob)
             raise
 
-    def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:
+    def send_layers(self, layers: Sequence[LayerID], teller: Teller) -> tuple[Descriptor, ...]:
         """The blobs of layers, but for those that are there."""
-        return packed.send_all(self._store, layers, self._has, self._send, jobs=JOBS, how=self._how)
+        return packed.send_all(self._store, layers, self._has, self._send, teller, jobs=JOBS, how=self._how)
 
     def _has(self, form: PackedLayer) -> bool:
         try:
@@ -149,10 +149,11 @@ class Directory:
         except OSError:
             return False
 
-    def _send(self, form: PackedLayer, path: Path) -> None:
+    def _send(self, form: PackedLayer, path: Path, watch: packed.Watch) -> None:
         out = DirectoryOut(self._path)
         with open(path, "rb") as file:
-            read = iter(lambda: file.read(1 << 20), b"")
+            watched = Watched(file, watch)
+            read = iter(lambda: watched.read(1 << 20), b"")
             out.stream(blob_name(form.digest), form.size, lambda sink: [sink(data) for data in read])
 
     def send(self, data: bytes) -> Digest:

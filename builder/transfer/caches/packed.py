@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.oci import descriptors as d
+from builder.oci import digests
 from builder.store.packed import PackedLayer
 from builder.transfer import workers
 from builder.transfer.registry import packing
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.snapshots import Layer, LayerID
     from builder.transfer.compression import Packing
+    from builder.transfer.registry.progress import Teller
 
 Has = Callable[[PackedLayer], bool]
-Send = Callable[[PackedLayer, Path], None]
+Watch = Callable[[int], object]
+"""Called with the bytes that have been sent more."""
+Send = Callable[[PackedLayer, Path, Watch], None]
 
 
 def send_all(
@@ -29,12 +33,13 @@ def send_all(
     layers: Sequence[LayerID],
     has: Has,
     send: Send,
+    teller: Teller,
     *,
     jobs: int,
     stop: threading.Event | None = None,
     how: Packing = packing.USUAL,
 ) -> tuple[Descriptor, ...]:
-    """Send those that the place has not; what they are there, in the same order.
+    """Send those that the place has not, and tell of it; what they are there, in the same order.
 
     `stop` is set when the rest is not wanted any more. Raises as `has`, `send`, OSError.
     """
@@ -42,13 +47,15 @@ def send_all(
     found: dict[LayerID, Descriptor] = {}
 
     def one(layer: LayerID) -> None:
-        found[layer] = packing.describe(_sent(store, store.snapshots.get(layer), has, send, stop, how))
+        found[layer] = packing.describe(_sent(store, store.snapshots.get(layer), has, send, teller, stop, how))
 
     workers.each(dict.fromkeys(layers), one, threads=jobs, abort=stop.set, patience=workers.PATIENCE)
     return tuple(found[layer] for layer in layers)
 
 
-def _sent(store: Store, layer: Layer, has: Has, send: Send, stop: threading.Event, how: Packing) -> PackedLayer:
+def _sent(
+    store: Store, layer: Layer, has: Has, send: Send, teller: Teller, stop: threading.Event, how: Packing
+) -> PackedLayer:
     form = packing.known(store, layer, how)
     if form is not None and has(form):
         return form
@@ -56,7 +63,7 @@ def _sent(store: Store, layer: Layer, has: Has, send: Send, stop: threading.Even
         if stop.is_set():
             raise workers.Stopped
         if not has(form):
-            send(form, path)
+            send(form, path, teller.bar("Writing", digests.short(form.digest), form.size))
         return form
 
 

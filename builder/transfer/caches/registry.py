@@ -74,23 +74,23 @@ class Registry:
         """Bring one layer into the store."""
         return bring_layer(self._store, WantedLayer(blob, layer, self._places), teller)
 
-    def send_layers(self, layers: Sequence[LayerID]) -> tuple[Descriptor, ...]:
+    def send_layers(self, layers: Sequence[LayerID], teller: Teller) -> tuple[Descriptor, ...]:
         """Push layers; the repository may have them, or another one of its registry."""
-        there = self._push(layers).blobs({})
+        there = self._push(layers, teller).blobs({})
         return tuple(there[layer] for layer in layers)
 
     def send(self, data: bytes) -> Digest:
         """A small blob."""
-        return self._push(()).small(data)
+        return self._push((), Teller(silent)).small(data)
 
     def finish(self, manifest: Manifest) -> None:
         """The manifest under the tag."""
         target = self._registries.target(self._reference)
         target.put_manifest(str(self._reference.tag), manifest.to_json(), manifest.media_type)
 
-    def _push(self, layers: Sequence[LayerID]) -> LayerPush:
+    def _push(self, layers: Sequence[LayerID], teller: Teller) -> LayerPush:
         target = self._registries.target(self._reference)
-        return LayerPush(self._store, self._registries, target, layers, Teller(silent), packing=self._how)
+        return LayerPush(self._store, self._registries, target, layers, teller, packing=self._how)
 
 
 def _chosen(index: Fetched, platforms: Sequence[Platform], place: Repository) -> tuple[Descriptor, ...]:

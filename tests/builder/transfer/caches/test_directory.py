@@ -41,7 +41,7 @@ def cache(tmp_path: Path) -> tuple[Path, Export, CacheEntry]:
 
     def export(store: Store) -> None:
         with directory.written(store, tmp_path / "cache") as place:
-            caches.export(place, (entry,), [layer])
+            caches.export(place, (entry,), [layer], Teller(silent))
 
     export(first)
     first.close()
