@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from builder.errors import ImageNotFound, InvalidInput, PlatformNotFound
+from builder.errors import ImageNotFound, InvalidInput, PlatformNotFound, RegistryUnreachable
 from builder.oci.references import Reference, is_id
 from runtime.values import replace
 
@@ -76,7 +76,17 @@ def _pull(
 
     here = platforms.host(os.uname().machine)
     wanted = platforms.parse(platform, default=here) if platform else here
-    return bring(engine.store, registries, reference, platform=wanted, exact=exact, emit=emit)
+    try:
+        return bring(engine.store, registries, reference, platform=wanted, exact=exact, emit=emit)
+    except RegistryUnreachable as err:
+        if reference.digest is None and reference.name in _MADE_HERE:
+            name = reference.familiar().removesuffix(":latest")
+            err.hint = f"{err.hint}, or make one without a registry: lamina bootstrap {name}"
+        raise
+
+
+_MADE_HERE = frozenset({"docker.io/library/busybox", "docker.io/library/debian"})
+"""What `bootstrap` makes as well."""
 
 
 def push(

@@ -249,3 +249,10 @@ def test_proxies_of_the_configuration_reach_builds_and_containers(busybox: Lamin
     mine("build", "-q", "-t", "seen", tmp_path / "context")
     assert mine.text("run", "--rm", "-e", "http_proxy=", "seen", "cat", "/seen") == "http://p.test:1"
     assert "p.test" not in mine.text("history", "--no-trunc", "seen")
+
+
+def test_who_reaches_no_registry_is_told_what_makes_the_same_image(mine: Lamina) -> None:
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:1", "CONTAINERS_REGISTRIES_CONF": os.devnull}
+    told = mine("pull", "debian:bookworm", code=1, environment=nowhere).stderr.decode()
+    assert told.endswith(", or make one without a registry: lamina bootstrap debian:bookworm\n")
+    assert "bootstrap" not in mine("pull", "alpine", code=1, environment=nowhere).stderr.decode()
