@@ -161,8 +161,11 @@ def _apk(files: Files) -> Iterator[Package]:
                 )
 
 
+_RPM = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
+
+
 def _rpm(files: Files) -> Iterator[Package]:
-    for path in ("/usr/lib/sysimage/rpm/rpmdb.sqlite", "/var/lib/rpm/rpmdb.sqlite"):
+    for path in (f"{directory}/{name}" for directory in _RPM for name in ("rpmdb.sqlite", "Packages.db", "Packages")):
         data = files.read(path, MAX_DATABASE)
         if data is not None:
             for header in rpmdb.headers(data):

@@ -1,11 +1,12 @@
-"""Reads the package headers of rpm's SQLite database (rpm 4.16 and later), without rpm.
+"""Reads the package headers of rpm's databases, without rpm: SQLite (rpm 4.16 and later), Berkeley DB before, and ndb,
+which SUSE has.
 
-A row's blob is a header as rpm's documentation of its file format has it, without the leading magic: two big-endian
+A package's blob is a header as rpm's documentation of its file format has it, without the leading magic: two big-endian
 32-bit numbers (count of index entries, bytes of data), the entries (tag, type, offset, count; 16 bytes each), the data.
 
 The database is somebody else's. A schema is a program (a view may never end, a column may be computed), so only a plain
-table is asked, and no more is taken from it than the file has bytes: pages that point at each other could give any
-number of rows.
+table is asked, and no more is taken than the file has bytes: places that point at each other could give any number of
+packages.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sqlite3
 import struct
 from collections.abc import Iterator
 
+from builder.insight import berkeley
 from runtime.values import dataclass
 
 _NAME, _VERSION, _RELEASE, _EPOCH, _LICENSE, _ARCHITECTURE = 1000, 1001, 1002, 1003, 1014, 1022
@@ -25,6 +27,8 @@ _MAX_TEXT = 4096
 """Bytes of one value; what is longer is cut."""
 _ROW = 4
 """Bytes that the smallest row takes in a file."""
+_NDB, _NDB_PAGE, _NDB_BLOCK, _SLOT = b"RpmP\0\0\0\0", 4096, 16, 16
+"""How an ndb of the only version begins; bytes of its pages and blocks, and of a slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +43,48 @@ class RpmHeader:
 
 def headers(database: bytes) -> Iterator[RpmHeader]:
     """The packages of a database given as the bytes of its file; nothing where it cannot be read."""
-    if not database.startswith(b"SQLite format 3\0"):
-        return
-    connection = sqlite3.connect(":memory:")
     left = len(database)
-    try:
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, left)
-        connection.deserialize(_without_wal(database))
-        if not _is_plain_table(connection):
+    for blob in _blobs(database):
+        left -= _ROW + len(blob)
+        if left < 0:
             return
-        for (blob,) in connection.execute("SELECT blob FROM Packages"):
-            left -= _ROW + (len(blob) if isinstance(blob, bytes | str) else 0)
-            if left < 0:
-                return
-            header = parse(blob) if isinstance(blob, bytes) else None
-            # Keys of repositories are kept as packages without a build.
-            if header is not None and header.name != "gpg-pubkey":
-                yield header
+        header = parse(blob)
+        # Keys of repositories are kept as packages without a build.
+        if header is not None and header.name != "gpg-pubkey":
+            yield header
+
+
+def _blobs(database: bytes) -> Iterator[bytes]:
+    if database.startswith(b"SQLite format 3\0"):
+        return _of_sqlite(database)
+    if database.startswith(_NDB):
+        return _of_ndb(database)
+    return berkeley.values(database) if berkeley.is_database(database) else iter(())
+
+
+def _of_ndb(database: bytes) -> Iterator[bytes]:
+    """The fourth number of the head counts pages of slots, which follow it: (magic, package, block, blocks), the
+    package 0 in free ones. At its block a package has (magic, package, generation, length), then the blob."""
+    if len(database) < _SLOT:
+        return
+    end = min(struct.unpack_from("<I", database, 12)[0] * _NDB_PAGE, len(database))
+    for at in range(2 * _SLOT, end - _SLOT + 1, _SLOT):
+        magic, package, block, _ = struct.unpack_from("<4sIII", database, at)
+        start = block * _NDB_BLOCK
+        if magic == b"Slot" and package and start + _SLOT <= len(database):
+            magic, same, _, length = struct.unpack_from("<4sIII", database, start)
+            if magic == b"BlbS" and same == package:
+                yield database[start + _SLOT : start + _SLOT + length]
+
+
+def _of_sqlite(database: bytes) -> Iterator[bytes]:
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, len(database))
+        connection.deserialize(_without_wal(database))
+        if _is_plain_table(connection):
+            for (blob,) in connection.execute("SELECT blob FROM Packages"):
+                yield blob if isinstance(blob, bytes) else b""
     except sqlite3.Error:
         return
     finally:

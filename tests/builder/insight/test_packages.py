@@ -100,6 +100,87 @@ def test_rpm(tmp_path: Path, mode: str) -> None:
     ]
 
 
+def ndb(*blobs: bytes) -> bytes:
+    """SUSE's database: a page of slots, one of them free, then the packages, each at a block of 16 bytes."""
+    slots, data = struct.pack("<4sIIII12x", b"RpmP", 0, 1, 1, 0) + struct.pack("<4sIII", b"Slot", 0, 0, 0), b""
+    for number, blob in enumerate(blobs, 1):
+        padded = struct.pack("<4sIII", b"BlbS", number, 1, len(blob)) + blob
+        padded += bytes(-len(padded) % 16)
+        slots += struct.pack("<4sIII", b"Slot", number, (4096 + len(data)) // 16, len(padded) // 16)
+        data += padded
+    return slots.ljust(4096, b"\0") + data
+
+
+def berkeley(*blobs: bytes, order: str = "<", size: int = 512) -> bytes:
+    """A Berkeley DB hash database with one page of items, short values on it, and long ones in chains of pages.
+
+    Databases that db5.3_load makes of the same values, of all sizes of pages and both byte orders, read the same.
+    """
+
+    def page(number: int, kind: int, following: int, entries: int, used: int, rest: bytes) -> bytes:
+        return (struct.pack(f"{order}8xIIIHHBB", number, 0, following, entries, used, 0, kind) + rest).ljust(
+            size, b"\0"
+        )
+
+    offsets, items, chains = list[int](), b"", list[bytes]()
+    for number, blob in enumerate(blobs):
+        item = b"\1" + blob
+        if len(blob) > size // 4:
+            item = struct.pack(f"{order}B3xII", 3, 2 + len(chains), len(blob))
+            parts = [blob[at : at + size - 26] for at in range(0, len(blob), size - 26)]
+            for at, part in enumerate(parts):
+                own = 2 + len(chains)
+                chains.append(page(own, 7, 0 if at == len(parts) - 1 else own + 1, 0, len(part), part))
+        for each in (b"\1" + struct.pack(f"{order}I", number), item):
+            items = each + items
+            offsets.append(size - len(items))
+    table = struct.pack(f"{order}{len(offsets)}H", *offsets)
+    assert 26 + len(table) + len(items) <= size
+    table = table.ljust(size - 26 - len(items), b"\0") + items
+    meta = struct.pack(f"{order}8xIIIIBB", 0, 0x061561, 9, size, 0, 8).ljust(size, b"\0")
+    return meta + page(1, 13, 0, len(offsets), 0, table) + b"".join(chains)
+
+
+HEADERS = (
+    header(name="bash", version="4.4", release="20.el8", arch="x86_64", license="GPLv3+"),
+    header(name="gpg-pubkey", version="a", release="b"),
+    header(name="long", version="1" * 3000),
+    b"\5\0\0\0",  # rpm's count of packages, under the key 0
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "database"),
+    [
+        ("/usr/lib/sysimage/rpm/Packages.db", ndb(*HEADERS)),
+        ("/var/lib/rpm/Packages", berkeley(*HEADERS)),
+        ("/var/lib/rpm/Packages", berkeley(*HEADERS, order=">")),
+    ],
+    ids=["ndb", "berkeley", "berkeley of a big-endian machine"],
+)
+def test_older_databases_of_rpm(path: str, database: bytes) -> None:
+    found = packages.find(Files({path: database}))
+    assert [(each.name, each.version, each.architecture, each.source) for each in found] == [
+        ("bash", "4.4-20.el8", "x86_64", path),
+        ("long", "1" * 3000, "", path),
+    ]
+
+
+@given(st.sampled_from([ndb(*HEADERS), berkeley(*HEADERS)]), st.data())
+def test_a_damaged_database_of_rpm_gives_no_more_than_it_has(whole: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(whole)
+    for at in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=8)):
+        damaged[at] = data.draw(st.integers(0, 255))
+    cut = bytes(damaged[: data.draw(st.integers(0, len(whole)))])
+    assert sum(len(each.version) for each in rpmdb.headers(cut)) <= len(whole)
+
+
+def test_a_chain_of_pages_that_goes_round_ends() -> None:
+    whole = bytearray(berkeley(header(name="x", version="1" * 3000)))
+    whole[512 * 3 + 16 : 512 * 3 + 20] = struct.pack("<I", 2)  # the second page of the value leads back to the first
+    assert sum(len(each.version) for each in rpmdb.headers(bytes(whole))) <= len(whole)
+
+
 def rpm_database(path: Path, *statements: str) -> bytes:
     with sqlite3.connect(path) as database:
         for statement in statements:
