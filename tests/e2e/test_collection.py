@@ -212,5 +212,6 @@ def test_what_is_no_cache_mount_is_refused(busybox: Lamina, tmp_path: Path) -> N
     ):
         assert text in busybox("cache-mount", "import", source, code=1).stderr
     assert b"one of --output and --push" in busybox("cache-mount", "export", code=125).stderr
+    assert b"so name it FILE.tar" in busybox("cache-mount", "export", "-o", "x.tgz", code=125).stderr
     assert busybox.text("cache-mount", "ls").split()[:8] == before.split()[:8]
     busybox("fsck")

@@ -82,6 +82,8 @@ def export(cli: Cli, values: Values, arguments: list[str]) -> int:
     output, reference = values.text("output"), values.text("push")
     if bool(output) == bool(reference):
         raise UsageError("one of --output and --push says where to")
+    if output.endswith(_PACKED) and not (cli.cwd / output).is_dir():
+        raise UsageError(f"--output {output}: what is in the tar is packed already, so name it FILE.tar")
     engine = cli.engine  # before a file is opened: a plain user's has mounts of its own
     if reference:
         names = cachemounts.push(engine, arguments, reference, cli.env)
@@ -128,6 +130,7 @@ def import_(cli: Cli, values: Values, arguments: list[str]) -> int:
     return 0
 
 
+_PACKED = (".tgz", ".gz", ".zst", ".xz", ".bz2")
 _TAKEN = "cache-mount import takes what cache-mount export writes, also packed"
 
 COMMANDS = {
