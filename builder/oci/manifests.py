@@ -137,9 +137,9 @@ class Index:
                 given = other.media_type, other.digest, other.size
                 each = replace(each, media_type=given[0], digest=given[1], size=given[2], data=None)
             manifests.append(each)
-        types = {each.media_type for each in (*new.values(), *more)}
-        media_type = DOCKER_INDEX if types == {DOCKER_MANIFEST} else OCI_INDEX
-        return replace(self, manifests=(*manifests, *more), media_type=media_type)
+        manifests += more
+        media_type = DOCKER_INDEX if {each.media_type for each in manifests} == {DOCKER_MANIFEST} else OCI_INDEX
+        return replace(self, manifests=tuple(manifests), media_type=media_type)
 
 
 def _check_head(source: Object, known: frozenset[str], announced: str | None, *, foreign: tuple[str, ...]) -> None:

@@ -15,7 +15,6 @@ from builder.oci.references import Reference, is_id
 from builder.store.crash import crashpoint
 from builder.store.indexes import images_here, is_index
 from builder.store.leases import IMAGE, LAYER
-from builder.store.outcomes import is_whole
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -96,6 +95,8 @@ class Images:
         kept. All layers must be hashed. Durable when it returns. Raises InvalidImage (config and layers contradict each
         other), LayerNotFound.
         """
+        from builder.store.outcomes import is_whole
+
         data = config.to_json() if raw is None else raw
         image_id = digests.of(data)
         self._snapshots.use(layers)

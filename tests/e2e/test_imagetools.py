@@ -105,6 +105,20 @@ def test_a_single_source_is_copied(
     nothing_kept(lamina)
 
 
+def test_what_an_index_lists_comes_before_it(
+    lamina: Lamina, registry: RegistryServer, other: RegistryServer, images: str
+) -> None:
+    """Also a manifest that both it and an index in it list; registries refuse what names what they have not got."""
+    inner = registry.put_index("app", "inner", {"linux/amd64": [b"one"], "linux/s390x": [b"two"]})
+    shared = json.loads(inner)["manifests"][0]
+    entries = [shared, {"mediaType": INDEX, "digest": digest(inner), "size": len(inner)}]
+    registry.put_manifest("app", "outer", {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}, INDEX)
+    lamina("imagetools", "create", "-t", f"{other.host}/copy:outer", f"{images}:outer")
+    put = [path.rpartition("/")[2] for _, path, _ in other.seen("^PUT /v2/copy/manifests/")]
+    assert put.index(shared["digest"]) < put.index(digest(inner)) < put.index("outer")
+    nothing_kept(lamina)
+
+
 def test_what_is_attested_can_be_shown(lamina: Lamina, registry: RegistryServer, images: str) -> None:
     image = registry.manifests["app", "amd64"][1]
     kind, name = "https://slsa.dev/provenance/v1", digest(image)

@@ -7,6 +7,7 @@ ends what they wait for.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import io
 import random
@@ -25,6 +26,7 @@ from urllib3.exceptions import (
     HTTPError,
     IncompleteRead,
     InsecureRequestWarning,
+    LocationParseError,
     MaxRetryError,
     NameResolutionError,
     NewConnectionError,
@@ -38,7 +40,7 @@ from builder import VERSION
 from builder.errors import InvalidInput, LimitExceeded
 from builder.transfer.registry import endpoints
 from builder.transfer.registry.hostsfile import USUAL, Way
-from builder.transfer.registry.replies import number
+from builder.transfer.registry.replies import absolute, number
 from builder.transfer.workers import Stopped
 from runtime.values import dataclass
 
@@ -56,20 +58,25 @@ Body = Callable[[], "bytes | Iterable[bytes]"]
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often something is tried, and how many seconds a connection and each piece of an answer may take."""
+    """How often something is tried, and how many seconds it may take: to connect; until a registry says that it is one,
+    or a token comes; each piece of another answer; a pause that the registry asks for (beyond it the user decides).
+    """
 
     attempts: int = 5
     connect: float = 15.0
+    ping: float = 15.0
     read: float = 60.0
+    pause: float = 60.0
 
     def is_over(self, attempt: int, err: Cut) -> bool:
         """Whether attempt number `attempt`, which ended so, was the last. Who does not answer is seldom asked again."""
-        return attempt >= (min(self.attempts, 2) if err.late else self.attempts)
+        return attempt >= (self.attempts // 2 if err.late else self.attempts)
 
 
 PATIENT = Patience()
-BRIEF = Patience(1, 5.0, 10.0)
-"""With what can be done without: a cache, or a mirror that has another place behind it."""
+BRIEF = Patience(attempts=2, connect=5.0, ping=10.0, read=30.0, pause=2.0)
+"""With what can be done without: a cache, or a mirror that has another place behind it. A mirror that answers at all may
+have to fetch what it is asked for, and one lost connection among many is no reason to do without a whole cache."""
 
 
 class Cut(Exception):
@@ -231,15 +238,24 @@ class Client:
 
 def _through(proxy: str, host: str, options: Mapping[str, object]) -> urllib3.ProxyManager:
     """Connections to `host` through a proxy, whose URL may have a name and password. Raises InvalidInput."""
-    parts = urlsplit(proxy)
-    if parts.scheme not in ("http", "https"):
+    url = absolute("", proxy)
+    parts = urlsplit(url)
+    hint = "only http:// and https:// proxies are spoken to; NO_PROXY names hosts that need none"
+    if url and parts.scheme not in ("http", "https"):
         raise InvalidInput(
-            f"cannot reach {host} through proxy {parts.scheme}://{parts.hostname}: unknown scheme",
-            hint="only http:// and https:// proxies are spoken to; NO_PROXY names hosts that need none",
+            f"cannot reach {host} through proxy {parts.scheme}://{parts.hostname}: unknown scheme", hint=hint
         )
-    known = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
-    headers = urllib3.make_headers(proxy_basic_auth=known)
-    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)  # type: ignore[arg-type]
+    headers = {}
+    if parts.username:
+        known = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(known.encode()).decode()}"
+    try:
+        if not parts.hostname:
+            raise LocationParseError(url)
+        return urllib3.ProxyManager(url, proxy_headers=headers, **options)  # type: ignore[arg-type]
+    except LocationParseError:
+        # The URL is not shown, and not in the traceback of a cause: there may be a password in it.
+        raise InvalidInput(f"cannot reach {host}: the URL of the proxy for it is invalid", hint=hint) from None
 
 
 class _Lines:

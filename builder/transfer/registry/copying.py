@@ -47,7 +47,8 @@ def copy(
         blob(store, target, one, places, teller)
 
     workers.each(blobs, bring, threads=JOBS, abort=registries.client.abort)
-    for each in reversed(documents):
+    # An index may list a manifest that an index in it lists as well.
+    for each in sorted(reversed(documents), key=lambda one: one.descriptor.media_type in d.INDEX_TYPES):
         target.put_manifest(each.descriptor.digest, each.data, each.descriptor.media_type)
 
 

@@ -1,7 +1,7 @@
 """One registry seen through a client: its scheme, who we are there, retries and redirects, errors in our words.
 
     retries     cut connections, 408, 429, 5xx: with growing, jittered pauses, or as Retry-After says; time-outs once;
-                of a mirror or a cache nothing, since the next place, or the step itself, is the better try
+                of a mirror or a cache once, time-outs never: the next place, or the step itself, is the better try
     redirects   of GET and HEAD; the Authorization header stays with the host that it is for; never from https to http
     downgrade   plain http is tried only where the host is insecure by configuration or is loopback, after https failed
 
@@ -28,12 +28,8 @@ if TYPE_CHECKING:
     from builder.transfer.registry.credentials import Credentials
     from builder.transfer.registry.endpoints import Endpoint
 
-LONGEST_WAIT = 60.0
-"""Seconds that we wait because a registry asks us to; beyond that the user decides."""
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that are worth another try."""
-_PING = 15.0
-"""Seconds in which a registry says that it is one, or gives a token."""
 _REDIRECTS = 10
 _ERROR_MAX = 1 << 20
 
@@ -99,7 +95,7 @@ class Host:
 
     def _ping(self) -> str:
         endpoint = self.endpoint
-        patience = replace(self.patience, read=min(self.patience.read, _PING))
+        patience = replace(self.patience, read=self.patience.ping)
         schemes = (endpoint.scheme,) if endpoint.scheme else ("https", "http") if endpoint.insecure else ("https",)
         attempt = 0
         for scheme in schemes:
@@ -240,7 +236,7 @@ class Host:
     def _wait(self, answer: Answer, attempt: int) -> bool:
         """Pause as the registry asks; False when that would be too long."""
         wait = retry_after(answer.headers.get("Retry-After", ""))
-        if wait is not None and wait > LONGEST_WAIT:
+        if wait is not None and wait > self.patience.pause:
             return False
         why = "asks us to wait" if wait else f"status {answer.status}"
         self.client.pause(attempt, f"{urlsplit(answer.url).netloc}: {why}", wait)
@@ -306,7 +302,7 @@ class Host:
         mine = self._is_ours(url)
         insecure = self.client.settings.is_insecure(urlsplit(url).netloc) or (self.endpoint.insecure and mine)
         way = self.endpoint.way if mine else USUAL
-        patience = replace(self.patience, read=min(self.patience.read, _PING))
+        patience = replace(self.patience, read=self.patience.ping)
         for attempt in range(1, patience.attempts + 1):
             try:
                 with self.client.send(

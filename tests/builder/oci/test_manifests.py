@@ -29,6 +29,19 @@ def test_an_index_is_written_and_read_again() -> None:
     assert Index.from_json(index.to_json()) == index
 
 
+def test_an_index_of_other_manifests_is_docker_s_kind_when_all_of_them_are() -> None:
+    def entry(media_type: str, data: bytes) -> Descriptor:
+        return Descriptor(media_type, digests.of(data), len(data), annotations={"of": "it"})
+
+    old, other = entry(descriptors.OCI_MANIFEST, b"old"), entry(descriptors.OCI_MANIFEST, b"other")
+    new = Descriptor(descriptors.DOCKER_MANIFEST, digests.of(b"newer"), 5)
+    alone = Index((old,)).relisted({old.digest: new})
+    assert alone.media_type == descriptors.DOCKER_INDEX
+    assert alone.manifests == (entry(descriptors.DOCKER_MANIFEST, b"newer"),)
+    assert Index((old, other)).relisted({old.digest: new}).media_type == descriptors.OCI_INDEX
+    assert alone.relisted({}, [other]).media_type == descriptors.OCI_INDEX
+
+
 @pytest.mark.parametrize(
     ("read", "document"),
     [

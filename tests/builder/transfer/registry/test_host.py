@@ -25,7 +25,7 @@ from builder.errors import (
     RegistryUnreachable,
 )
 from builder.oci.references import Reference
-from builder.transfer.registry.client import BRIEF, PATIENT, Cut
+from builder.transfer.registry.client import BRIEF, PATIENT, Cut, Patience
 from builder.transfer.registry.session import Registries, first
 
 
@@ -334,7 +334,7 @@ def test_the_first_place_that_works_is_taken(
     assert place.endpoint.host == registry.host and second.seen("HEAD /v2/app/manifests/1")
 
 
-def test_a_mirror_that_fails_is_not_asked_again(
+def test_a_mirror_that_fails_is_asked_once_more_at_most(
     registry: RegistryServer, second: RegistryServer, image: str, connect: Any, tmp_path: Path
 ) -> None:
     conf = tmp_path / "registries.conf"
@@ -346,16 +346,40 @@ def test_a_mirror_that_fails_is_not_asked_again(
     second.intercept = failing(99, 503)
     registry.intercept = failing(1, 503)
     assert head(registries, image).size
-    assert len(second.seen("/manifests/")) == 1 and len(pauses) == 1
-    assert told[0].startswith(f"registry {second.host} failed at manifest for {image}: status 503")
-    assert told[0].endswith("; asking the next place")
-    assert re.fullmatch(rf"{registry.host}: status 503; trying again in 1 s", told[1])
+    assert len(second.seen("/manifests/")) == len(pauses) == 2
+    assert told[0] == f"{second.host}: status 503; trying again in 1 s"
+    assert told[1].startswith(f"registry {second.host} failed at manifest for {image}: status 503")
+    assert told[1].endswith("; asking the next place")
+    assert told[2] == f"{registry.host}: status 503; trying again in 1 s"
+    # For as long as it asks for, we do not wait: the next place is there.
+    second.intercept = failing(99, 503, **{"Retry-After": "3"})
+    assert head(registries, image).size
+    assert len(second.seen("/manifests/")) == 3 and len(pauses) == 2
 
 
-def test_who_does_not_answer_in_time_is_asked_twice() -> None:
+def test_who_does_not_answer_in_time_is_asked_less_often() -> None:
     assert [PATIENT.is_over(at, Cut("cut off")) for at in range(1, 6)] == [False, False, False, False, True]
     assert [PATIENT.is_over(at, Cut("late", late=True)) for at in (1, 2)] == [False, True]
-    assert BRIEF.is_over(1, Cut("cut off")) and BRIEF.is_over(1, Cut("late", late=True))
+    assert [BRIEF.is_over(at, Cut("cut off")) for at in (1, 2)] == [False, True]
+    assert BRIEF.is_over(1, Cut("late", late=True))
+
+
+def test_a_mirror_has_time_to_fetch_what_it_is_asked_for(
+    registry: RegistryServer, second: RegistryServer, image: str, connect: Any, tmp_path: Path
+) -> None:
+    conf = tmp_path / "registries.conf"
+    conf.write_text(f'[[registry]]\nlocation = "{registry.host}"\n[[registry.mirror]]\nlocation = "{second.host}"\n')
+    registries = connect({"CONTAINERS_REGISTRIES_CONF": str(conf)})
+    waited: list[tuple[str, float, float]] = []
+    send = registries.client.send
+
+    def watched(method: str, url: str, *given: Any, patience: Patience, **more: Any) -> Any:
+        waited.append((url.partition("/v2/")[2], patience.connect, patience.read))
+        return send(method, url, *given, patience=patience, **more)
+
+    registries.client.send = watched
+    head(registries, image)
+    assert set(waited) == {("", 5, 10), ("app/manifests/1", 5, 30), ("", 15, 15), ("app/manifests/1", 15, 60)}
 
 
 def test_a_proxy_is_told_its_password_and_named_when_it_fails(
@@ -370,6 +394,8 @@ def test_a_proxy_is_told_its_password_and_named_when_it_fails(
     assert head(connect(environment), "r.test:5000/app:1").size
     (_, _, headers), *_ = registry.seen("http://r.test:5000/v2/app/manifests/1")
     assert headers["Proxy-Authorization"] == "Basic bWU6cEBzcw=="
+    head(connect({"HTTP_PROXY": f"http://m\u00e9:\u20ac@{registry.host}", "HTTPS_PROXY": proxy}), "r.test:5000/app:1")
+    assert registry.requests[-1][2]["Proxy-Authorization"] == "Basic bcOpOuKCrA=="
     for url, text in ((proxy, "501"), ("http://me:pw@127.0.0.1:1", "connection refused")):
         host = url.rpartition("@")[2]
         with pytest.raises(RegistryUnreachable, match=rf"for s.test/app: proxy {host}: {text}") as error:
@@ -377,6 +403,12 @@ def test_a_proxy_is_told_its_password_and_named_when_it_fails(
         assert "HTTPS_PROXY" in (error.value.hint or "") and "pw" not in str(error.value)
     with pytest.raises(InvalidInput, match="through proxy socks5://x: unknown scheme"):
         head(connect({"HTTPS_PROXY": "socks5://me:pw@x:1"}), "s.test/app:1")
+
+
+@pytest.mark.parametrize("address", ["[bad", "", "x:port", "x:99999", "a host:1", "me:pw@:1"])
+def test_a_proxy_that_has_no_address_is_an_error_without_its_words(address: str, connect: Any) -> None:
+    with pytest.raises(InvalidInput, match="^cannot reach s.test: the URL of the proxy for it is invalid$"):
+        head(connect({"HTTPS_PROXY": f"http://{address}"}), "s.test/app:1")
 
 
 def test_headers_for_registries_are_sent(registry: RegistryServer, image: str, connect: Any, tmp_path: Path) -> None:
