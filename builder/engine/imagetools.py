@@ -198,7 +198,7 @@ def _details(source: Source) -> dict[str, Any]:
         config = source.config(None if index is None else each)
         if config is not None:
             platform = str(each.platform or _platform(config))
-            configs[platform], subjects[each.digest] = json.loads(config), platform
+            configs[platform], subjects[each.digest] = documents.load(config, "image config").rest(), platform
     for each in listed:
         subject = digests.Digest(each.annotations.get(REFERENCE_DIGEST, ""))
         if each.annotations.get(REFERENCE_TYPE) != ATTESTATION_MANIFEST or subject not in subjects:

@@ -7,7 +7,6 @@ read by ``docker_archive``.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.errors import ArchiveInvalid, ContextError, InvalidDocument, LimitExceeded
-from builder.oci import digests
+from builder.errors import ArchiveInvalid, ContextError, LimitExceeded
+from builder.oci import digests, documents
 from builder.oci.descriptors import INDEX_TYPES
 from builder.oci.manifests import Index
 from builder.oci.platforms import Platform
@@ -111,13 +110,14 @@ class LayoutDirectory:
         self._streams: list[int] = []
 
     def index(self) -> Index:
-        """What the layout has. Raises ContextError when it is none."""
+        """What the layout has. Raises ContextError when it is none, InvalidDocument, LimitExceeded."""
         try:
-            version = json.loads(self._read("oci-layout", _DOCUMENT_MAX))
-        except (ArchiveInvalid, ValueError) as err:
+            data = self._read("oci-layout", _DOCUMENT_MAX)
+        except ArchiveInvalid as err:
             raise ContextError(f"{self._path} is not an OCI layout: it has no oci-layout file") from err
-        if not isinstance(version, dict) or version.get("imageLayoutVersion") != "1.0.0":
-            raise InvalidDocument("oci-layout", "imageLayoutVersion must be 1.0.0")
+        version = documents.load(data, "oci-layout")
+        if version.string("imageLayoutVersion") != "1.0.0":
+            version.fail("imageLayoutVersion", "must be 1.0.0")
         return Index.from_json(self._read("index.json", _DOCUMENT_MAX))
 
     def __contains__(self, name: str) -> bool:

@@ -119,6 +119,18 @@ def test_what_an_index_lists_comes_before_it(
     nothing_kept(lamina)
 
 
+@pytest.mark.parametrize("config", [b"no JSON", b"\xff", b'{"a":' * 100_000])
+def test_a_config_that_cannot_be_read_is_an_error(lamina: Lamina, registry: RegistryServer, config: bytes) -> None:
+    manifest = registry.put_image("app", "1", [b"data"])
+    manifest["config"] |= registry.put_blob("app", config)
+    name = registry.put_manifest("app", "1", manifest)
+    described = {"mediaType": manifest["mediaType"], "digest": name, "size": len(json.dumps(manifest))}
+    entry = {**described, "platform": {"os": "linux", "architecture": "amd64"}}
+    registry.put_manifest("app", "all", {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}, INDEX)
+    done = lamina("imagetools", "inspect", "--format", "{{json .Image}}", f"{registry.host}/app:all", code=1)
+    assert "invalid image config" in done.stderr.decode()
+
+
 def test_what_is_attested_can_be_shown(lamina: Lamina, registry: RegistryServer, images: str) -> None:
     image = registry.manifests["app", "amd64"][1]
     kind, name = "https://slsa.dev/provenance/v1", digest(image)

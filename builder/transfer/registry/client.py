@@ -75,8 +75,8 @@ class Patience:
 
 PATIENT = Patience()
 BRIEF = Patience(attempts=2, connect=5.0, ping=10.0, read=30.0, pause=2.0)
-"""With what can be done without: a cache, or a mirror that has another place behind it. A mirror that answers at all may
-have to fetch what it is asked for, and one lost connection among many is no reason to do without a whole cache."""
+"""With what can be done without: a cache, or a mirror that has another place behind it. One that answers may have to
+fetch what it is asked for, and one lost connection among many is no reason to do without a whole cache."""
 
 
 class Cut(Exception):

@@ -48,7 +48,8 @@ def copy(
 
     workers.each(blobs, bring, threads=JOBS, abort=registries.client.abort)
     # An index may list a manifest that an index in it lists as well.
-    for each in sorted(reversed(documents), key=lambda one: one.descriptor.media_type in d.INDEX_TYPES):
+    documents.sort(key=lambda one: one.descriptor.media_type not in d.INDEX_TYPES)
+    for each in reversed(documents):
         target.put_manifest(each.descriptor.digest, each.data, each.descriptor.media_type)
 
 

@@ -139,6 +139,7 @@ def _endless(path: Path) -> None:
         lambda path: (path / "oci-layout").unlink(),
         lambda path: (path / "oci-layout").write_text('{"imageLayoutVersion": "2"}'),
         lambda path: (path / "oci-layout").write_text("[]"),
+        lambda path: (path / "oci-layout").write_text("[" * 100_000),
         lambda path: (path / "index.json").write_text("{}"),
         lambda path: (path / "index.json").unlink(),
         lambda path: path.rename(path.parent / "away"),

@@ -1,7 +1,6 @@
 """Retries, redirects, refusals, and that an Authorization header stays where it belongs."""
 
 import json
-import re
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -407,7 +406,7 @@ def test_a_proxy_is_told_its_password_and_named_when_it_fails(
 
 @pytest.mark.parametrize("address", ["[bad", "", "x:port", "x:99999", "a host:1", "me:pw@:1"])
 def test_a_proxy_that_has_no_address_is_an_error_without_its_words(address: str, connect: Any) -> None:
-    with pytest.raises(InvalidInput, match="^cannot reach s.test: the URL of the proxy for it is invalid$"):
+    with pytest.raises(InvalidInput, match=r"^cannot reach s\.test: the URL of the proxy for it is invalid$"):
         head(connect({"HTTPS_PROXY": f"http://{address}"}), "s.test/app:1")
 
 
