@@ -7,6 +7,7 @@ read by ``docker_archive``.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -107,7 +108,7 @@ class LayoutDirectory:
     def __init__(self, root: int, path: Path) -> None:
         self._root = root
         self._path = path
-        self._streams: list[int] = []
+        self._streams: list[_Blob] = []
 
     def index(self) -> Index:
         """What the layout has. Raises ContextError when it is none, InvalidDocument, LimitExceeded."""
@@ -136,9 +137,9 @@ class LayoutDirectory:
     def open_blob(self, described: Descriptor) -> Readable:
         """A blob, to be checked by its reader. Raises ArchiveInvalid."""
         self._check(described)
-        fd = self._open(blob_name(described.digest))
-        self._streams.append(fd)
-        return open(fd, "rb", buffering=0, closefd=False)
+        blob = _Blob(self._open(blob_name(described.digest)))
+        self._streams.append(blob)
+        return blob
 
     def drop_damaged(self, described: Descriptor) -> None:
         """Remove a blob that has other bytes than its descriptor says; what is no file, or outside, stays."""
@@ -161,8 +162,8 @@ class LayoutDirectory:
 
     def close(self) -> None:
         """Close what was opened."""
-        for fd in self._streams:
-            os.close(fd)
+        for blob in self._streams:
+            blob.close()
 
     def _check(self, described: Descriptor) -> None:
         fd = self._open(blob_name(described.digest))
@@ -188,6 +189,16 @@ class LayoutDirectory:
             os.close(fd)
             raise ArchiveInvalid(f"{name} of {self._path} is not a file")
         return fd
+
+
+class _Blob(io.FileIO):
+    """A file that is closed as soon as its end was read: a layout may have more blobs than a process files."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = b"" if self.closed else super().read(size)
+        if not data and size:
+            self.close()
+        return data or b""
 
 
 def hashed(file: BinaryIO) -> Digest:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from builder.oci import platforms
 from builder.oci.digests import Digest
 from builder.oci.platforms import Platform
 from builder.store import Store, tarheaders, validate
-from builder.transfer import docker_archive, importer
+from builder.transfer import docker_archive, importer, layout_in
 from builder.transfer.layout_in import read_image
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -59,6 +60,21 @@ def put(layout: Path, document: Json) -> Json:
     digest = hashlib.sha256(data).hexdigest()
     (layout / "blobs/sha256" / digest).write_bytes(data)
     return {"mediaType": document["mediaType"], "digest": f"sha256:{digest}", "size": len(data)}
+
+
+def test_a_blob_that_was_read_takes_no_file(layout: tuple[Path, Digest, Digest]) -> None:
+    """As many layers as the images of a layout may have, a process cannot have files open."""
+    with layout_in.opened(layout[0]) as files:
+        (one, *_) = files.index().manifests
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            blob = files.open_blob(one)
+            assert len(os.listdir("/proc/self/fd")) == before + 1
+            assert blob.read(0) == b"" and len(blob.read(one.size)) == one.size
+            assert blob.read(1) == blob.read(1) == b""
+            assert len(os.listdir("/proc/self/fd")) == before
+        files.open_blob(one)
+    assert len(os.listdir("/proc/self/fd")) == before - 1  # the directory
 
 
 def test_by_tag_by_digest_and_alone(layout: tuple[Path, Digest, Digest], tmp_path: Path) -> None:
