@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.errors import InvalidInput, InvalidReference
+from builder.errors import ImageNotFound, InvalidInput, InvalidReference
 from builder.oci.references import Reference
 from runtime.values import dataclass
 
@@ -58,7 +58,10 @@ def mismatch(engine: Engine, image_id: str) -> tuple[Platform, Platform] | None:
 
     images, here = engine.store.images, platforms.host(os.uname().machine)
     full = digests.Digest(image_id)
-    return None if images.choose(full, here) else (images.get(full).config.platform, here)
+    try:
+        return None if images.choose(full, here) else (images.get(full).config.platform, here)
+    except ImageNotFound:
+        return None  # its name was all that the container needed of it
 
 
 def list_images(engine: Engine) -> tuple[Listed, ...]:

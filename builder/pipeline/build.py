@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.errors import ChecksFailed
+from builder.errors import ChecksFailed, LayerNotFound
 from builder.pipeline import progress, replay, unchanged
 from builder.pipeline.progress import Emit, silent
 from builder.pipeline.request import BuildRequest, BuildResult, BuiltImage, Forecast, Observed
@@ -90,11 +90,10 @@ def _build(
     fetch: Fetch | None,
     together: Together | None,
 ) -> BuildResult:
-    from builder.pipeline.assemble import planned
     from builder.pipeline.executor import Executor
 
     try:
-        made = planned(request, store, fetch)
+        made = _grounded(request, store, fetch)
     except ChecksFailed as err:
         for warning in err.warnings:
             emit(warning)
@@ -150,6 +149,23 @@ def _build(
     return BuildResult(
         top, images, ended.build, tags, executor.cached, executor.ran, warnings, request.indexed, cache, own
     )
+
+
+def _grounded(request: BuildRequest, store: Store, fetch: Fetch | None, *, again: bool = False) -> Plan:
+    """The plan, whose base images nobody can collect any more; a new one if somebody just did so. Raises as `build`."""
+    from builder.pipeline.assemble import planned
+    from builder.pipeline.steps import BaseStep
+    from builder.store.snapshots import LayerID
+
+    try:
+        made = planned(request, store, fetch)
+        bases = [step.work.base for step in made.steps if isinstance(step.work, BaseStep)]
+        store.snapshots.use([LayerID(layer) for base in bases for layer in base.layers])
+    except LayerNotFound:
+        if again:
+            raise
+        return _grounded(request, store, fetch, again=True)
+    return made
 
 
 def _kept(
