@@ -214,7 +214,7 @@ class Offers:
         def one(diff_id: DiffID) -> None:
             results[diff_id] = bring(distinct[diff_id])
 
-        workers.each(distinct, one, threads=JOBS, abort=lambda: None, patience=workers.PATIENCE)
+        workers.each(distinct, one, threads=JOBS, abort=lambda: None)
         failed = {str(each): distinct[diff_id] for diff_id, each in results.items() if isinstance(each, EngineError)}
         for text, hit in failed.items():
             self._emit(BuildWarning(f"cache of {hit.source.name}: {text}"))

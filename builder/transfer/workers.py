@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -10,7 +11,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 PATIENCE = 5.0
-"""Seconds that Ctrl-C may take where nothing can end what is under way."""
+"""Seconds that Ctrl-C may take where nothing can end what is under way: a connection that is still being made, a
+registry that thinks about its answer."""
 
 
 class Stopped(Exception):
@@ -23,12 +25,12 @@ def each(
     *,
     threads: int,
     abort: Callable[[], object],
-    patience: float | None = None,
+    patience: float = PATIENCE,
 ) -> None:
     """Do `work` for all items, `threads` at a time, in their order. Raises what the first that failed raised.
 
     After an error, or Ctrl-C, `abort` is called to end what is under way, and what has not begun is left. The threads
-    have ended when this returns; those that `abort` cannot end at once are left behind after `patience` seconds.
+    have ended when this returns; those that `abort` cannot end are left behind after `patience` seconds.
     """
     waiting = deque(items)
     failed: list[BaseException] = []
@@ -55,8 +57,8 @@ def each(
         thread.start()
     try:
         for thread in crew:
-            while thread.is_alive() and not (failed and patience is not None):
-                thread.join(1 if patience is not None else None)
+            while thread.is_alive() and not failed:
+                thread.join(1)
     except BaseException as err:
         failed.append(err)
         abort()
@@ -67,6 +69,7 @@ def each(
         raise next((each for each in failed if not isinstance(each, Stopped)), failed[0])
 
 
-def _join(crew: list[threading.Thread], patience: float | None) -> None:
+def _join(crew: list[threading.Thread], patience: float) -> None:
+    until = time.monotonic() + patience
     for thread in crew:
-        thread.join(patience)
+        thread.join(max(0.0, until - time.monotonic()))
