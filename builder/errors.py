@@ -162,14 +162,17 @@ class ImageNotFound(NotFound):
 class PlatformNotFound(ImageNotFound):
     """The image is here, but not for the platform that was asked for (None: for none at all)."""
 
-    def __init__(self, reference: str, platform: object | None, *, here: Iterable[str] = ()) -> None:
+    def __init__(
+        self, reference: str, platform: object | None, *, here: Iterable[str] = (), remedy: str | None = None
+    ) -> None:
         missing = f"the specified platform ({platform})" if platform is not None else "any platform"
         there = ", ".join(sorted(set(here)))
         pull = f"pull {reference}" if platform is None else f"pull --platform {platform} {reference}"
         NotFound.__init__(
             self,
             f"image with reference {reference} was found but does not provide {missing}",
-            hint=f"{f'it is here for {there}; ' if there else ''}lamina {pull} brings it from its registry",
+            hint=(f"it is here for {there}; " if there else "")
+            + (remedy or f"lamina {pull} brings it from its registry"),
         )
         self.reference = reference
 

@@ -138,19 +138,19 @@ def _size(source: Object, key: str, disk: int) -> int | None:
     try:
         return _bytes(text, disk)
     except InvalidInput as err:
-        source.fail(key, err.message)
+        source.fail(key, err.message, hint=err.hint)
 
 
 def _bytes(text: str, disk: int) -> int:
     """A size, or a percentage of `disk`, in bytes. Raises InvalidInput."""
-    from builder.engine.options.units import parse_bytes
+    from builder.engine.options.units import SIZES, parse_bytes
 
     number, percent, rest = text.strip().partition("%")
     if percent and not rest and number.isascii() and number.isdigit() and int(number) <= 100:
         return disk * int(number) // 100
     size = -1 if percent else parse_bytes(text)
     if size < 0:
-        raise InvalidInput(f"invalid size: '{text}'", hint="write it as 20GB, 500m, bytes, or 10% of the disk")
+        raise InvalidInput(f"invalid size: '{text}'", hint=f"{SIZES}, or 10% of the disk")
     return size
 
 

@@ -197,7 +197,7 @@ def _details(source: Source) -> dict[str, Any]:
             continue
         config = source.config(None if index is None else each)
         if config is not None:
-            platform = str(each.platform or _platform(config))
+            platform = str(each.platform or _platform(config) or "")
             configs[platform], subjects[each.digest] = documents.load(config, "image config").rest(), platform
     for each in listed:
         subject = digests.Digest(each.annotations.get(REFERENCE_DIGEST, ""))
@@ -217,8 +217,10 @@ def _details(source: Source) -> dict[str, Any]:
     }
 
 
-def _platform(config: bytes) -> Platform:
-    return d.platform_of(documents.load(config, "image config"))
+def _platform(config: bytes) -> Platform | None:
+    """The platform that a config names; a signature's names none. Raises InvalidDocument."""
+    document = documents.load(config, "image config")
+    return d.platform_of(document) if document.string("os") and document.string("architecture") else None
 
 
 _KINDS = {

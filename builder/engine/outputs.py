@@ -70,7 +70,9 @@ class Listener:
         try:
             yield number
         except BaseException as err:
-            self(progress.StepFailed(number, name, clock().timestamp(), str(err) or type(err).__name__))
+            cancelled = isinstance(err, KeyboardInterrupt)
+            text = str(err) or type(err).__name__
+            self(progress.StepFailed(number, name, clock().timestamp(), text, cancelled))
             raise
         self(progress.StepDone(number, name, clock().timestamp()))
 

@@ -103,9 +103,11 @@ class Object:
     def __contains__(self, key: str) -> bool:
         return self._fields.get(key) is not None
 
-    def fail(self, key: str, reason: str) -> NoReturn:
+    def fail(self, key: str, reason: str, *, hint: str | None = None) -> NoReturn:
         """Raise InvalidDocument about field `key` of this object."""
-        raise InvalidDocument(self.what, reason, where=self._path(key))
+        err = InvalidDocument(self.what, reason, where=self._path(key))
+        err.hint = hint
+        raise err
 
     def string(self, key: str) -> str | None:
         """A string, or None when absent."""

@@ -21,7 +21,7 @@ from builder.store.indexes import Member
 from builder.store.packed import PackedLayer
 from builder.transfer import layers
 from builder.transfer.compression import PLAIN
-from builder.transfer.outer import blob_name
+from builder.transfer.outer import LEAVE_OUT, blob_name
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -221,9 +221,8 @@ def read_index(
     images = [member for member in there if member.is_image]
     for platform in platforms:
         if not any(member.platform and platform.matches(member.platform) for member in images):
-            raise PlatformNotFound(
-                digests.short(described.digest), platform, here=[str(member.platform) for member in images]
-            )
+            here = [str(member.platform) for member in images]
+            raise PlatformNotFound(digests.short(described.digest), platform, here=here, remedy=LEAVE_OUT)
     if platforms:
         images = [
             member

@@ -20,7 +20,7 @@ from builder.store.derived import DOCKER_MAX_LAYERS
 from builder.transfer import layers
 from builder.transfer.compression import PLAIN
 from builder.transfer.layout import IMAGE_NAME, NO_ANNOTATIONS, REF_NAME, Layout, TarOut
-from builder.transfer.outer import Archive, Blobs, LayoutFiles, blob_name, open_archive
+from builder.transfer.outer import LEAVE_OUT, Archive, Blobs, LayoutFiles, blob_name, open_archive
 from builder.transfer.outfile import whole_file
 from runtime.values import dataclass, replace
 
@@ -359,7 +359,7 @@ def _check_platform(config: ImageConfig, platforms: Sequence[Platform], name: st
     """An image alone must be for each of *platforms*. Raises PlatformNotFound."""
     for platform in platforms:
         if not platform.matches(config.platform):
-            raise PlatformNotFound(name, platform, here=[str(config.platform)])
+            raise PlatformNotFound(name, platform, here=[str(config.platform)], remedy=LEAVE_OUT)
 
 
 def read_image(store: Store, blobs: Blobs, described: Descriptor, *, limits: Limits | None = None) -> Digest:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.apply import Limits
 
+LEAVE_OUT = "leave out --platform to take what the archive has"
 _MEMBERS = 100_000
 """An image has at most a few hundred members in its archive."""
 _LINKS = 8

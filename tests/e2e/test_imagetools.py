@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from registryserver import INDEX, RegistryServer, digest
+from registryserver import INDEX, MANIFEST, RegistryServer, digest
 
 Lamina = Any  # the fixture's type lives in conftest, which tests do not import
 
@@ -161,6 +161,40 @@ def test_what_is_attested_can_be_shown(lamina: Lamina, registry: RegistryServer,
 
 
 @pytest.mark.parametrize(
+    "config, shown",
+    [
+        (b"[" * 200_000, "invalid image config: is nested deeper than"),
+        (b"{}", "{}"),  # such as signatures have
+    ],
+)
+def test_a_config_may_be_anything(
+    lamina: Lamina, registry: RegistryServer, images: str, config: bytes, shown: str
+) -> None:
+    kind = {"mediaType": "application/vnd.oci.image.config.v1+json"}
+    manifest = {"schemaVersion": 2, "config": registry.put_blob("app", config) | kind, "layers": []}
+    data = json.dumps(manifest).encode()
+    entry = {"mediaType": MANIFEST, "digest": registry.put_manifest("app", "odd", data), "size": len(data)}
+    platform = {"platform": {"os": "linux", "architecture": "amd64"}}
+    for name, entries in (("named", [entry | platform]), ("nameless", [entry])):
+        registry.put_manifest("app", name, {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}, INDEX)
+    for tag in ("odd", "named", "nameless"):
+        call = ("imagetools", "inspect", "--format", "{{json .Image}}", f"{images}:{tag}")
+        done = lamina(*call, code=0 if shown == "{}" else 1)
+        assert shown in (done.stdout + done.stderr).decode()
+
+
+def test_members_of_what_a_digest_names_are_named_by_their_own(
+    lamina: Lamina, registry: RegistryServer, images: str
+) -> None:
+    lamina("imagetools", "create", "-t", f"{images}:all", f"{images}:amd64")
+    kind, data = registry.manifests["app", "all"]
+    member = json.loads(data)["manifests"][0]["digest"]
+    assert kind == INDEX
+    lines = lamina.text("imagetools", "inspect", f"{images}@{digest(data)}").splitlines()
+    assert [line.split()[1] for line in lines if "Name:" in line] == [f"{images}@{digest(data)}", f"{images}@{member}"]
+
+
+@pytest.mark.parametrize(
     "words, text",
     [
         ("-t {0}:x", "no sources specified"),
@@ -175,3 +209,7 @@ def test_what_is_attested_can_be_shown(lamina: Lamina, registry: RegistryServer,
 def test_what_cannot_be_made(lamina: Lamina, registry: RegistryServer, images: str, words: str, text: str) -> None:
     done = lamina("imagetools", "create", *words.format(images).split(), code=1)
     assert text in done.stderr.decode() and ("app", "x") not in registry.manifests
+
+
+def test_progress_that_there_is_not(lamina: Lamina) -> None:
+    assert b"invalid progress mode some" in lamina("imagetools", "create", "--progress=some", code=125).stderr

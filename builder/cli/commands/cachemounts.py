@@ -118,13 +118,14 @@ def import_(cli: Cli, values: Values, arguments: list[str]) -> int:
         raise UsageError("a file, a directory, or --pull says where from")
     if reference:
         names = cachemounts.pull(cli.engine, reference, cli.env)
-    elif (cli.cwd / arguments[0]).is_dir():
-        names = cachemounts.read_directory(cli.engine, cli.cwd / arguments[0])
     else:
         path = arguments[0] if arguments[0] != "-" else ""
         with about_archive(path, _TAKEN), ExitStack() as undo:
-            file = undo.enter_context(open(cli.cwd / path, "rb")) if path else cli.raw_in()
-            names = cachemounts.read_archive(cli.engine, file)
+            if path and (cli.cwd / path).is_dir():
+                names = cachemounts.read_directory(cli.engine, cli.cwd / path)
+            else:
+                file = undo.enter_context(open(cli.cwd / path, "rb")) if path else cli.raw_in()
+                names = cachemounts.read_archive(cli.engine, file)
     for name in names:
         cli.out(name)
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.cli.flags import Command, Flag, Values, many, switch
 from builder.cli.harmless import harmless
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 def create(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Make an index of what others are or list, and push it, or show it."""
     from builder.cli.build_view import pull_view
+    from builder.cli.progress import progress_mode
     from builder.engine import imagetools
     from builder.engine.options.outputs import parse_annotations
 
@@ -27,7 +29,7 @@ def create(cli: Cli, values: Values, arguments: list[str]) -> int:
         cli.env,
         arguments,
         values.all("tag"),
-        pull_view(cli, values.text("progress")),
+        pull_view(cli, progress_mode(cli, values)),
         append=values.on("append"),
         annotations=parse_annotations(values.all("annotation")),
         prefer_index=values.on("prefer-index"),
@@ -85,7 +87,7 @@ def _lines(source: Source) -> list[str]:
         return _columns(head)
     lines, block = _columns([*head, ("", ""), ("Manifests:", "")]), list[tuple[str, str]]()
     for at, each in enumerate(source.index.manifests):
-        block += [("", "")] * bool(at) + _entry(f"{source.reference}@{each.digest}", each)
+        block += [("", "")] * bool(at) + _entry(str(replace(source.reference, digest=each.digest)), each)
         if each.annotations:
             lines += _columns([*block, ("Annotations:", "")], indent=2)
             lines += _columns([(f"{key}:", value) for key, value in sorted(each.annotations.items())], indent=4)
@@ -121,7 +123,11 @@ COMMANDS = {
             _BUILDER,
             switch("dry-run", "Show final image instead of pushing"),
             switch("prefer-index", "Of a single source make an index, not a copy of its manifest", default=True),
-            Flag("progress", 'Set type of progress output ("auto", "none", "plain", "tty", "rawjson")', default="auto"),
+            Flag(
+                "progress",
+                "Set type of progress output (auto, none, plain, quiet, rawjson, tty)",
+                complete="auto none plain quiet rawjson tty",
+            ),
             many("tag", "Set reference for new image", short="t"),
         ),
         arguments=(0, None),

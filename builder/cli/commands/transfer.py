@@ -98,7 +98,8 @@ def about_archive(path: str, taken: str) -> Iterator[None]:
     try:
         yield
     except ContextError as err:
-        err.hint = err.hint or taken
+        if not isinstance(err.__cause__, OSError):
+            err.hint = err.hint or taken
         raise
     except (ArchiveInvalid, DigestMismatch, InvalidDocument, LimitExceeded) as err:
         err.message, err.hint = f"{path or 'standard input'}: {err.message}", err.hint or taken

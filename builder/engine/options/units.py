@@ -15,6 +15,7 @@ BOOLEANS = {
 
 _SIZE = re.compile(r"\s*(-?\d+(?:\.\d+)?) ?([kmgtpKMGTP])?(?:[iI]?[bB])?\s*", re.ASCII)
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+SIZES = "write it as bytes, or with a unit: 500m, 20GB"
 _DURATIONS = "write it as 90s, 1h30m or 24h"
 _DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _NANOSECONDS = {
@@ -34,7 +35,7 @@ def parse_bytes(text: str) -> int:
     """A size with a binary unit (`512m`, `1.5GiB`, `2g`, plain bytes) in bytes. Raises InvalidInput."""
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise InvalidInput(f"invalid size: '{text}'")
+        raise InvalidInput(f"invalid size: '{text}'", hint=SIZES)
     from decimal import Decimal
 
     # Decimal: 0.1g must not depend on binary fractions, and a thousand digits must not become inf

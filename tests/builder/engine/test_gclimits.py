@@ -110,6 +110,7 @@ def test_what_is_wrong_in_the_file_has_a_place(load: Load, tmp_path: Path, gc: A
     with pytest.raises(InvalidDocument) as caught:
         load(gc)
     assert caught.value.message.startswith(f"{tmp_path}/docker/daemon.json:{message}")
+    assert bool(caught.value.hint) == ("size" in message)
 
 
 @pytest.mark.parametrize("text", ["much", "-5", "101%", "5%%"])
@@ -117,3 +118,4 @@ def test_what_is_wrong_elsewhere_says_where(load: Load, text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         load(LAMINA_GC_MAX_USED=text)
     assert caught.value.message == f"$LAMINA_GC_MAX_USED: invalid size: '{text}'"
+    assert caught.value.hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from builder.engine.options.outputs import (
     parse_annotations,
     parse_output,
 )
+from builder.engine.outputs import Listener
 from builder.errors import InvalidInput
+from builder.pipeline.progress import Event, StepFailed
 from builder.transfer.compression import Compression, Packing
 
 GZIP = Packing(Compression.GZIP)
@@ -145,3 +148,10 @@ def test_destinations_are_looked_at_before_the_build(tmp_path: Path) -> None:
             check(*texts)
     with pytest.raises(InvalidInput, match="refusing to write to console"):
         check("-", terminal=True)
+
+
+def test_a_step_that_the_user_ends_has_not_failed() -> None:
+    told: list[Event] = []
+    with pytest.raises(KeyboardInterrupt), Listener(told.append).step("exporting", lambda: datetime.now(UTC)):
+        raise KeyboardInterrupt
+    assert isinstance(told[-1], StepFailed) and told[-1].cancelled

@@ -175,8 +175,9 @@ def test_an_image_alone_must_be_for_the_platform(store: Store, tmp_path: Path) -
     with pytest.raises(PlatformNotFound):
         _saved(store, "one:1", platforms=[ARM64])
     with Store.open(tmp_path / "other") as other:
-        with pytest.raises(PlatformNotFound):
+        with pytest.raises(PlatformNotFound) as caught:
             docker_archive.load(other, io.BytesIO(archive), platforms=[ARM64])
+        assert caught.value.hint == f"it is here for {AMD64}; leave out --platform to take what the archive has"
         assert other.images.list() == ()
         docker_archive.load(other, io.BytesIO(archive), platforms=[AMD64])
         assert other.images.resolve("one:1") == image
