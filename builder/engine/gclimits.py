@@ -16,7 +16,6 @@ Sizes are bytes, with a binary unit ("20GB") or a percentage of the disk.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +72,8 @@ def limits(root: Path, environment: Mapping[str, str], given: str = "", *, etc: 
     """What holds for the store at `root`. Raises InvalidInput, InvalidDocument (naming the place in a file)."""
     from builder.transfer import hostfiles
 
-    disk = shutil.disk_usage(root).total
+    status = os.statvfs(root)
+    disk = status.f_blocks * status.f_frsize
     for text, source in ((given, "--max-used"), (environment.get(VARIABLE, ""), f"${VARIABLE}")):
         if text:
             try:

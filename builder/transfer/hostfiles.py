@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import InvalidDocument, InvalidInput
-from parser.redact import hidden
 
 if TYPE_CHECKING:
     from builder.oci.documents import Object
@@ -100,6 +99,8 @@ def toml_error(path: Path, key: str, reason: str, *, after: str = "") -> Invalid
 
 
 def _placed(path: Path, text: str, line: int, column: int, reason: str) -> InvalidInput:
+    from parser.redact import hidden
+
     err = InvalidInput(f"{path}:{line}:{column}: {hidden(reason)}")
     err.excerpt = _citation(path, text, line, column)
     return err

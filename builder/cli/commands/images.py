@@ -118,7 +118,10 @@ def rmi(cli: Cli, values: Values, arguments: list[str]) -> int:
     from builder.errors import ImageNotFound
     from builder.store.images import Untagged
 
+    deleted = False
+
     def one(name: str) -> None:
+        nonlocal deleted
         try:
             removed = verbs.remove(
                 cli.engine,
@@ -134,11 +137,13 @@ def rmi(cli: Cli, values: Values, arguments: list[str]) -> int:
             return
         for each in removed:
             cli.out(f"Untagged: {each.reference.familiar()}" if isinstance(each, Untagged) else f"Deleted: {each.id}")
+            deleted |= not isinstance(each, Untagged)
 
     code = cli.each(arguments, one, echo=False)
-    from builder.cli.commands.cache import keep_to_limit
+    if deleted:
+        from builder.cli.commands.cache import keep_to_limit
 
-    keep_to_limit(cli)  # what the images had as well is now build cache's alone
+        keep_to_limit(cli)  # what the images had as well is now build cache's alone
     return code
 
 
