@@ -328,6 +328,9 @@ def _load_entry(
     if len(paths) != len(config.diff_ids):
         raise ArchiveInvalid(f"image has {len(paths)} layers, its config says {len(config.diff_ids)}")
     names = [_reference(text) for text in entry.strings("RepoTags") or ()]
+    for name in names:
+        if name.digest is not None:
+            raise ArchiveInvalid(f'archive has "{name.familiar()}", a name with a digest, among its tags')
     openers = [(partial(archive.open, path), diff_id) for path, diff_id in zip(paths, config.diff_ids, strict=True)]
     kept = layers.read_all(store, openers, limits=limits)
     _tell(store, store.images.put(config, kept, raw=raw, origin="load"), names, done)
@@ -344,7 +347,10 @@ def _load_described(
     names = []
     # A bare tag ("latest") names nothing; podman and skopeo write whole names here.
     if IMAGE_NAME in described.annotations or any(mark in text for mark in ":/"):
-        names = [_reference(text, described.digest)]
+        name = _reference(text)
+        # podman and skopeo write manifests anew, but keep the digest that an image was asked for by; who pins an image
+        # must not get what an archive put in its place.
+        names = [name] if name.digest in (None, described.digest) else []
     if described.media_type in INDEX_TYPES:
         from builder.transfer.archived_index import read_index
 
@@ -391,15 +397,14 @@ def _tell(store: Store, target: Digest, names: list[Reference], done: Callable[[
         done(Loaded(target, None))
 
 
-def _reference(text: str, digest: Digest | None = None) -> Reference:
-    """What an archive calls an image. With a digest only one name is true, that of the manifest; who pins an image
-    must not get what an archive put in its place."""
+def _reference(text: str) -> Reference:
+    """What an archive calls an image. Raises ArchiveInvalid."""
     try:
         reference = Reference.parse(text).tagged()
     except InvalidReference as err:
         raise ArchiveInvalid(f"archive has an image with an invalid name: {err}") from err
-    if reference.reads_as_id or reference.digest not in (None, digest):
-        raise ArchiveInvalid(f'archive calls an image "{reference.familiar()}", which is not its digest')
+    if reference.reads_as_id:
+        raise ArchiveInvalid(f'archive calls an image "{reference.familiar()}", which reads as an id')
     return reference
 
 

@@ -113,7 +113,6 @@ REFUSED = {
     "name that reads as an id": docker(RepoTags=["sha256:" + "a" * 64]),
     "name with a digest": docker(RepoTags=["debian@sha256:" + "1" * 64]),
     "name with a tag and a digest": docker(RepoTags=["debian:12@sha256:" + "1" * 64]),
-    "name with another digest": layout(name="docker.io/library/debian@sha256:" + "1" * 64),
     "name in an index that reads as an id": layout(name="docker.io/library/sha256:" + "a" * 64),
     "blob of another content": layout(blobs={"blobs/sha256/" + digest(LAYER)[7:]: b"x" * len(LAYER)}),
     "manifest with manifests": layout(manifest={"manifests": [described(digest(LAYER))]}),
@@ -160,6 +159,15 @@ def test_what_was_changed_above_loads_as_it_is(tmp_path: Path) -> None:
 def test_a_name_with_the_manifests_own_digest_is_taken(store: Store) -> None:
     (loaded,) = docker_archive.load(store, io.BytesIO(layout(name="docker.io/library/app@ITS")))
     assert str(loaded.reference).startswith("app@sha256:")
+    assert store.fsck(full=True) == ()
+
+
+@pytest.mark.parametrize("tag", ["", ":12"])
+def test_an_image_that_is_not_what_its_name_pins_comes_without_it(store: Store, tag: str) -> None:
+    pinned = f"debian{tag}@sha256:" + "1" * 64
+    (loaded,) = docker_archive.load(store, io.BytesIO(layout(name=f"docker.io/library/{pinned}")))
+    assert loaded.reference is None and store.images.named(Reference.parse(pinned)) is None
+    assert store.images.references(loaded.image_id) == ()
     assert store.fsck(full=True) == ()
 
 
