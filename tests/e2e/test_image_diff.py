@@ -54,7 +54,7 @@ def test_exit_codes_and_wrong_use(two: Lamina) -> None:
     assert "no difference" in two.text("diff", "--exit-code", "app:1", "app:1")
     assert b"No such image: nothing" in two("diff", "app:1", "nothing", code=1).stderr
     assert b"--format is for the comparison of two images" in two("diff", "--format", "json", "c", code=125).stderr
-    assert b"one of text, json, markdown" in two("diff", "--format", "xml", "app:1", "app:2", code=125).stderr
+    assert b"one of text, json, markdown" in two("diff", "--format", "xml", "app:1", "none", code=125).stderr
 
 
 def test_a_bill_of_materials_of_a_built_image(two: Lamina, tmp_path: Path) -> None:

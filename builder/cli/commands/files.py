@@ -18,8 +18,9 @@ def diff(cli: Cli, values: Values, arguments: list[str]) -> int:
         from builder.cli import comparison
         from builder.engine.compare import compare_images
 
+        render = comparison.RENDERERS[_chosen_format(values)]
         found = compare_images(cli.engine, *arguments, platform=values.text("platform"))
-        cli.out(comparison.RENDERERS[_chosen_format(values)](found))
+        cli.out(render(found))
         return 1 if values.on("exit-code") and not found.same else 0
     for flag in ("format", "exit-code", "platform"):
         if values.given(flag):
