@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from builder.engine import containers, images, rootfs
-from builder.errors import ImageNotFound
+from builder.errors import ContainerNotFound, ImageNotFound, WrongState
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ def prune_containers(engine: Engine, select: Callable[[Container], bool]) -> Pru
     gone, freed = [], 0
     for container in containers.listed(engine):
         if not containers.is_running(engine, container) and select(container):
-            freed += rootfs.upper_size(engine, container)
-            containers.remove(engine, container.id)
-            gone.append(container.id)
+            size = rootfs.upper_size(engine, container)
+            with suppress(ContainerNotFound, WrongState):  # somebody else has removed or started it
+                containers.remove(engine, container.id)
+                gone.append(container.id)
+                freed += size
     return Pruned(tuple(gone), freed)
 
 

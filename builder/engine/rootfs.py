@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from builder.errors import ContainerNotFound, LayerNotFound
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
 
 
 def active(engine: Engine, container: Container) -> Active:
-    """The container's writable snapshot. Raises LayerNotFound."""
-    return engine.store.snapshots.active(container.layer or "")
+    """The container's writable snapshot. Raises ContainerNotFound (it was removed meanwhile), LayerNotFound."""
+    try:
+        return engine.store.snapshots.active(container.layer or "")
+    except LayerNotFound:
+        engine.store.containers.get(container.id)
+        raise
 
 
 def rootfs(engine: Engine, container: Container, *, readonly: bool = False) -> Rootfs:
@@ -77,11 +83,15 @@ def merged_root(engine: Engine, container: Container) -> int:
 
 
 def upper_size(engine: Engine, container: Container) -> int:
-    """The bytes of the files that the container wrote."""
+    """The bytes of the files that the container wrote; 0 when it was removed meanwhile."""
     import os
 
     total = 0
-    for top, _, files in os.walk(active(engine, container).upper):
+    try:
+        upper = active(engine, container).upper
+    except ContainerNotFound:
+        return total
+    for top, _, files in os.walk(upper):
         for name in files:
             try:
                 total += os.lstat(os.path.join(top, name)).st_size

@@ -104,9 +104,13 @@ def container_row(cli: Cli, container: Container, state: ContainerState, *, full
 
 def _size(cli: Cli, container: Container) -> str:
     from builder.engine import images, rootfs
+    from builder.errors import ContainerNotFound
 
     own = rootfs.upper_size(cli.engine, container)
-    below = images.size_of(cli.engine, rootfs.active(cli.engine, container).parents)
+    try:
+        below = images.size_of(cli.engine, rootfs.active(cli.engine, container).parents)
+    except ContainerNotFound:
+        below = 0  # it was removed meanwhile
     return f"{units.size(own)} (virtual {units.size(own + below)})"
 
 
