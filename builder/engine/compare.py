@@ -16,8 +16,8 @@ _CHUNK = 1 << 20
 
 
 def compare_images(engine: Engine, before: str, after: str, *, platform: str = "") -> compare.Comparison:
-    """What differs between two images, both for `platform`. Raises as `images.find`, MountFailed."""
-    first, second = images.find(engine, before, platform), images.find(engine, after, platform)
+    """What differs between two images, both for `platform`. Raises as `images.held`, MountFailed."""
+    first, second = images.held(engine, before, platform), images.held(engine, after, platform)
     with rootfs.image_files(engine, first) as ours, rootfs.image_files(engine, second) as theirs:
         return compare.compare(
             _view(engine, before, first, ours),

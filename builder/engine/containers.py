@@ -14,7 +14,7 @@ from builder.engine import codec, images, refusals
 from builder.engine.options.environment import merged
 from builder.engine.options.mounts import MountRequest, MountType
 from builder.engine.requests import Attachment, ContainerRequest, HealthRequest
-from builder.errors import ImageNotFound, InvalidInput, LayerNotFound, NotFound, WrongState
+from builder.errors import InvalidInput, NotFound, WrongState
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from builder.engine.session import Engine
     from builder.oci.configs import ContainerConfig
     from builder.store.containers import Container
-    from builder.store.images import Image
     from runtime.states import ContainerState
 
 
@@ -62,7 +61,7 @@ def create(engine: Engine, request: ContainerRequest) -> Container:
     Raises ImageNotFound, PlatformNotFound, NameInUse, InvalidName, InvalidInput, VolumeError, NetworkNotFound; nothing
     is left then.
     """
-    image = _held(engine, request)
+    image = images.held(engine, request.image, request.platform)
     if not request.network.attachments and lacks_network(request):
         request = replace(request, network=replace(request.network, attachments=(Attachment("host"),)))
     definition = resolve(request, image.config.config)
@@ -87,18 +86,6 @@ def create(engine: Engine, request: ContainerRequest) -> Container:
     if any(_wants_copy(mount) for mount in mounts):
         _populate(engine, container, mounts)
     return container
-
-
-def _held(engine: Engine, request: ContainerRequest, *, again: bool = False) -> Image:
-    """The image, whose layers nobody can collect any more; what the name means now if somebody just did so."""
-    try:
-        image = images.find(engine, request.image, request.platform)
-        engine.store.snapshots.use(image.layers)
-    except (ImageNotFound, LayerNotFound):
-        if again:
-            raise
-        return _held(engine, request, again=True)
-    return image
 
 
 def lacks_network(request: ContainerRequest) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.errors import ImageNotFound, InvalidInput, InvalidReference
+from builder.errors import ImageNotFound, InvalidInput, InvalidReference, LayerNotFound
 from builder.oci.references import Reference
 from runtime.values import dataclass
 
@@ -36,6 +36,21 @@ def find(engine: Engine, name: str, platform: str = "") -> Image:
     """
     images = engine.store.images
     return images.get(images.resolve(name, platform=wanted(platform)))
+
+
+def held(engine: Engine, name: str, platform: str = "", *, again: bool = False) -> Image:
+    """As `find`, and nobody can collect its layers any more; what the name means now if somebody just did so.
+
+    Raises as `find`, LayerNotFound.
+    """
+    try:
+        image = find(engine, name, platform)
+        engine.store.snapshots.use(image.layers)
+    except (ImageNotFound, LayerNotFound):
+        if again:
+            raise
+        return held(engine, name, platform, again=True)
+    return image
 
 
 def wanted(text: str) -> Platform | None:

@@ -31,9 +31,9 @@ def attached(
 def subject(engine: Engine, name: str, *, called: str = "", platform: str = "") -> sbom.Subject:
     """What an image contains; the document calls it *called* rather than *name* if that is given.
 
-    Raises as `images.find`, MountFailed.
+    Raises as `images.held`, MountFailed.
     """
-    image = images.find(engine, name, platform)
+    image = images.held(engine, name, platform)
     with rootfs.image_files(engine, image) as files:
         found, distribution = packages.find(files), packages.distribution(files)
     created = parse(image.config.created or "") or 0
