@@ -49,7 +49,7 @@ def send_all(
     def one(layer: LayerID) -> None:
         found[layer] = packing.describe(_sent(store, store.snapshots.get(layer), has, send, teller, stop, how))
 
-    workers.each(dict.fromkeys(layers), one, threads=jobs, abort=stop.set, patience=workers.PATIENCE)
+    workers.each(dict.fromkeys(layers), one, threads=jobs, abort=stop.set)
     return tuple(found[layer] for layer in layers)
 
 
