@@ -162,9 +162,7 @@ class ImageNotFound(NotFound):
 class PlatformNotFound(ImageNotFound):
     """The image is here, but not for the platform that was asked for (None: for none at all)."""
 
-    def __init__(
-        self, reference: str, platform: object | None, *, here: Iterable[str] = (), remedy: str | None = None
-    ) -> None:
+    def __init__(self, reference: str, platform: object | None, *, here: Iterable[str] = (), remedy: str = "") -> None:
         missing = f"the specified platform ({platform})" if platform is not None else "any platform"
         there = ", ".join(sorted(set(here)))
         pull = f"pull {reference}" if platform is None else f"pull --platform {platform} {reference}"
