@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from registryserver import RegistryServer
 
 from builder.store import trees
 
@@ -167,6 +168,13 @@ def lamina(tmp_path: Path) -> Iterator[Lamina]:
     """The command on an empty store."""
     with store(tmp_path / "store") as command:
         yield command
+
+
+@pytest.fixture
+def registry() -> Iterator[RegistryServer]:
+    """A registry on loopback that does what a test says."""
+    with RegistryServer() as server:
+        yield server
 
 
 @pytest.fixture

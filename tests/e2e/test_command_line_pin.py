@@ -2,7 +2,6 @@
 
 import io
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,6 @@ from registryserver import RegistryServer
 pytestmark = pytest.mark.root
 
 Lamina = Any  # the fixture's type lives in conftest, which tests do not import
-
-
-@pytest.fixture
-def registry() -> Iterator[RegistryServer]:
-    with RegistryServer() as server:
-        yield server
 
 
 def put(registry: RegistryServer, text: bytes) -> str:

@@ -13,12 +13,6 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def registry() -> Iterator[RegistryServer]:
-    with RegistryServer() as server:
-        yield server
-
-
-@pytest.fixture
 def other() -> Iterator[RegistryServer]:
     with RegistryServer() as server:
         yield server

@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,6 @@ def context(tmp_path: Path) -> Path:
     (made / "src" / "file").write_text("content")
     (made / "Dockerfile").write_text(DOCKERFILE)
     return made
-
-
-@pytest.fixture
-def registry() -> Iterator[RegistryServer]:
-    with RegistryServer() as server:
-        yield server
 
 
 def build(machine: Lamina, context: Path, *flags: str) -> tuple[list[str], list[str], str]:
