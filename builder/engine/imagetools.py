@@ -21,7 +21,7 @@ from builder.transfer.attested import ATTESTATION_MANIFEST, IN_TOTO, PREDICATE_T
 from builder.transfer.registry import copying
 from builder.transfer.registry.carried import LIMIT, predicate
 from builder.transfer.registry.progress import Emit, Teller
-from builder.transfer.registry.session import Registries, first
+from builder.transfer.registry.session import Registries, first, leading
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -140,9 +140,9 @@ def _parsed(texts: Sequence[str], targets: Sequence[Reference]) -> list[Referenc
 
 
 def _resolved(registries: Registries, reference: Reference) -> Source:
-    places = registries.repositories(reference)
-    place, found = first(places, lambda each: each.manifest(str(reference.digest or reference.tag)))
-    return Source(reference, found, (place, *(each for each in places if each is not place)))
+    name = str(reference.digest or reference.tag)
+    places, found = leading(registries.repositories(reference), lambda each: each.manifest(name))
+    return Source(reference, found, places)
 
 
 def _combined(sources: Sequence[Source], annotations: Sequence[Annotation], *, prefer_index: bool) -> tuple[bytes, str]:

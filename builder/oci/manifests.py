@@ -134,8 +134,7 @@ class Index:
         for each in self.manifests:
             other = new.get(each.digest, each)
             if other.digest != each.digest:
-                given = other.media_type, other.digest, other.size
-                each = replace(each, media_type=given[0], digest=given[1], size=given[2], data=None)
+                each = replace(each, media_type=other.media_type, digest=other.digest, size=other.size, data=None)
             manifests.append(each)
         manifests += more
         media_type = DOCKER_INDEX if {each.media_type for each in manifests} == {DOCKER_MANIFEST} else OCI_INDEX

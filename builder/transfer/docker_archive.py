@@ -248,13 +248,7 @@ def load(
     Raises: ArchiveInvalid (hostile, broken, no image archive), PlatformNotFound, LimitExceeded, DigestMismatch,
     InvalidDocument, StoreError.
     """
-    loaded: list[Loaded] = []
-
-    def done(one: Loaded) -> None:
-        loaded.append(one)
-        if emit:
-            emit(one)
-
+    loaded, done = _noted(emit)
     with open_archive(stream, store, limits) as archive:
         listed = _layout_of(archive)
         if listed is not None:
@@ -282,6 +276,14 @@ def load_listed(
     emit: Callable[[Loaded], object] | None = None,
 ) -> tuple[Loaded, ...]:
     """Store and tag what an OCI layout lists. As `load`."""
+    loaded, done = _noted(emit)
+    for described in listed:
+        _load_described(store, layout, described, (platforms, limits), done)
+    return tuple(loaded)
+
+
+def _noted(emit: Callable[[Loaded], object] | None) -> tuple[list[Loaded], Callable[[Loaded], object]]:
+    """What was loaded, and what is to be called with each: it also tells `emit`."""
     loaded: list[Loaded] = []
 
     def done(one: Loaded) -> None:
@@ -289,9 +291,7 @@ def load_listed(
         if emit:
             emit(one)
 
-    for described in listed:
-        _load_described(store, layout, described, (platforms, limits), done)
-    return tuple(loaded)
+    return loaded, done
 
 
 def _layout_of(archive: Archive) -> tuple[Descriptor, ...] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.cli.flags import INT, OPTIONAL, Command, Flag, UsageError, Values, many, parse, switch
+from builder.cli.progress import PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,11 +34,7 @@ FLAGS = (
     Flag("metadata-file", "Write build result metadata to a file", complete="file"),
     switch("no-cache", "Do not use cache when building the image"),
     switch("print", "Print the options without building"),
-    Flag(
-        "progress",
-        "Set type of progress output (auto, none, plain, quiet, rawjson, tty)",
-        complete="auto none plain quiet rawjson tty",
-    ),
+    PROGRESS,
     Flag("provenance", 'Shorthand for "--set=*.attest=type=provenance"', kind=OPTIONAL, implied="true"),
     switch("pull", "Always attempt to pull all referenced images"),
     switch("push", 'Shorthand for "--set=*.output=type=registry". Conditional.'),

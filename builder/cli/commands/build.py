@@ -6,7 +6,7 @@ import sys
 
 from builder.cli import repeats
 from builder.cli.flags import CSV, INT, OPTIONAL, Command, Flag, UsageError, Values, many, switch
-from builder.cli.progress import progress_mode
+from builder.cli.progress import PROGRESS, progress_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,11 +61,7 @@ FLAGS = (
     Flag("no-cache-filter", "Do not cache specified stages", kind=CSV),
     many("output", 'Output destination (format: "type=local,dest=path")', short="o", word="stringArray"),
     Flag("platform", "Set target platform for build", kind=CSV),
-    Flag(
-        "progress",
-        "Set type of progress output (auto, none, plain, quiet, rawjson, tty)",
-        complete="auto none plain quiet rawjson tty",
-    ),
+    PROGRESS,
     many("policy", "Policy configuration (format: disabled=true)", word="stringArray"),
     Flag("provenance", 'Shorthand for "--attest=type=provenance"', kind=OPTIONAL, implied="true"),
     switch("pull", "Always attempt to pull all referenced images"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.cli.flags import Command, Flag, Values, many, switch
 from builder.cli.harmless import harmless
+from builder.cli.progress import PROGRESS, progress_mode
 from runtime.values import replace
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 def create(cli: Cli, values: Values, arguments: list[str]) -> int:
     """Make an index of what others are or list, and push it, or show it."""
     from builder.cli.build_view import pull_view
-    from builder.cli.progress import progress_mode
     from builder.engine import imagetools
     from builder.engine.options.outputs import parse_annotations
 
@@ -83,10 +83,11 @@ def _manifest(source: Source) -> dict[str, Any]:
 def _lines(source: Source) -> list[str]:
     found = source.found.descriptor
     head = [("Name:", str(source.reference)), ("MediaType:", found.media_type), ("Digest:", str(found.digest))]
-    if source.index is None:
+    index = source.index
+    if index is None:
         return _columns(head)
     lines, block = _columns([*head, ("", ""), ("Manifests:", "")]), list[tuple[str, str]]()
-    for at, each in enumerate(source.index.manifests):
+    for at, each in enumerate(index.manifests):
         block += [("", "")] * bool(at) + _entry(str(replace(source.reference, digest=each.digest)), each)
         if each.annotations:
             lines += _columns([*block, ("Annotations:", "")], indent=2)
@@ -123,11 +124,7 @@ COMMANDS = {
             _BUILDER,
             switch("dry-run", "Show final image instead of pushing"),
             switch("prefer-index", "Of a single source make an index, not a copy of its manifest", default=True),
-            Flag(
-                "progress",
-                "Set type of progress output (auto, none, plain, quiet, rawjson, tty)",
-                complete="auto none plain quiet rawjson tty",
-            ),
+            PROGRESS,
             many("tag", "Set reference for new image", short="t"),
         ),
         arguments=(0, None),

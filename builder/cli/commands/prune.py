@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.cli import units
@@ -22,10 +22,9 @@ def _asked(cli: Cli, values: Values, warning: str) -> bool:
 
 def _passes(cli: Cli, values: Values) -> Callable[[int, dict[str, str]], bool]:
     from builder.cli import filters
-    from builder.engine.options.units import parse_moment
 
     wanted = filters.parse(values.all("filter"), _KEYS)
-    until = min((parse_moment(text, cli.now()) for text in wanted.get("until", ())), default=None)
+    until = _until(cli, wanted)
 
     def passes(created: int, labels: dict[str, str]) -> bool:
         if until is not None and created > until:
@@ -40,10 +39,15 @@ def _passes(cli: Cli, values: Values) -> Callable[[int, dict[str, str]], bool]:
 def _unused_since(cli: Cli, values: Values) -> Select | None:
     """The filters as far as they say anything of build cache, which has no labels."""
     from builder.cli import filters
+
+    until = _until(cli, filters.parse(values.all("filter"), _KEYS))
+    return None if until is None else lambda item: item.last_used <= until
+
+
+def _until(cli: Cli, wanted: Mapping[str, Sequence[str]]) -> int | None:
     from builder.engine.options.units import parse_moment
 
-    times = [parse_moment(text, cli.now()) for text in filters.parse(values.all("filter"), _KEYS).get("until", ())]
-    return (lambda item: item.last_used <= min(times)) if times else None
+    return min((parse_moment(text, cli.now()) for text in wanted.get("until", ())), default=None)
 
 
 def _told(cli: Cli, title: str, pruned: Pruned) -> int:

@@ -7,7 +7,7 @@ An unchanged build has no events: `numbered` writes its lines.
 
 from __future__ import annotations
 
-from builder.cli.flags import UsageError
+from builder.cli.flags import Flag, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 
 MODES = ("auto", "plain", "tty", "quiet", "rawjson", "none")
+PROGRESS = Flag(
+    "progress", f"Set type of progress output ({', '.join(sorted(MODES))})", complete=" ".join(sorted(MODES))
+)
+"""The flag of all commands that show it."""
 
 
 def progress_mode(cli: Cli, values: Values) -> str:

@@ -11,7 +11,7 @@ what has come is not fetched again. Keys of the account are in no message.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.partial import PartialBlob
     from builder.store.snapshots import LayerID
-    from builder.transfer.registry.progress import Teller
+    from builder.transfer.registry.progress import Teller, Watch
 
 _SECRET = 4
 """Less is no key, and may be part of any word."""
@@ -122,7 +122,7 @@ class Bucket:
         packed.note(self._store, blob, layer)
         return found
 
-    def _fill(self, partial: PartialBlob, blob: Descriptor, watch: Callable[[int], object]) -> None:
+    def _fill(self, partial: PartialBlob, blob: Descriptor, watch: Watch) -> None:
         if partial.size > blob.size:
             partial.restart()
         path = self._blob(blob.digest)
@@ -154,7 +154,7 @@ class Bucket:
                 self._files.cp_file(path, path, MetadataDirective="REPLACE")
         return True
 
-    def _send(self, form: PackedLayer, path: Path, watch: packed.Watch) -> None:
+    def _send(self, form: PackedLayer, path: Path, watch: Watch) -> None:
         target = self._blob(form.digest)
         with open(path, "rb", buffering=0) as file, self._spoken():
             if form.size <= BLOCK:

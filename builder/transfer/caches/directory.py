@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from builder.store.packed import PackedLayer
     from builder.store.snapshots import LayerID
     from builder.transfer.compression import Packing
-    from builder.transfer.registry.progress import Teller
+    from builder.transfer.registry.progress import Teller, Watch
 
 TAG = "latest"
 JOBS = 2
@@ -149,7 +149,7 @@ class Directory:
         except OSError:
             return False
 
-    def _send(self, form: PackedLayer, path: Path, watch: packed.Watch) -> None:
+    def _send(self, form: PackedLayer, path: Path, watch: Watch) -> None:
         out = DirectoryOut(self._path)
         with open(path, "rb") as file:
             watched = Watched(file, watch)

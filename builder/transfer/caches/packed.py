@@ -20,12 +20,10 @@ if TYPE_CHECKING:
     from builder.store import Store
     from builder.store.snapshots import Layer, LayerID
     from builder.transfer.compression import Packing
-    from builder.transfer.registry.progress import Teller
+    from builder.transfer.registry.progress import Teller, Watch
 
 Has = Callable[[PackedLayer], bool]
-Watch = Callable[[int], object]
-"""Called with the bytes that have been sent more."""
-Send = Callable[[PackedLayer, Path, Watch], None]
+Send = Callable[[PackedLayer, Path, "Watch"], None]
 
 
 def send_all(

@@ -12,7 +12,7 @@ from builder.transfer.registry.packing import USUAL
 from builder.transfer.registry.progress import Teller, silent
 from builder.transfer.registry.pull import WantedLayer, bring_layer, check_layers, choose
 from builder.transfer.registry.push import LayerPush
-from builder.transfer.registry.session import described, first
+from builder.transfer.registry.session import described, first, leading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,11 +50,10 @@ class Registry:
 
     def manifests(self) -> tuple[Manifest, ...]:
         """The manifest; of an index those of the images that are wanted, as far as it has them."""
-        places = self._registries.repositories(self._reference)
-        place, descriptor = first(places, lambda each: described(each, self._reference))
-        # Should the place that named it not have a blob, the others are asked.
-        self._places = places = (place, *(each for each in places if each is not place))
-        fetched = first(places, lambda each: each.manifest(descriptor.digest, descriptor))[1]
+        everywhere = self._registries.repositories(self._reference)
+        self._places, descriptor = leading(everywhere, lambda each: described(each, self._reference))
+        place = self._places[0]
+        fetched = first(self._places, lambda each: each.manifest(descriptor.digest, descriptor))[1]
         found = [fetched]
         if fetched.descriptor.media_type in d.INDEX_TYPES:
             found = [self._fetched(one) for one in _chosen(fetched, self._platforms, place)]

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 _BASE_WAIT = 0.2
 _CHUNK = 1 << 18
+PROGRESS = 1 << 14
+"""Bytes of gain after which the attempts of a transfer are counted anew."""
 
 Body = Callable[[], "bytes | Iterable[bytes]"]
 """Gives a request's body, anew for each attempt."""
@@ -71,6 +73,14 @@ class Patience:
     def is_over(self, attempt: int, err: Cut) -> bool:
         """Whether attempt number `attempt`, which ended so, was the last. Who does not answer is seldom asked again."""
         return attempt >= (self.attempts // 2 if err.late else self.attempts)
+
+    def failures(self, before: int, gained: int, err: Cut) -> int | None:
+        """How many attempts of a transfer have failed in a row, after `before` and one that brought `gained` bytes and
+        ended so; None when it was the last. Those before a gain do not count.
+        """
+        if gained >= PROGRESS:
+            return 1
+        return None if self.is_over(before + 1, err) else before + 1
 
 
 PATIENT = Patience()

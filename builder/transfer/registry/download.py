@@ -6,7 +6,7 @@ more than reading what is there once again to hash it. Nothing is a blob before 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import DigestMismatch, RegistryError, RegistryUnreachable
@@ -17,13 +17,8 @@ if TYPE_CHECKING:
     from builder.oci.descriptors import Descriptor
     from builder.store import Store
     from builder.store.partial import PartialBlob
+    from builder.transfer.registry.progress import Watch
     from builder.transfer.registry.repository import Repository
-
-PROGRESS = 1 << 14
-"""Bytes of gain after which attempts are counted anew."""
-
-Watch = Callable[[int], object]
-"""Told how many bytes have been added; at first, how many were there already."""
 
 
 def fetch(store: Store, repositories: Sequence[Repository], descriptor: Descriptor, watch: Watch) -> bool:
@@ -74,9 +69,8 @@ def _fill(partial: PartialBlob, repository: Repository, descriptor: Descriptor, 
             if partial.size < size:
                 raise Cut("it ended too early")
         except Cut as err:
-            gained = partial.size - before >= PROGRESS
-            failures = 1 if gained else failures + 1
-            if not gained and repository.host.patience.is_over(failures, err):
+            counted = repository.host.patience.failures(failures, partial.size - before, err)
+            if counted is None:
                 endpoint = repository.endpoint
                 raise err.error or RegistryUnreachable(
                     endpoint.host,
@@ -85,6 +79,7 @@ def _fill(partial: PartialBlob, repository: Repository, descriptor: Descriptor, 
                     f"{err.text} after {partial.size} of {size} bytes",
                     hint="try again: what has come is kept",
                 ) from err
+            failures = counted
             repository.client.pause(failures, f"{repository.named(descriptor.digest)}: {err.text}")
 
 

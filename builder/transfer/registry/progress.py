@@ -27,6 +27,8 @@ class Message:
 
 
 Emit = Callable[[Message], object]
+Watch = Callable[[int], object]
+"""Told how many bytes have come or gone more; at first, of what goes on, how many did so before."""
 
 
 def silent(message: Message) -> None:
@@ -46,7 +48,7 @@ class Teller:
         with self._guard:
             self._emit(Message(status, id))
 
-    def bar(self, status: str, id: str, total: int, at: int = 0) -> Callable[[int], None]:
+    def bar(self, status: str, id: str, total: int, at: int = 0) -> Watch:
         """A bar; call what it gives with the number of bytes that have been added."""
         current, shown = at, -self._step
 
@@ -64,7 +66,7 @@ class Teller:
 class Watched:
     """Something packed on its way to be unpacked; `watch` is called with the number of bytes that were read."""
 
-    def __init__(self, file: Readable, watch: Callable[[int], object]) -> None:
+    def __init__(self, file: Readable, watch: Watch) -> None:
         self._file = file
         self._watch = watch
 

@@ -31,7 +31,7 @@ from builder.transfer import layers, workers
 from builder.transfer.registry.download import fetch
 from builder.transfer.registry.progress import Emit, Teller, Watched, silent
 from builder.transfer.registry.repository import NotAnImage
-from builder.transfer.registry.session import described, first
+from builder.transfer.registry.session import described, first, leading
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -99,10 +99,7 @@ def pull(
     reference = reference.tagged()
     teller = Teller(emit)
     registries.client.told = teller.line
-    places = registries.repositories(reference)
-    place, descriptor = first(places, lambda each: described(each, reference))
-    # Should the place that named it not have a blob, the others are asked.
-    places = (place, *(each for each in places if each is not place))
+    places, descriptor = leading(registries.repositories(reference), lambda each: described(each, reference))
     image_id = _present(store, descriptor.digest, platform, exact=exact)
     news = image_id is None
     chosen = None if image_id is not None else _chosen(places, descriptor, platform)

@@ -70,8 +70,7 @@ class Registries:
         """Where `reference` may be pulled from, the first place first. Raises RegistryBlocked."""
         *mirrors, last = endpoints(reference, self.settings)
         # To ask the next one is better than to ask again.
-        hosts = (*(self._host(each, BRIEF) for each in mirrors), self._host(last))
-        return tuple(Repository(host, each) for host, each in zip(hosts, (*mirrors, last), strict=True))
+        return (*(Repository(self._host(each, BRIEF), each) for each in mirrors), Repository(self._host(last), last))
 
     def target(self, reference: Reference) -> Repository:
         """Where `reference` is pushed to. Raises RegistryBlocked."""
@@ -101,6 +100,14 @@ def described(repository: Repository, reference: Reference) -> Descriptor:
     if descriptor is None or (reference.digest and descriptor.digest != reference.digest):
         descriptor = repository.manifest(name).descriptor
     return descriptor
+
+
+def leading(
+    repositories: Sequence[Repository], act: Callable[[Repository], Found]
+) -> tuple[tuple[Repository, ...], Found]:
+    """As `first`, but all places, that one first: should it not have what is asked for next, the others are asked."""
+    place, found = first(repositories, act)
+    return (place, *(each for each in repositories if each is not place)), found
 
 
 def first(repositories: Sequence[Repository], act: Callable[[Repository], Found]) -> tuple[Repository, Found]:

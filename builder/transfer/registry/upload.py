@@ -6,7 +6,7 @@ continues it; a registry that has forgotten it, or cannot continue, gets the blo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +18,12 @@ from runtime.values import dataclass
 if TYPE_CHECKING:
     from builder.oci.digests import Digest
     from builder.store import Store
+    from builder.transfer.registry.progress import Watch
     from builder.transfer.registry.repository import Repository, Upload
 
 CHUNK = 32 << 20
 """Bytes of one request; what is lost at most when a connection is cut."""
-PROGRESS = 1 << 14
-"""Bytes of gain after which attempts are counted anew."""
 _PIECE = 1 << 18
-
-Watch = Callable[[int], object]
 
 
 def mount(store: Store, target: Repository, digest: Digest) -> str | Upload:
@@ -77,9 +74,9 @@ def send(store: Store, target: Repository, digest: Digest, path: Path, begun: Up
             return
         except Cut as err:
             upload = _continued(target, upload, size)
-            gained = (upload.offset if upload is not None else 0) - told >= PROGRESS
-            failures = 1 if gained else failures + 1
-            if not gained and target.host.patience.is_over(failures, err):
+            there = upload.offset if upload is not None else 0
+            counted = target.host.patience.failures(failures, there - told, err)
+            if counted is None:
                 endpoint = target.endpoint
                 raise err.error or RegistryUnreachable(
                     endpoint.host,
@@ -87,6 +84,7 @@ def send(store: Store, target: Repository, digest: Digest, path: Path, begun: Up
                     f"blob {digests.short(digest)} cannot be pushed to {name}: {err.text} again and again",
                     hint="try again: what the registry has is not sent twice",
                 ) from err
+            failures = counted
             target.client.pause(failures, f"{target.named(digest)}: {err.text}")
         except (RegistryFailed, RegistryNotFound):
             # 416 and the like: the registry lost count, or takes no chunks. Once more, in one piece.
