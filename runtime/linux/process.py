@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 from runtime.linux import libc
 from runtime.linux.libc import LIBC, check, number, syscall
@@ -67,11 +68,14 @@ class _SockFilter(ctypes.Structure):
 
 
 def clone3(flags: int, cgroup: int = -1) -> tuple[int, int]:
-    """Fork into new namespaces: (pid, pidfd) in the parent, (0, -1) in the child. Only for single-threaded processes.
+    """Fork into new namespaces: (pid, pidfd) in the parent, (0, -1) in the child. Python's hooks run as with os.fork.
 
-    *cgroup*: a cgroup v2 directory to be born in. Python's own fork hooks run as with os.fork. glibc learns nothing of
-    it, which matters only to programs with threads.
+    *cgroup*: a cgroup v2 directory to be born in. Raises RuntimeError in a process with threads, OSError. The child of
+    one could wait for ever for a thread that it doesn't have: to take the interpreter's lock, as it runs some Python
+    before the hook that renews that lock, or to leave the allocator, as glibc learns nothing of the fork.
     """
+    if len(sys._current_frames()) > 1:
+        raise RuntimeError("clone3 in a process with threads")
     pidfd = ctypes.c_int(-1)
     # A sibling (CLONE_PARENT) inherits the signal; to give one is an error.
     signal = 0 if flags & CLONE_PARENT else _SIGCHLD

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import stat
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -70,14 +71,27 @@ def group(version: Version) -> Iterator[Any]:
 
 
 def start(group: Any, run: Callable[[], object]) -> int:
-    """A child that is born in *group*, or joins it before anything else, as init does it."""
+    """A child that is born in *group*, or joins it before anything else, as init does it.
+
+    A process in between makes it, as a sibling: the one that runs the tests has a second thread, which clone3 refuses.
+    """
     entries = group.entry_fds() if group.birth_fd() < 0 else ()
-    pid, pidfd = process.clone3(0, group.birth_fd())
-    if pid == 0:
-        inside(entries, run)
-    os.close(pidfd)
-    for fd in entries:
+    told, tell = os.pipe()
+    between = os.fork()
+    if between == 0:
+        try:
+            pid, _ = process.clone3(process.CLONE_PARENT, group.birth_fd())
+            if pid == 0:
+                inside(entries, run)
+            os.write(tell, pid.to_bytes(4, "little"))
+        finally:
+            os._exit(0)
+    for fd in (tell, *entries):
         os.close(fd)
+    pid = int.from_bytes(os.read(told, 4), "little")
+    os.close(told)
+    ended(between)
+    assert pid, "the process in between could not make the child"
     return pid
 
 
@@ -107,10 +121,22 @@ def sleeper(group: Any) -> int:
         select.select([], [], [])
 
     pid = start(group, run)
-    os.read(ready, 1)
-    os.close(ready)
     os.close(tell)
+    assert os.read(ready, 1) == b"."
+    os.close(ready)
     return pid
+
+
+def test_a_process_with_threads_makes_no_child_that_could_wait_for_them() -> None:
+    end = threading.Event()
+    other = threading.Thread(target=end.wait)
+    other.start()
+    try:
+        with pytest.raises(RuntimeError, match="threads"):
+            process.clone3(0)
+    finally:
+        end.set()
+        other.join()
 
 
 def test_members_are_listed_found_and_killed(version: Version, group: Any) -> None:
@@ -140,11 +166,11 @@ def test_nobody_escapes_a_kill_by_forking(group: Any) -> None:
                 os._exit(0)
 
     pid = start(group, run)
-    os.read(ready, 1)
+    os.close(tell)
+    assert os.read(ready, 1) == b"."
     ended(pid)
     group.kill()
     assert group.processes() == ()
-    os.close(tell)
     assert os.read(ready, 1) == b""  # the last one that held the pipe is gone
     os.close(ready)
 
@@ -160,7 +186,7 @@ def test_a_frozen_group_stands_still(group: Any) -> None:
                 select.select([], [tell], [])
 
     pid = start(group, run)
-    select.select([ready], [], [])
+    assert select.select([ready], [], [], 60)[0]
     group.freeze()
     try:
         while True:
