@@ -29,7 +29,7 @@ def show(cli: Cli) -> None:
 
 
 def _images(cli: Cli) -> list[list[str]]:
-    from builder.engine import containers, images
+    from builder.engine import images
 
     engine = cli.engine
     listed = images.list_images(engine)
@@ -39,7 +39,7 @@ def _images(cli: Cli) -> list[list[str]]:
         for layer in set(each):
             users[layer] = users.get(layer, 0) + 1
     sizes = {str(layer.id): layer.size or 0 for layer in engine.store.snapshots.list()}
-    started = [container.image for container in containers.listed(engine)]
+    containers = engine.store.images.users()
     rows = [["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "SHARED SIZE", "UNIQUE SIZE", "CONTAINERS"]]
     for image in listed:
         total = sum(sizes.get(layer, 0) for layer in layers[image.id])
@@ -49,7 +49,7 @@ def _images(cli: Cli) -> list[list[str]]:
             image.id.removeprefix("sha256:")[:12],
             units.age(created, cli.now()) if created else "N/A",
             *(units.size(each, digits=4) for each in (total, shared, total - shared)),
-            str(started.count(image.id)),
+            str(containers.get(image.id, 0)),
         ]
         names = [(each.familiar_name(), each.tag or "<none>") for each in image.references] or [("<none>", "<none>")]
         rows += [[*name, *facts] for name in names]

@@ -77,6 +77,7 @@ def create(engine: Engine, request: ContainerRequest) -> Container:
             layer=active.key,
             config=json.dumps(codec.to_plain(definition), separators=(",", ":")),
             name=request.name or None,
+            mounted={mount.source for mount in mounts if mount.request.type is MountType.IMAGE},
         )
     except BaseException:
         engine.store.snapshots.discard(active)
@@ -193,7 +194,7 @@ def _mounts(
         elif mount_request.type is MountType.VOLUME:
             by_target[mount_request.target] = _volume(engine, mount_request, made)
         elif mount_request.type is MountType.IMAGE:
-            by_target[mount_request.target] = MountPoint(mount_request, images.find(engine, mount_request.source).id)
+            by_target[mount_request.target] = MountPoint(mount_request, images.held(engine, mount_request.source).id)
         else:
             by_target[mount_request.target] = MountPoint(mount_request)
     return tuple(by_target.values())

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from builder.engine import containers
 from builder.errors import ImageNotFound
 from runtime.values import dataclass
 
@@ -53,7 +52,7 @@ class _Trees:
         self._store = engine.store
         self._layers = {layer.id: layer for layer in engine.store.snapshots.list()}
         self._kept: Mapping[DiffID, int] = engine.store.packed.kept()
-        self._used = {container.image for container in containers.listed(engine)}
+        self._used = engine.store.images.users()
 
     def trees(self, shown: Iterable[Listed]) -> Iterable[Tree]:
         for image in shown:

@@ -43,7 +43,7 @@ def prune_images(engine: Engine, select: Callable[[Listed], bool], *, everything
     """Remove dangling images, with `everything` all that no container has."""
     from builder.store.images import Deleted
 
-    used = {container.image for container in containers.listed(engine)}
+    used = engine.store.images.users()
     gone: list[str] = []
     for image in images.list_images(engine):
         if image.id in used or not (everything or image.dangling) or not _chosen(select, image):

@@ -28,7 +28,7 @@ def disk(engine: Engine) -> tuple[Share, ...]:
     """Images, containers, volumes and the build cache."""
     made = containers.listed(engine)
     listed = images.list_images(engine)
-    in_use = {container.image for container in made}
+    in_use = engine.store.images.users()
     used_layers = {layer for image in listed if image.id in in_use for layer in images.layers_of(engine, image.id)}
     all_layers = {layer for image in listed for layer in images.layers_of(engine, image.id)}
     kept = engine.store.packed.kept()  # of pulled layers, so that they go out again as they came

@@ -212,7 +212,7 @@ class _Collection:
         while True:
             gone = 0
             for image in images.list():
-                used = self._database.row("SELECT 1 FROM containers WHERE image = ?", (image.id,))
+                used = self._database.row("SELECT 1 FROM image_users WHERE image = ?", (image.id,))
                 if not image.dangling or used or image.id in leased or images.children(image.id):
                     continue
                 self._database.run("DELETE FROM refs WHERE target = ?", (image.id,))

@@ -18,7 +18,7 @@ from builder.store.diskfaults import disk_errors
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from builder.store.database import Database, Row
@@ -68,9 +68,18 @@ class Containers:
         self._clock = clock
 
     def create(
-        self, *, image: str, layer: str | None, config: str, name: str | None = None, container_id: str | None = None
+        self,
+        *,
+        image: str,
+        layer: str | None,
+        config: str,
+        name: str | None = None,
+        container_id: str | None = None,
+        mounted: Collection[str] = (),
     ) -> Container:
         """A new container with its directory; without `name` one is made up. `layer` now belongs to the container.
+
+        Neither `image` nor the images `mounted` into it go while it is there.
 
         Raises InvalidName, NameInUse.
         """
@@ -98,6 +107,10 @@ class Containers:
                     )
                 except sqlite3.IntegrityError as err:
                     raise self._name_in_use(container.name) from err
+                self._database.run_many(
+                    "INSERT INTO mounted_images (container, image) VALUES (?, ?)",
+                    [(container.id, each) for each in mounted],
+                )
                 if layer is not None:
                     self._database.run(
                         "UPDATE actives SET container = ?, lease = NULL WHERE key = ?", (container.id, layer)

@@ -165,6 +165,11 @@ class Images:
         """Images that were committed from this one."""
         return tuple(row[0] for row in self._database.rows("SELECT id FROM images WHERE parent = ?", (image_id,)))
 
+    def users(self) -> dict[Digest, int]:
+        """How many containers were made from an image or mount it, for each that any does."""
+        rows = self._database.rows("SELECT image, count(DISTINCT container) FROM image_users GROUP BY image")
+        return dict(rows)
+
     def sharers(self, layer: LayerID) -> tuple[Digest, ...]:
         """The images that this layer is part of."""
         rows = self._database.rows("SELECT DISTINCT image FROM image_layers WHERE layer = ? ORDER BY image", (layer,))

@@ -103,8 +103,8 @@ class Removing:
         return () if target is None else self._images.of(target)
 
     def _users(self, image_id: Digest) -> tuple[str, ...]:
-        """The containers that have the image."""
-        rows = self._database.rows("SELECT id FROM containers WHERE image = ?", (image_id,))
+        """The containers that were made from the image or mount it."""
+        rows = self._database.rows("SELECT container FROM image_users WHERE image = ?", (image_id,))
         return tuple(row[0] for row in rows)
 
     def _delete(self, image_id: Digest) -> list[Removal]:
@@ -171,7 +171,7 @@ def forget_unnamed(database: Database, image_id: str, *, lease: str) -> bool:
     """
     mine = (
         "SELECT 1 FROM refs WHERE target = ?1 UNION ALL SELECT 1 FROM index_images WHERE image = ?1"
-        " UNION ALL SELECT 1 FROM containers WHERE image = ?1 UNION ALL SELECT 1 FROM images WHERE parent = ?1"
+        " UNION ALL SELECT 1 FROM image_users WHERE image = ?1 UNION ALL SELECT 1 FROM images WHERE parent = ?1"
         " UNION ALL SELECT 1 FROM lease_items WHERE kind = 'image' AND name = ?1 AND lease <> ?2"
     )
     if database.row(mine, (image_id, lease)) is not None:
@@ -181,11 +181,11 @@ def forget_unnamed(database: Database, image_id: str, *, lease: str) -> bool:
 
 
 def is_taken(database: Database, image_id: str, *, lease: str, tagged: bool) -> bool:
-    """Whether a container has the image, another process than `lease`'s is at work with it or, unless it may be
+    """Whether a container uses the image, another process than `lease`'s is at work with it or, unless it may be
     `tagged`, a tag names it, also through an index.
     """
     taken = (
-        "SELECT 1 FROM containers WHERE image = ?1"
+        "SELECT 1 FROM image_users WHERE image = ?1"
         " UNION ALL SELECT 1 FROM lease_items WHERE kind = 'image' AND name = ?1 AND lease <> ?2"
         " UNION ALL SELECT 1 FROM refs WHERE NOT ?3 AND instr(name, '@') = 0"
         " AND (target = ?1 OR target IN (SELECT digest FROM index_images WHERE image = ?1))"

@@ -272,6 +272,21 @@ _MEMBER_NAMES = """
 ALTER TABLE index_members ADD COLUMN name TEXT NOT NULL DEFAULT ''
 """
 
+_MOUNTED_IMAGES = """
+CREATE TABLE mounted_images (
+    container TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
+    image TEXT NOT NULL,
+    PRIMARY KEY (image, container)
+) WITHOUT ROWID;
+CREATE INDEX mounted_images_by_container ON mounted_images (container);
+INSERT OR IGNORE INTO mounted_images (container, image)
+    SELECT c.id, json_extract(m.value, '$.source') FROM containers c, json_each(c.config, '$.mounts') m
+    WHERE json_extract(m.value, '$.request.type') = 'image';
+CREATE VIEW image_users AS
+    SELECT image, id AS container FROM containers UNION ALL SELECT image, container FROM mounted_images
+"""
+"""An image is used by the containers that were made from it and by those that mount it."""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -281,5 +296,6 @@ MIGRATIONS: tuple[str, ...] = (
     _CACHE_MOUNT_SIZES,
     _INDEX_MEMBERS,
     _MEMBER_NAMES,
+    _MOUNTED_IMAGES,
 )
 """Script n brings version n to n + 1."""

@@ -50,6 +50,23 @@ def test_a_build_keeps_the_cache_below_the_limit_by_itself(busybox: Lamina, tmp_
     busybox("fsck")
 
 
+def test_an_image_stays_while_it_is_mounted_in_a_container(busybox: Lamina, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /f\n")
+    busybox("build", "-q", "-t", "tools", tmp_path)
+    mount = "type=image,src=tools,dst=/tools"
+    busybox("create", "--name", "box", "--mount", mount, "busybox", "cat", "/tools/f")
+    refused = busybox("rmi", "tools", code=1).stderr
+    assert b"(must force) - container" in refused and b"is using its referenced image" in refused
+    assert b"tools" not in busybox("image", "prune", "-af").stdout
+    busybox("gc", "--max-used", "0")
+    assert busybox.text("start", "-a", "box") == "FROM scratch\nCOPY Dockerfile /f"
+    busybox("run", "-d", "--name", "running", "--mount", mount, "busybox", "sleep", "1000")
+    assert b"running container" in busybox("rmi", "-f", "tools", code=1).stderr
+    busybox("rm", "-f", "box", "running")
+    busybox("rmi", "tools")
+    busybox("fsck")
+
+
 @pytest.mark.parametrize("removal", [("rmi", "app"), ("image", "prune", "-af")])
 def test_what_only_an_image_kept_counts_when_that_goes(
     busybox: Lamina, tmp_path: Path, removal: tuple[str, ...]
