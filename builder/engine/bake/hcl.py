@@ -78,8 +78,11 @@ class _Reader:
         import hcl2
         from lark.exceptions import UnexpectedInput
 
+        # For the grammar an escaped opening needs a closing brace, and a marker is no token: it gets other characters,
+        # of the same length as the text that is read by its offsets.
+        plain = text.replace("$${", "\0\0\0").replace("%%{", "\0\0\0")
         try:
-            return hcl2.parses_to_tree(text.replace("${~", "${ ").replace("%{~", "%{ ").replace("~}", " }"))
+            return hcl2.parses_to_tree(plain.replace("${~", "${ ").replace("%{~", "%{ ").replace("~}", " }"))
         except UnexpectedInput as err:
             raise self._unexpected(err, text) from None
 

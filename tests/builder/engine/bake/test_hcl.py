@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from builder.engine.bake import evaluate, hcl
@@ -209,6 +209,8 @@ texts = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters
 
 
 @given(texts)
+@example("${")
+@example("%{ if }%%{$${~")
 def test_any_text_can_be_quoted(text: str) -> None:
     quoted = json.dumps(text, ensure_ascii=False).replace("\\b", "\\u0008").replace("\\f", "\\u000c")
     assert value(quoted.replace("${", "$${").replace("%{", "%%{")) == text
