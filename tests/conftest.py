@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,9 @@ SHARED = Path(__file__).parent.parent.parent / "shared"
 BLOCKED = Path(__file__).parent / "support/blocked.conf"
 # Registries are those that a test makes: whatever is started here, also by other means than `Lamina`, knows no other.
 os.environ["CONTAINERS_REGISTRIES_CONF"] = str(BLOCKED)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # We were started with & by a script, and what a test starts and interrupts would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 SCRIPT = Path(sys.executable).parent / "lamina"
 
 
@@ -66,6 +70,7 @@ class Lamina:
 
     root: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
 
     def __call__(
         self,
@@ -95,10 +100,12 @@ class Lamina:
         return self(*arguments, **options).stdout.decode().removesuffix("\n")  # type: ignore[arg-type]
 
     def start(self, *arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:
-        """A process under way, in a process group of its own."""
-        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+        """A process under way, in a process group of its own; it ends with the store at the latest."""
+        process: subprocess.Popen[bytes] = subprocess.Popen(  # type: ignore[call-overload]
             self.command(*arguments), env=self.variables(None), start_new_session=True, **options
         )
+        self.started.append(process)
+        return process
 
     def command(self, *arguments: str | Path) -> Sequence[str]:
         return [str(SCRIPT), *map(str, arguments)]
@@ -118,6 +125,9 @@ def store(root: Path) -> Iterator[Lamina]:
     try:
         yield lamina
     finally:
+        for process in lamina.started:
+            process.kill()
+            process.wait()
         containers = lamina("ps", "-aq", code=None).stdout.decode().split()
         if containers:
             lamina("rm", "-f", "-v", *containers, code=None)
