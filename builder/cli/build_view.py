@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 def pull_view(cli: Cli, mode: str) -> Callable[[Message], object]:
     """How images look that must be pulled before there is a plan: as with `pull`, on stderr."""
-    if mode in ("quiet", "none", "rawjson"):
+    if mode in ("quiet", "none"):
         return lambda message: None
+    if mode == "rawjson":
+        from builder.cli.progress.rawjson import RawJsonTransfers
+
+        return RawJsonTransfers(sys.stderr, lambda: cli.now().timestamp())
     view: TransferView | None = None
 
     def show(message: Message) -> None:

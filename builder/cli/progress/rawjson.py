@@ -12,8 +12,15 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import IO
 
+from builder.cli.harmless import harmless
 from builder.cli.progress.output import Lines
 from builder.pipeline import progress as p
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.transfer.registry.progress import Message
 
 
 class RawJsonView:
@@ -93,7 +100,42 @@ class RawJsonView:
         return vertex
 
     def _put(self, kind: str, items: list[dict[str, object]]) -> None:
-        self._stream.write(json.dumps({kind: items}, separators=(",", ":"), ensure_ascii=False) + "\n")
+        _write(self._stream, kind, items)
+
+
+class RawJsonTransfers:
+    """Images that come before there is a plan: a line about one is a vertex, its layers are statuses of the last."""
+
+    def __init__(self, stream: IO[str], now: Callable[[], float]) -> None:
+        self._stream = stream
+        self._now = now
+        self._vertex = ""
+        self._started: dict[str, str] = {}
+
+    def __call__(self, message: Message) -> None:
+        """Write the message as a line."""
+        moment = _moment(self._now())
+        text = harmless(message.status)  # a registry's words may be in it
+        if not message.id or text.startswith("Pulling from"):
+            name = f"{message.id}: {text}" if message.id else text
+            self._vertex = "sha256:" + sha256(f"{moment} {name}".encode()).hexdigest()
+            vertex: dict[str, object] = {"digest": self._vertex, "name": name}
+            vertex |= {"started": moment, "completed": moment}
+            _write(self._stream, "vertexes", [vertex])
+        else:
+            started = self._started.setdefault(message.id, moment)
+            status = {"id": message.id, "vertex": self._vertex, "name": text, "current": message.current}
+            times = {"timestamp": moment, "started": started}
+            if message.total:
+                status["total"] = message.total
+            elif text in ("Pull complete", "Already exists"):
+                times["completed"] = moment
+            _write(self._stream, "statuses", [status | times])
+        self._stream.flush()
+
+
+def _write(stream: IO[str], kind: str, items: list[dict[str, object]]) -> None:
+    stream.write(json.dumps({kind: items}, separators=(",", ":"), ensure_ascii=False) + "\n")
 
 
 def _base64(text: str) -> str:
