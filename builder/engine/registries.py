@@ -79,14 +79,12 @@ def _pull(
     try:
         return bring(engine.store, registries, reference, platform=wanted, exact=exact, emit=emit)
     except RegistryUnreachable as err:
-        if reference.digest is None and reference.name in _MADE_HERE:
+        from builder.transfer.bootstrap import BASES
+
+        if reference.digest is None and reference.familiar_name() in BASES:
             name = reference.familiar().removesuffix(":latest")
             err.hint = f"{err.hint}, or make one without a registry: lamina bootstrap {name}"
         raise
-
-
-_MADE_HERE = frozenset({"docker.io/library/busybox", "docker.io/library/debian"})
-"""What `bootstrap` makes as well."""
 
 
 def push(

@@ -369,12 +369,14 @@ def blobs(database: Database, content: Content) -> set[str]:
     """The digests of the blobs that indexes keep: manifests of what is no image here, and what those name."""
     import re
 
+    from builder.oci.documents import LIMIT
+
     found: set[str] = set()
+    # Larger is no manifest, as for _is_small.
     for (manifest,) in database.rows(
-        "SELECT DISTINCT x.manifest FROM index_members x JOIN blobs b ON b.digest = x.manifest"
+        "SELECT DISTINCT x.manifest FROM index_members x JOIN blobs b ON b.digest = x.manifest WHERE b.size <= ?",
+        (LIMIT,),
     ):
-        if not _is_small(database, manifest):
-            continue
         found.add(manifest)
         if content.peek(manifest):
             found.update(re.findall(r"sha256:[0-9a-f]{64}", content.path(manifest).read_text("utf-8", "replace")))

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from builder.store.snapshots import Active
     from runtime.container import Launcher
 
+BASES = ("busybox", "debian")
+"""What can be made."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -104,7 +107,7 @@ def bootstrap(
     """
     name, _, suite = request.name.partition(":")
     suite = "" if suite == "latest" else suite
-    if name not in ("busybox", "debian") or (name == "busybox" and suite) or (name == "debian" and launcher is None):
+    if name not in BASES or (name == "busybox" and suite) or (name == "debian" and launcher is None):
         raise Unsupported(f"cannot bootstrap {request.name!r}", hint="busybox and debian[:suite] can be made")
     wanted = request.platforms or (_HOST,)
     if name == "debian":

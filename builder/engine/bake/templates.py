@@ -11,28 +11,26 @@ from builder.engine.bake import syntax as s
 from runtime.values import dataclass, replace
 
 OPENS = ("${", "%{")
+_ESCAPED = ("$${", "%%{")
 
 
 def masked(text: str) -> str:
-    """*text* as the inside of a quoted string, of the same length: what only quotes would mean is overwritten."""
+    """*text* as the inside of a quoted string, of the same length: what would end or escape one is overwritten."""
     out, modes, at = [], [""], 0
     while at < len(text):
-        two, letter = text[at : at + 2], text[at]
-        size, write = 1, letter
-        if modes[-1] == "":
-            if text[at : at + 3] in ("$${", "%%{"):
-                size, write = 3, "___"
-            elif two in OPENS:
-                modes.append("{")
-                size, write = 2, two
-            elif letter in '"\\':
+        letter = text[at]
+        write = letter
+        if modes[-1] != "{" and text[at : at + 3] in _ESCAPED:
+            write = text[at : at + 3]
+        elif modes[-1] != "{" and text[at : at + 2] in OPENS:
+            modes.append("{")
+            write = text[at : at + 2]
+        elif modes[-1] == "":
+            if letter in '"\\':
                 write = "_"
         elif modes[-1] == '"':
-            if letter == "\\" or text[at : at + 3] in ("$${", "%%{"):
-                size, write = 2, two
-            elif two in OPENS:
-                modes.append("{")
-                size, write = 2, two
+            if letter == "\\":
+                write = text[at : at + 2]
             elif letter == '"':
                 modes.pop()
         elif letter == '"':
@@ -42,7 +40,7 @@ def masked(text: str) -> str:
         elif letter == "}":
             modes.pop()
         out.append(write)
-        at += size
+        at += len(write)
     return "".join(out)
 
 

@@ -7,7 +7,6 @@ ends what they wait for.
 
 from __future__ import annotations
 
-import base64
 import http.client
 import io
 import random
@@ -39,6 +38,7 @@ from urllib3.exceptions import (
 from builder import VERSION
 from builder.errors import InvalidInput, LimitExceeded
 from builder.transfer.registry import endpoints
+from builder.transfer.registry.credentials import Credentials
 from builder.transfer.registry.hostsfile import USUAL, Way
 from builder.transfer.registry.replies import absolute, number
 from builder.transfer.workers import Stopped
@@ -257,8 +257,8 @@ def _through(proxy: str, host: str, options: Mapping[str, object]) -> urllib3.Pr
         )
     headers = {}
     if parts.username:
-        known = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(known.encode()).decode()}"
+        known = Credentials(unquote(parts.username), unquote(parts.password or ""))
+        headers["Proxy-Authorization"] = known.basic()
     try:
         if not parts.hostname:
             raise LocationParseError(url)
